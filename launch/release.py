@@ -163,7 +163,7 @@ def _compare(config_file: Path, stack: str | None) -> None:
         registry = active_registry()
         held = find_held(registry, config.name)
         if held is None:
-            raise RegistryError(f"{config.name}: nothing is tried beside the champion, so there is nothing to compare")
+            raise RegistryError(f"{config.name}: there is no candidate beside the champion to compare")
         champion = registry.by_version(config.name, held.state.champion) or registry.champion(config.name)
         with open_review() as review:
             use_case = review.store.use_case(config.name)

@@ -61,7 +61,7 @@ def _add(
         with _store() as users:
             found = users.credentials(kept)
             if found is not None:
-                raise ConfigError(f"user {found.user.name}: is there already; choose another name")
+                raise ConfigError(f"user {found.user.name}: already exists; choose another name")
             hashed = hash_password(_password(kept, password_file), kept)
             user = users.add(kept, role, _account(), _now(), hashed=hashed)
         typer.echo(f"added     {user.name}, {user.role}")

@@ -396,7 +396,7 @@ def test_an_output_that_cannot_be_written_and_a_broken_segment_are_one_line(lots
     predict_batch(predictor, listed(lots), open_output(str(tmp_path / "out")), "1")
     (segment,) = (tmp_path / "out" / "segments").rglob("*.parquet")
     segment.write_bytes(b"cut")
-    with pytest.raises(DataError, match="remove it, its images are asked again"):
+    with pytest.raises(DataError, match="remove it to predict its images again"):
         predict_batch(predictor, listed(lots), open_output(str(tmp_path / "out")), "1")
 
 

@@ -187,7 +187,7 @@ def test_labels_take_no_thresholds(labels):
     from visionops.pyfunc import VisionOpsModel
 
     model = VisionOpsModel(Predictor(labels))
-    with pytest.raises(OptionError, match="confidence: this model answers labels"):
+    with pytest.raises(OptionError, match="confidence: a model of labels takes its thresholds from its card"):
         model.predict([REDDISH], {"confidence": 0.5})
     assert model.predict([REDDISH], {"confidence": -1.0, "iou": -1.0})
 

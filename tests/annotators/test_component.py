@@ -118,8 +118,8 @@ def test_a_stack_without_a_tool_says_how_to_get_one():
 @pytest.mark.parametrize(
     ("settings", "error", "message"),
     [
-        ({"instance_url": "label-studio"}, Invalid, "is no http:// or https:// address"),
-        ({"instance_url": URL}, Invalid, "there is no token"),
+        ({"instance_url": "label-studio"}, Invalid, "is not an http:// or https:// address"),
+        ({"instance_url": URL}, Invalid, "the token is missing"),
         (
             {"instance_url": URL, "authentication_secret": "nowhere"},
             StackError,

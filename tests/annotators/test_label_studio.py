@@ -117,12 +117,12 @@ def region(**value):
     ("result", "message"),
     [
         (region(rotation=30), "box 1: is rotated by 30 degrees; draw it upright"),
-        (region(rectanglelabels=[]), "box 1: has not one class; give it one"),
-        (region(rectanglelabels=["dent", "scratch"]), "has not one class"),
+        (region(rectanglelabels=[]), "box 1: expected exactly one class; choose one"),
+        (region(rectanglelabels=["dent", "scratch"]), "expected exactly one class"),
         (region(x="left"), "box 1: is malformed"),
         (region(width=float("nan")), "box 1: is malformed"),
-        ({"from_name": "label", "value": None}, "has not one class"),
-        (region() | {"image_rotation": 90}, "the image was turned in Label Studio; turn it back"),
+        ({"from_name": "label", "value": None}, "expected exactly one class"),
+        (region() | {"image_rotation": 90}, "the image was rotated in Label Studio; rotate it back"),
     ],
 )
 def test_a_box_that_is_none_of_ours_is_refused(result, message):
@@ -135,7 +135,7 @@ def test_questions_may_stay_unanswered_where_the_task_allows_it():
     with pytest.raises(LabelError, match="label: is not answered; choose a class, or reject the image"):
         label_from([], CASTING, 9, 9)
     two = {"from_name": "label", "value": {"choices": ["ok", "defective"]}}
-    with pytest.raises(LabelError, match="label: has not one answer"):
+    with pytest.raises(LabelError, match="label: expected at most one answer"):
         label_from([two], CASTING, 9, 9)
 
 
@@ -196,9 +196,9 @@ def test_a_tiff_becomes_what_browsers_show():
 @pytest.mark.parametrize(
     ("url", "token", "message"),
     [
-        ("label-studio:8080", "t", "is no http:// or https:// address; correct instance_url"),
+        ("label-studio:8080", "t", "is not an http:// or https:// address; correct instance_url"),
         ("http://me:secret@host", "t", "the address holds a login"),
-        ("http://host", "", "there is no token; set VISIONOPS_LABEL_STUDIO_TOKEN"),
+        ("http://host", "", "the token is missing; set VISIONOPS_LABEL_STUDIO_TOKEN"),
     ],
 )
 def test_an_address_that_cannot_be_used_is_refused_at_once(url, token, message):

@@ -1,1 +1,1 @@
-"""Releases that are held."""
+"""Tests of releases on hold."""

@@ -1,4 +1,4 @@
-"""What becomes of a candidate, by the figures that servers report."""
+"""Decisions on a candidate from the servers' reports."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def arm(answered: int, failed: int = 0, ms: float = 5) -> ArmFigures:
 
 
 def agreed(images: int, mean: float) -> Agreement:
-    """Images that agree wholly or not at all."""
+    """Return agreement of images that agree completely or not at all."""
     return Agreement(images=images, total=images * mean, squares=images * mean)
 
 
@@ -85,7 +85,7 @@ def test_who_breaks_a_bound_beyond_chance_goes_back_at_once(changes: dict[str, A
         {"candidate": arm(49, failed=1)},  # 2 %, at the bound
         {"candidate": arm(57, failed=3)},  # 5 %, and 1.7 % is not excluded
         {"agreement": agreed(60, 0.85)},
-        {"candidate": arm(30, failed=10)},  # too few to say
+        {"candidate": arm(30, failed=10)},  # too few images
         {"candidate": arm(20, ms=50), "champion": arm(20)},
     ],
 )

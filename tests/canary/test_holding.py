@@ -33,7 +33,7 @@ SERVING = ServingConfig(
 
 
 class Registry(MemoryRegistry):
-    """Its bundles lie in folders that are called as their version."""
+    """Registry whose bundles are in folders named by their version."""
 
     def fetch_bundle(self, version, folder: Path):
         return SimpleNamespace(**vars(super().fetch_bundle(version, folder)), folder=Path(version.version))
@@ -41,7 +41,7 @@ class Registry(MemoryRegistry):
 
 @dataclasses.dataclass
 class Deployer:
-    """Notes who serves and who is tried."""
+    """Deployer that records the champion and the candidate."""
 
     served: list[tuple[str, str | None]] = dataclasses.field(default_factory=list)
     found: ReleaseReports = dataclasses.field(default_factory=reports)
@@ -60,7 +60,7 @@ class Deployer:
 
 @pytest.fixture
 def registry() -> Registry:
-    """Version 1 is the champion; 2 and 3 are not."""
+    """Return a registry with version 1 as champion, and 2 and 3 without a role."""
     made = Registry()
     made.promote(made.add("cells"))
     made.add("cells")
@@ -196,7 +196,7 @@ def test_people_may_end_it(registry):
     deployer.found = reports(version="3")
     promote_early(registry, deployer, "cells", SERVING, after(2), reason="seen on line 3", by="ann")
     assert (champion(registry), ended(registry, "3").reason) == ("3", "seen on line 3")
-    with pytest.raises(RegistryError, match="nothing is tried"):
+    with pytest.raises(RegistryError, match="there is no candidate beside the champion"):
         abort(registry, deployer, "cells", SERVING, after(3), reason="x", by="ann")
 
 

@@ -1,4 +1,4 @@
-"""What `serving.release` may say."""
+"""Valid and invalid settings of `serving.release`."""
 
 from __future__ import annotations
 

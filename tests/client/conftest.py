@@ -1,4 +1,4 @@
-"""Both clients behind one interface."""
+"""Run both clients through one interface."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from visionops.client import AsyncClient, Client, Retry
 
 ONCE = Retry(seconds=0)
 Ask = Callable[..., Any]
-"""Call a method of a client by its name."""
+"""Function that calls a client's method by its name."""
 
 
 @contextmanager
 def asking(kind: str, url: str, key: str | None = None, retry: Retry = ONCE, timeout: float = 30.0) -> Iterator[Ask]:
-    """A connected client, ``sync`` or ``async``."""
+    """Yield a connected client, ``sync`` or ``async``."""
     if kind == "sync":
         with Client(url, key, retry=retry, timeout=timeout) as client:
             yield lambda name, *args, **named: getattr(client, name)(*args, **named)

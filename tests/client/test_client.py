@@ -1,4 +1,4 @@
-"""The Python client against real servers: images in every form, typed answers, and its own mistakes."""
+"""The Python client with real servers: images in every form, typed answers, and invalid arguments."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_a_batch_keeps_its_order_and_its_errors(client: Client):
         ("127.0.0.1:8000", "expected http://HOST:PORT"),
         ("line-3", "expected http://HOST:PORT"),
         ("ftp://line-3", "expected http://HOST:PORT"),
-        ("http://line-3:port", "is no address"),
+        ("http://line-3:port", "is not an address"),
     ],
 )
 def test_an_address_that_is_none_is_named_at_once(kind: str, url: str, message: str):
@@ -163,7 +163,7 @@ def test_requests_side_by_side_with_asyncio(url: str):
 
 
 def test_what_cannot_be_drawn_is_said(client: Client):
-    with pytest.raises(ClientError, match="image: cannot be drawn: it is no image that Pillow can read"):
+    with pytest.raises(ClientError, match="image: cannot be drawn: Pillow cannot read it as an image"):
         drawn(b"no image", client.predict(RED))
 
 

@@ -65,7 +65,7 @@ def test_what_is_sent_again_after_a_lost_answer(kind: str, tmp_path: Path, monke
         relay.lose = 1
         answer = ask("predict", RED)
         assert answer.detections[0].box == BOX
-        # The server has kept the feedback before its answer is lost: it knows the second one by its key.
+        # The server has stored the feedback before its answer is lost, so it recognizes the repeated key.
         relay.lose = 1
         assert ask("feedback", answer, comment="a dent")["known"] is True
         assert [row["comment"] for row in kept(tmp_path / "log")] == ["a dent"]
@@ -89,7 +89,7 @@ def test_what_changes_models_is_sent_once_the_server_listens(kind: str, tmp_path
             done.append(ask("reload", {"name": "cells", "version": "4", "bundle": bundle})["version"])
 
     client = threading.Thread(target=reload)
-    client.start()  # nobody listens yet
+    client.start()  # no server is listening yet
     with server("--port", str(port)):
         client.join(300)
     assert done == ["4"]

@@ -49,7 +49,7 @@ PREDICT, FEEDBACK, RATED = (f"{name}-key-of-the-tests" for name in ("predict", "
 def serving(*arguments: str, **environment: str) -> Iterator[int]:
     """Run a server process and yield its port."""
     with ExitStack() as stack:
-        with pytest.MonkeyPatch.context() as patch:  # while it starts, and for no other server
+        with pytest.MonkeyPatch.context() as patch:  # while it starts, and not for other servers
             for name, value in environment.items():
                 patch.setenv(name, value)
             _, port, _ = stack.enter_context(server("--streams", "1", *arguments))
@@ -163,7 +163,7 @@ PAGES = {"/", "/docs", "/favicon.ico"}
 
 
 def test_the_table_has_every_route():
-    protocol = {route for route in ROLES if route.partition(" ")[2].startswith("/v2")}  # clients of their own
+    protocol = {route for route in ROLES if route.partition(" ")[2].startswith("/v2")}  # with their own clients
     pages = {route for route in ROLES if (path := route.partition(" ")[2]) in PAGES or path.startswith("/assets/")}
     assert USES.keys() | NOT_FOR_THIS_CLIENT.keys() | protocol | pages == ROLES.keys()
 
@@ -252,7 +252,7 @@ BUSY = {
     "too_many_connections": 503,
     "feedback_unwritable": 503,
 }
-"""Errors after which the client tries again; each has a test below."""
+"""Errors after which the client retries; each has a test below."""
 OTHERS = {
     "upload_too_slow": "test_a_body_that_does_not_arrive",
     "foreign_host": "test_a_name_of_another_machine",
@@ -336,12 +336,12 @@ def test_a_busy_server_is_named(code: str, name: str, key: str | None, meet: Mee
 )
 def test_who_comes_beside_a_long_request_is_turned_away(code: str, long_one, other, kind: str, servers: Servers):
     ended = threading.Event()
-    url = servers.url("narrow")  # started once: by two threads it would be started twice
+    url = servers.url("narrow")  # started once, because two threads would start it twice
 
     def keep_busy() -> None:
         with Client(url, timeout=300, retry=ONCE) as client:
             while not ended.is_set():
-                with suppress(ServerUnavailable):  # a slow machine takes longer than the server waits
+                with suppress(ServerUnavailable):  # a slow machine may take longer than the server waits
                     long_one(client)
 
     thread = threading.Thread(target=keep_busy)
@@ -358,7 +358,7 @@ def test_bodies_of_others_fill_the_memory(kind: str, servers: Servers):
     head = b"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: image/png\r\nContent-Length: 2000\r\n\r\n"
 
     def beside_another() -> bool:
-        # Opened for each try: the server closes connections beyond its limit, such as one of the test before.
+        # Opened for each try, because the server closes connections beyond its limit, such as one of the test before.
         with socket.create_connection(("127.0.0.1", servers.port("lonely"))) as other:
             other.sendall(head + bytes(1000))
             with asking(kind, servers.url("lonely")) as ask:
@@ -385,7 +385,7 @@ def test_a_body_that_does_not_arrive(kind: str, servers: Servers):
 
 
 def test_a_name_of_another_machine(kind: str, servers: Servers):
-    # The address of this machine as a number, which no server takes for its own name.
+    # The numeric address of this machine, which no server accepts as its own name.
     with (
         asking(kind, f"http://2130706433:{servers.port('small')}") as ask,
         pytest.raises(RequestRefused, match="foreign_host"),
@@ -427,7 +427,7 @@ def test_a_model_that_fails(kind: str, servers: Servers, tmp_path: Path):
     onnx.save(model, bundle / "model.onnx")
     seal(bundle)
     with asking(kind, servers.url("labels"), ADMIN) as ask:
-        # The model passes its smoke test on an image that it can answer.
+        # The model passes its smoke test on an image without red.
         smoke = [base64.b64encode(BLACK).decode()]
         ask("reload", {"name": f"failing-{kind}", "version": "1", "bundle": str(bundle), "smoke": smoke})
         assert ask("predict", BLACK, model=f"failing-{kind}").detections

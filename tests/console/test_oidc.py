@@ -79,7 +79,7 @@ def test_a_name_that_somebody_has_is_not_theirs(console: Server, provider: Provi
     provider.claims = {"sub": "8", "preferred_username": "ANNA", "groups": ["vision"]}
     answer = signed_in(console)
     assert answer.status_code == 403
-    assert "user anna: is there already" in answer.text
+    assert "user anna: already exists" in answer.text
     assert "visionops=" not in str(answer.headers.get_list("set-cookie"))
 
 

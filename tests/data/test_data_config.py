@@ -43,7 +43,7 @@ def load(folder, task: str, data: str) -> Config:
             "classification",
             f"  format: table\n  labels: {{a: {RULE}, b: {RULE}}}\n",
             ":6",
-            "data.labels: classification has one, not a, b; keep one, or set task: attributes",
+            "data.labels: classification takes one, got a, b; keep one, or set task: attributes",
         ),
         (
             "attributes",

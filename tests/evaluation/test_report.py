@@ -108,7 +108,7 @@ def test_more_classes_than_a_legend_holds_still_draw(tmp_path, make_dataset, sco
 
 def test_without_a_mistake_the_report_says_so(tmp_path, make_dataset, scoring):
     evaluate(make_bundle(tmp_path / "bundle"), make_dataset(SHOWN), scoring, tmp_path / "perfect")
-    assert "every box was found and none was invented" in (tmp_path / "perfect" / "report.html").read_text()
+    assert "every box was found and there were no false positives" in (tmp_path / "perfect" / "report.html").read_text()
 
 
 @pytest.mark.parametrize("text", [None, "{", "[]", '{"per_class": {}}', '{"per_class": {"a": 1}}'])

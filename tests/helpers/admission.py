@@ -1,4 +1,5 @@
-"""Admission controllers of the mock cluster: they deny objects, and pods of controllers, in the API server's own words.
+"""Admission controllers of the mock cluster: they deny objects, and pods of controllers, with the API server's
+messages.
 
 >>> cluster.admission = [webhook("pods", "container server has no owner label")]
 """
@@ -13,7 +14,7 @@ from kmock import KubernetesError
 __all__ = ["Admission", "level", "policy", "quota", "silent_webhook", "webhook"]
 
 Admission = Callable[[str, Mapping[str, Any]], KubernetesError | None]
-"""Looks at an object that is made or changed: its kind, in the plural, and its manifest."""
+"""Function that checks a created or changed object, given its kind in the plural and its manifest."""
 
 _GROUPS = {"deployments": "deployments.apps", "jobs": "jobs.batch"}
 
@@ -22,7 +23,7 @@ def webhook(plural: str, why: str, *, status: int = 403, only: str = "") -> Admi
     """Deny as Gatekeeper does (403), or Kyverno (400, with many lines).
 
     Args:
-        only: Part of the names that are denied.
+        only: Text that a denied object's name contains.
     """
     said = f'admission webhook "policy.plant.example" denied the request: {why}'
     return _denying(plural, only, lambda _: (status, "Forbidden" if status == 403 else "", said))
@@ -44,7 +45,7 @@ def silent_webhook(plural: str) -> Admission:
 
 
 def quota(plural: str, *, only: str = "") -> Admission:
-    """Deny what is beyond a ResourceQuota: requests of pods, else the number of objects."""
+    """Deny objects beyond a ResourceQuota: requests of pods, else the number of objects."""
     what = "requests.cpu" if plural == "pods" else f"count/{_GROUPS.get(plural, plural)}"
     said = f"exceeded quota: team, requested: {what}=1, used: {what}=4, limited: {what}=4"
     return _denying(plural, only, lambda name: (403, "Forbidden", f"{_forbidden(plural, name)}: {said}"))

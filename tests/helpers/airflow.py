@@ -1,4 +1,4 @@
-"""A real Airflow of a test's own, in its own environment (`make airflow`), reached over its REST interface."""
+"""Run a real Airflow in its own environment (`make airflow`), and call its REST interface."""
 
 from __future__ import annotations
 
@@ -22,24 +22,25 @@ from tests.helpers.programs import free_port, until
 __all__ = ["AIRFLOW", "Airflow", "running_airflow"]
 
 _TICK = 1.0
-"""Seconds between two looks at a run: it takes minutes, and an answer takes Airflow some of the processor."""
+"""Seconds between two requests for a run's state: a run takes minutes, and each request costs Airflow processor
+time."""
 AIRFLOW = ROOT / ".airflow" / "bin" / "airflow"
 _ENDED = frozenset({"success", "failed"})
 
 
 class Airflow:
-    """One that runs."""
+    """A running Airflow."""
 
     def __init__(self, url: str, folder: Path) -> None:
         self.url = url
         self.folder = folder
 
     def dags(self) -> dict[str, Any]:
-        """Return each DAG that Airflow knows, by its id."""
+        """Return each DAG that Airflow has loaded, keyed by its id."""
         return {dag["dag_id"]: dag for dag in self._get("dags?limit=100")["dags"]}
 
     def wait_for_dags(self, *names: str, seconds: float = 300.0) -> dict[str, Any]:
-        """Wait until Airflow has read the DAGs; fail with what it says of a broken one."""
+        """Wait until Airflow has loaded the DAGs; fail with its message about a broken one."""
 
         def look() -> dict[str, Any]:
             errors = self._get("importErrors")["import_errors"]
@@ -55,7 +56,7 @@ class Airflow:
         return str(self._get(f"dags/{dag}/dagRuns", body)["dag_run_id"])
 
     def runs(self, dag: str) -> list[dict[str, Any]]:
-        """Return the runs of a DAG, the first one first."""
+        """Return the runs of a DAG, oldest first."""
         return list(self._get(f"dags/{dag}/dagRuns?order_by=start_date&limit=50")["dag_runs"])
 
     def tasks(self, dag: str, run: str) -> dict[str, dict[str, Any]]:
@@ -69,7 +70,7 @@ class Airflow:
         return self.tasks(dag, run)
 
     def log(self, dag: str, run: str, task: str, number: int = 1) -> str:
-        """Return what a try of a task has printed, a line per event with its time."""
+        """Return the output of a try of a task, a line per event with its time."""
         found = self._get(f"dags/{dag}/dagRuns/{run}/taskInstances/{task}/logs/{number}?full_content=true")
         return "\n".join(f"{event.get('timestamp', '')} {event['event']}" for event in found["content"])
 
@@ -89,7 +90,7 @@ def running_airflow(folder: Path, dags: Path) -> Iterator[Airflow]:
     """Start Airflow's API server, scheduler and DAG processor; skip where `make airflow` was not run.
 
     Args:
-        dags: Where it looks for DAGs.
+        dags: Folder of DAGs.
     """
     if not AIRFLOW.is_file():
         pytest.skip("Airflow is absent: make airflow")

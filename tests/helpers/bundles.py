@@ -1,5 +1,5 @@
-"""Sealed bundles with a hand-made ONNX graph, made in milliseconds: a "detector" of bright red, green and blue cells,
-and a "classifier" of the mean colour.
+"""Make sealed bundles with a small ONNX graph in milliseconds: a "detector" of bright red, green and blue cells, and a
+"classifier" of the mean colour.
 
 `make_bundle`: the input is cut into cells of ``CELL`` x ``CELL`` pixels. Each cell is a candidate box; its score for a
 class is ``max(0, 2 * mean - 1)`` of that class's channel, so a pure red cell on black is a "red" of score 1.0, black is
@@ -12,7 +12,7 @@ array([[64., 32., 96., 64.]])
 
 `make_label_bundle`: the mean of each channel, 0 to 1, is the embedding (1, 3); the logit of a class is ``gain`` times
 the mean of one channel. Class k of head j looks at channel (k + j) % 3, so that of the classes red, green and blue of
-the first head the brightest channel wins, and no two heads of a bundle say the same.
+the first head the brightest channel wins, and no two heads of a bundle give the same answers.
 
 >>> bundle = make_label_bundle(tmp_path / "bundle")
 >>> Predictor(bundle).predict(filled((255, 0, 0))).answers[0].class_name
@@ -56,7 +56,7 @@ def make_bundle(
     tiles: Tiling | None = None,
     white: int = 65535,
 ) -> ModelBundle:
-    """A sealed bundle in ``folder``.
+    """Return a sealed bundle in ``folder``.
 
     Args:
         class_names: Channels red, green, blue in turn; classes after the third are never seen.
@@ -64,8 +64,8 @@ def make_bundle(
         end2end: (1, N, 6) outputs instead of (1, 4 + classes, N).
         box_scale: Size of a box as a multiple of its cell: above 1, neighbours overlap and NMS has work.
         gain: Slope of the score; at 2.0 it is 1 for a saturated cell. Another value makes a model of another digest.
-        graph_classes: Classes of the graph, when it shall contradict the card.
-        tiles: Of the card.
+        graph_classes: Number of classes of the graph, where it should contradict the card.
+        tiles: Tiling of the card.
         white: White level of the card.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -88,7 +88,7 @@ def make_bundle(
 def make_model(
     classes: int = 3, size: int = 128, end2end: bool = False, box_scale: float = 1.0, gain: float = 2.0
 ) -> onnx.ModelProto:
-    """The graph of `make_bundle`, not saved."""
+    """Return the graph of `make_bundle`, not saved."""
     side = size // CELL
     cells = side * side
     weight = np.zeros((classes, 3, CELL, CELL), np.float32)
@@ -130,10 +130,10 @@ def make_model(
 
 
 def make_extent_bundle(folder: Path, size: int, tiles: Tiling | None = None) -> ModelBundle:
-    """A "detector" with one box for each of the channels red, green and blue: around all pixels that are bright in it.
+    """Return a "detector" with one box for each of the channels red, green and blue: around all pixels bright in it.
 
-    What it sees in a part of an image is exactly what is there: tiles and their borders can be tested to the pixel. The
-    score falls with the area of the box, from 1 to one half: a piece of an object is surer than the whole.
+    Its boxes in a part of an image are exact, so tiles and their borders can be tested to the pixel. The score falls
+    with the area of the box, from 1 to one half, so a piece of an object scores higher than the whole.
     """
     folder.mkdir(parents=True, exist_ok=True)
     onnx.save(_extent_model(size), folder / "model.onnx")
@@ -212,14 +212,14 @@ def make_label_bundle(
     graph_classes: int | None = None,
     has_embedding: bool = True,
 ) -> ModelBundle:
-    """A sealed bundle in ``folder``.
+    """Return a sealed bundle in ``folder``.
 
     Args:
-        heads: One head "class" of `CLASSES` when absent.
-        task: By the number of heads when absent.
+        heads: Heads of the card; one head "class" of `CLASSES` when None.
+        task: Task of the card; by the number of heads when None.
         size: Input width and height; images are stretched to it. Not used when ``preprocessing`` is given.
         gain: Logit of a saturated channel. Another value makes a model of another digest.
-        graph_classes: Classes of the graph, when it shall contradict the card.
+        graph_classes: Number of classes of the graph, where it should contradict the card.
         has_embedding: Whether the graph has its second output.
     """
     heads = tuple(heads or (Head(name="class", class_names=CLASSES),))
@@ -247,10 +247,10 @@ def make_label_bundle(
 def make_label_model(
     channels: Sequence[int], spec: PreprocessingSpec, gain: float = 8.0, *, has_embedding: bool = True
 ) -> onnx.ModelProto:
-    """The graph of `make_label_bundle`, not saved.
+    """Return the graph of `make_label_bundle`, not saved.
 
     Args:
-        channels: The one that each logit looks at.
+        channels: Channel of each logit.
     """
     weight = np.zeros((3, len(channels)), np.float32)
     weight[list(channels), np.arange(len(channels))] = gain
@@ -274,14 +274,14 @@ def make_label_model(
 
 
 def filled(colour: tuple[int, int, int], *, width: int = 32, height: int = 32) -> npt.NDArray[np.uint8]:
-    """An image of one colour, uint8 (height, width, 3) RGB."""
+    """Return an image of one colour, uint8 (height, width, 3) RGB."""
     return np.full((height, width, 3), colour, np.uint8)
 
 
 def picture(
     cells: Sequence[tuple[str, int, int]] = (), *, width: int = 128, height: int = 128
 ) -> npt.NDArray[np.uint8]:
-    """A black image, uint8 (height, width, 3) RGB, with coloured cells at (colour, column, row)."""
+    """Return a black image, uint8 (height, width, 3) RGB, with coloured cells at (colour, column, row)."""
     image = np.zeros((height, width, 3), np.uint8)
     for colour, column, row in cells:
         image[row * CELL : (row + 1) * CELL, column * CELL : (column + 1) * CELL] = _COLOURS[colour]
@@ -289,7 +289,7 @@ def picture(
 
 
 def encode(image: npt.NDArray[np.uint8], file_format: str = "PNG") -> bytes:
-    """An image file in memory."""
+    """Return an encoded image file."""
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, format=file_format)
     return buffer.getvalue()

@@ -1,8 +1,9 @@
-"""A Kubernetes API on this machine, and as much of a cluster behind it as a deployer can see.
+"""A Kubernetes API on this machine, with the parts of a cluster that a deployer can observe.
 
-kmock keeps the objects and speaks HTTP; here is what a real API server does beyond that (generations, versions, PUT,
-label selectors, refusals), and a controller that makes pods. It takes one step whenever somebody looks, so a rollout
-goes as fast as it is watched and always the same way: taken up, one pod more, ready, an old one less, and so on.
+kmock stores the objects and serves HTTP. This module adds what a real API server does beyond that (generations,
+versions, PUT, label selectors, refusals), and a controller that creates pods. The controller takes one step at each
+request, so a rollout is as fast as it is watched and always has the same order: observed, one more pod, ready, one old
+pod less, and so on.
 
 >>> with running_cluster(tmp_path) as cluster:      # KUBECONFIG names it
 ...     cluster.fates["2"] = "crash"                # what becomes of pods of version 2
@@ -58,7 +59,7 @@ Fault = Callable[[Request], KubernetesError | None]
 
 
 def refusal(status: int, message: str, *, verb: str = "", plural: str = "", times: int = 1_000_000) -> Fault:
-    """Refuses the requests of this HTTP method to this kind, so often."""
+    """Refuse this number of requests with this HTTP method to this kind."""
     left = [times]
 
     def fault(request: Request) -> KubernetesError | None:
@@ -80,31 +81,32 @@ class Cluster(KubernetesEmulator):
         self.namespaces = {NAMESPACE}
         self.faults: list[Fault] = []
         self.admission: list[Admission] = []
-        """What looks at each object that is made or changed, and at pods that controllers make."""
+        """Functions that check each created or changed object, and pods created by controllers."""
         self.events: list[dict[str, Any]] = []
-        """What controllers noted: of a Job nothing else says that its pods are denied."""
+        """Events of controllers: for a Job they are the only sign that its pods are denied."""
         self.version = ("1", "31")
         self.api_ports = (6443,)
-        """Where the API server itself listens, behind the port 443 of its Service."""
+        """Address of the API server itself, behind the port 443 of its Service."""
         self.denied: set[str] = set()
-        """Rights that this user lacks, as `create deployments`."""
+        """Rights that the user lacks, such as `create deployments`."""
         self.fates: dict[str, str] = {}
-        """Of a version's pods: image, config, crash, fetch, oom, pending, slow, quota, damaged, stumbles; ready where
+        """Fate of a version's pods: image, config, crash, fetch, oom, pending, slow, quota, damaged, stumbles; ready by
+        default.
         it is absent.
 
-        Damaged: as a kubelet shows an init container that fails each time, without a word of CrashLoopBackOff at first.
-        Stumbles: the init container fails once, then all is well."""
+        Damaged: an init container that fails each time, which a kubelet first shows without CrashLoopBackOff.
+        Stumbles: the init container fails once, and then succeeds."""
         self.pods: dict[str, dict[str, Any]] = {}
         self.least_ready: int | None = None
-        """Fewest ready pods at any time since it was set to a large number."""
+        """Lowest number of ready pods since it was set to a large number."""
         self._count = 0
 
     def names(self) -> set[str]:
-        """All objects there are, as plural/name."""
+        """Return all objects, as plural/name."""
         return {f"{resource.plural}/{name}" for (resource, _, name), o in self.objects.items() if not o.deleted}
 
     def find(self, plural: str) -> dict[str, Any]:
-        """The one object of this kind."""
+        """Return the only object of this kind."""
         (found,) = [
             o.raw for (resource, _, _), o in self.objects.items() if resource.plural == plural and not o.deleted
         ]
@@ -115,7 +117,7 @@ class Cluster(KubernetesEmulator):
     async def __call__(self, raw_request: aiohttp.web.BaseRequest) -> aiohttp.web.StreamResponse:
         if (raw_request.method, raw_request.path) != ("POST", "/api/v1/namespaces"):
             return await super().__call__(raw_request)
-        try:  # kmock parses no path that ends in "namespaces"
+        try:  # kmock cannot parse a path that ends in "namespaces"
             return aiohttp.web.json_response(self._make_namespace(await raw_request.json()), status=201)
         except KubernetesError as error:
             return await self._render_error(error)
@@ -149,7 +151,7 @@ class Cluster(KubernetesEmulator):
         answer = await super()._handle(request)
         if (method, plural) == ("POST", "jobs"):
             self._note_denied_pod(request.data)
-        if method == "DELETE" and plural == "jobs":  # a Job that goes takes its pods along
+        if method == "DELETE" and plural == "jobs":  # deleting a Job deletes its pods
             mine = ("job-name", request.name)
             self.pods = {n: p for n, p in self.pods.items() if mine not in p["manifest"]["metadata"]["labels"].items()}
         if method == "DELETE" and plural in WORKLOADS:
@@ -157,12 +159,12 @@ class Cluster(KubernetesEmulator):
         return answer
 
     def _discover(self, request: Request) -> dict[str, Any] | None:
-        """What a cluster says of itself: its version, kinds and namespaces, and what this user may do."""
+        """Answer discovery requests: the version, kinds and namespaces, and the user's rights."""
         parts = request.url.path.strip("/").split("/")
-        told = (
+        is_known = (
             parts == ["version"] or parts[-1] == "selfsubjectaccessreviews" or (parts[0] == "apis" and len(parts) == 3)
         )
-        if not told and parts[:-1] != ["api", "v1", "namespaces"]:
+        if not is_known and parts[:-1] != ["api", "v1", "namespaces"]:
             return None
         for fault in self.faults:
             if error := fault(request):
@@ -170,9 +172,9 @@ class Cluster(KubernetesEmulator):
         if parts == ["version"]:
             return {"major": self.version[0], "minor": self.version[1]}
         if parts[-1] == "selfsubjectaccessreviews":
-            asked = request.data["spec"]["resourceAttributes"]
-            right = f"{asked['verb']} {asked['resource']}" + (
-                f"/{asked['subresource']}" if "subresource" in asked else ""
+            attributes = request.data["spec"]["resourceAttributes"]
+            right = f"{attributes['verb']} {attributes['resource']}" + (
+                f"/{attributes['subresource']}" if "subresource" in attributes else ""
             )
             return {"status": {"allowed": right not in self.denied}}
         if parts[0] == "apis":
@@ -198,7 +200,7 @@ class Cluster(KubernetesEmulator):
         return next((error for look in self.admission if (error := look(plural, manifest))), None)
 
     def _note_denied_pod(self, job: dict[str, Any]) -> None:
-        """What the controller of Jobs does when it may not make a pod; the Job itself stays as it is."""
+        """Record the event of the Job controller when it may not create a pod; the Job itself stays unchanged."""
         name = job["metadata"]["name"]
         if error := self._denial("pods", {"metadata": {"name": f"{name}-"}}):
             self.events.append(
@@ -249,7 +251,7 @@ class Cluster(KubernetesEmulator):
         return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
 
     def _own_endpoints(self) -> dict[str, Any]:
-        """What is behind the Service `kubernetes`, for which the network policies must have a port."""
+        """Return the endpoints behind the Service `kubernetes`, for which the network policies need a port."""
         ports = [{"name": "https", "port": port, "protocol": "TCP"} for port in self.api_ports]
         labels = {"kubernetes.io/service-name": "kubernetes"}
         return {
@@ -260,7 +262,7 @@ class Cluster(KubernetesEmulator):
         }
 
     def _is_first(self, request: Request) -> bool:
-        """Whether a container has not been started again yet."""
+        """Return whether a container has not been restarted yet."""
         statuses = self.pods[request.name]["manifest"]["status"].get("initContainerStatuses", ())
         return any(one["name"] == request.params["container"] and one.get("restartCount") == 0 for one in statuses)
 
@@ -320,14 +322,14 @@ class Cluster(KubernetesEmulator):
             "conditions": [{"type": "Ready", "status": str(ready >= replicas)}],
             "state": "Available" if ready >= replicas else "Creating",
         }
-        if denied and key[0].plural == "deployments":  # an operator's own object does not say it
+        if denied and key[0].plural == "deployments":  # a custom resource of an operator does not have this field
             failed = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": denied}
             status["conditions"].append(failed)
         self.objects[key] = live | {"status": status}
 
 
 def _template(live: dict[str, Any]) -> tuple[dict[str, str], dict[str, Any], int]:
-    """Labels and spec of the pods that a workload wants, and how many."""
+    """Return labels and spec of the pods of a workload, and their number."""
     name, spec = live["metadata"]["name"], live["spec"]
     if live["kind"] == "Deployment":
         return spec["template"]["metadata"]["labels"], spec["template"]["spec"], spec["replicas"]
@@ -335,13 +337,13 @@ def _template(live: dict[str, Any]) -> tuple[dict[str, str], dict[str, Any], int
         predictor = spec["predictors"][0]
         return {"seldon-deployment-id": name}, predictor["componentSpecs"][0]["spec"], predictor["replicas"]
     stopped = live["metadata"]["annotations"]["serving.kserve.io/stop"] == "true"
-    # A Deployment begins with one pod, and KEDA takes the last one away only after a while without requests.
+    # A Deployment starts with one pod, and KEDA removes the last one only after some time without requests.
     replicas = 0 if stopped else max(1, spec["predictor"]["minReplicas"])
     return {"serving.kserve.io/inferenceservice": name}, spec["predictor"], replicas
 
 
 def _beginning(fate: str) -> dict[str, Any]:
-    """Status of a pod that is not ready."""
+    """Return the status of a pod that is not ready."""
 
     def waits(reason: str, message: str = "", **more: Any) -> dict[str, Any]:
         return {"name": "server", "state": {"waiting": {"reason": reason, "message": message}}, **more}
@@ -367,7 +369,7 @@ def _beginning(fate: str) -> dict[str, Any]:
 
 
 def _failed(restarts: int) -> dict[str, Any]:
-    """An init container right after its end, before the kubelet says that it backs off."""
+    """Return an init container right after its end, before the kubelet reports back-off."""
     ended = {"terminated": {"exitCode": 2, "reason": "Error"}}
     return {"name": "fetch", "restartCount": restarts, "state": ended, "lastState": ended if restarts else {}}
 
@@ -378,10 +380,10 @@ def _fail_again(status: dict[str, Any]) -> None:
 
 @contextmanager
 def running_cluster(folder: Path, kind: type[Cluster] = Cluster) -> Iterator[Cluster]:
-    """A cluster that answers while the block runs; its kubeconfig is in ``folder``, and KUBECONFIG names it.
+    """Run a cluster while the block runs; its kubeconfig is in ``folder``, and KUBECONFIG names it.
 
     Args:
-        kind: What it is made of.
+        kind: Class of the cluster.
     """
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
@@ -403,7 +405,7 @@ def running_cluster(folder: Path, kind: type[Cluster] = Cluster) -> Iterator[Clu
         with pytest.MonkeyPatch.context() as patch:
             kubeconfig = str(_kubeconfig(folder / "kubeconfig", str(server.url).rstrip("/")))
             patch.setenv("KUBECONFIG", kubeconfig)
-            # The client reads the variable when it is imported, and never again.
+            # The client reads the variable only when it is imported.
             patch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", kubeconfig)
             yield cluster
     finally:

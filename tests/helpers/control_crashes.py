@@ -1,7 +1,7 @@
-"""A control service that is killed at any moment, clients that remember what it acknowledged, and what must be true.
+"""Kill a control service at random times, with clients that record acknowledged requests, and check the invariants.
 
-Service, queue, launcher and the process around each run are the real ones. What a run does is short: it writes down
-when it begins and when it ends.
+Service, queue, launcher and the process around each run are real. A run itself is short: it only records its begin and
+its end.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ from visionops.review_store.runs import SqlRunStore
 from visionops.runs.states import ENDED, Run, RunState
 
 CASES = 4
-"""Use cases that are trained, ``case-0`` and so on; ``steel`` is reviewed."""
+"""Number of use cases for training, ``case-0`` and so on; ``steel`` is reviewed."""
 _ROLES = {"anna": KeyRole.FEEDBACK, "bea": KeyRole.REVIEW, "chen": KeyRole.ADMIN}
 _SECONDS = "0.1"
 _EXPORT_EVERY = 3
 
 
 def serve(arguments: list[str], environment: Mapping[str, str], events: str) -> None:
-    """Be the service, with short runs and a short lease."""
+    """Run the service, with short runs and a short lease."""
     os.environ.update(environment)
 
     def command(run: Run, _config: Path, _stack: str | None) -> list[str]:
@@ -59,7 +59,7 @@ def serve(arguments: list[str], environment: Mapping[str, str], events: str) -> 
 
 
 class Service:
-    """One service after the other, on one port."""
+    """Successive services on one port."""
 
     def __init__(self, folder: Path, configs: Path, environment: Mapping[str, str]) -> None:
         self.port, self.runs, self.events = free_port(), folder / "runs", folder / "events"
@@ -86,7 +86,7 @@ class Service:
         assert self.process.is_alive(), "the service failed by itself"
         self.process.kill()
         self.process.join(60)
-        # A run that was about to be started holds the port for a moment more, until it has its own program.
+        # A run that is being started holds the port until it executes its own program.
         until(self._is_port_free)
 
     def _is_port_free(self) -> bool:
@@ -106,12 +106,13 @@ class Service:
 
 
 class Talker:
-    """Uploads, claims, decides, exports, trains, promotes and rolls back; sends again what was not acknowledged.
+    """Client that uploads, claims, decides, exports, trains, promotes and rolls back, and repeats unacknowledged
+    requests.
 
     Attributes:
-        runs: Id of each acknowledged run to its kind and use case.
-        answers: How often each status was answered, with the code of an error.
-        steps: Requests that were acknowledged so far.
+        runs: Kind and use case of each acknowledged run, keyed by its id.
+        answers: Number of answers by status, with the code of an error.
+        steps: Number of acknowledged requests.
     """
 
     def __init__(self, service: Service, notes: Path, first: int, step: int) -> None:
@@ -129,7 +130,7 @@ class Talker:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop after a last image, all of whose requests are acknowledged."""
+        """Stop after a last image whose requests are all acknowledged."""
         self._stopped.set()
         self._thread.join(120)
         assert not self._thread.is_alive()
@@ -151,7 +152,7 @@ class Talker:
             self._close()
 
     def _one(self, number: int) -> None:
-        verdict = list(Verdict)[1 + number % 2]  # nothing is predicted, so that nothing can be confirmed
+        verdict = list(Verdict)[1 + number % 2]  # there is no prediction, so nothing can be confirmed
         image = encode(picture(number, 48))
         item = self.ask("anna", f"add {number}", "/review/items?use_case=steel", image)["id"]
         self._note(done="add", number=number, item=item)
@@ -174,7 +175,7 @@ class Talker:
     def _run(self, path: str, number: int, case: str, wish: dict[str, str]) -> None:
         what = path.rpartition("/")[2]
         answer = self.ask("chen", f"{what} {number}", path, wish, refused=frozenset({"conflict"}))
-        if answer:  # of trainings one waits at a time
+        if answer:  # one training at a time may wait
             self.runs[answer["run"]] = (what, case)
 
     def ask(
@@ -185,7 +186,7 @@ class Talker:
         body: bytes | dict[str, Any],
         refused: frozenset[str] = frozenset(),
     ) -> dict[str, Any]:
-        """Return the answer; asked again, with the same key, until there is one. {} for a refusal."""
+        """Return the answer, repeating the request with the same key until there is one; {} for a refusal."""
         kind = "image/png" if isinstance(body, bytes) else "application/json"
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         headers = {"X-API-Key": self._service.keys[who], "Idempotency-Key": key.replace(" ", "-"), "Content-Type": kind}
@@ -220,13 +221,13 @@ class Talker:
             self._connection = None
 
     def _note(self, **what: object) -> None:
-        with self._notes.open("a") as file:  # one line is one write
+        with self._notes.open("a") as file:  # one line is written by one call
             file.write(json.dumps(what) + "\n")
 
 
 @contextlib.contextmanager
 def talking(service: Service, notes: Path, talkers: int = 2) -> Iterator[list[Talker]]:
-    """Clients that work while the block runs, and have all that they sent acknowledged when it ends."""
+    """Run clients while the block runs, and wait at its end until all their requests are acknowledged."""
     made = [Talker(service, notes, number, talkers) for number in range(talkers)]
     notes.touch()
     for talker in made:
@@ -237,7 +238,7 @@ def talking(service: Service, notes: Path, talkers: int = 2) -> Iterator[list[Ta
 
 
 def kill_often(service: Service, talkers: list[Talker], kills: int, seed: int) -> None:
-    """Kill the service that many times, each at another moment, now and then while it starts."""
+    """Kill the service this number of times at random times, sometimes while it starts."""
     chance = random.Random(seed)
     for _ in range(kills):
         if chance.random() < 0.15:
@@ -252,14 +253,14 @@ def kill_often(service: Service, talkers: list[Talker], kills: int, seed: int) -
 
 
 def steps_of(talkers: list[Talker]) -> int:
-    """How many requests were acknowledged so far."""
+    """Return the number of acknowledged requests."""
     for talker in talkers:
         talker.check()
     return sum(talker.steps for talker in talkers)
 
 
 def check_runs(store: SqlRunStore, service: Service, talkers: list[Talker]) -> Counter[str]:
-    """Assert that each acknowledged run is there once, was begun once and has ended; return how many of each kind."""
+    """Assert that each acknowledged run exists once, started once and ended; return the number of each kind."""
     until(lambda: all(run.state in ENDED for run in _all(store)))
     acknowledged = {run: wish for talker in talkers for run, wish in talker.runs.items()}
     runs = _all(store)

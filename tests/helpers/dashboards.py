@@ -1,4 +1,4 @@
-"""The panels of Grafana's dashboards, by their queries: Grafana itself is in no index."""
+"""Read the panels of Grafana's dashboards by their queries, without Grafana, which is not a Python package."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def panels() -> list[tuple[str, str]]:
 
 
 def shows_something(port: int, expression: str, window: str) -> bool:
-    """Return whether the Prometheus at a port has data for a query, whatever is chosen above the dashboard."""
+    """Return whether the Prometheus at a port has data for a query, for any dashboard variables."""
     text = expression.replace("$__rate_interval", window)
     for variable in _VARIABLES:
         text = text.replace(variable, ".*")

@@ -1,4 +1,4 @@
-"""A PostgreSQL that is killed at any moment under the control service, an intake and an index of a data set."""
+"""Kill a PostgreSQL server at random times under the control service, an intake and an index of a data set."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ from visionops.review.server_logs import ServerLogs
 from visionops.review_store.opening import open_review
 
 _SAID_FROM, _SEEN_FROM = 10_000_000, 20_000_000
-"""Numbers of the pictures that come with feedback, and of those of the data set; uploads count from 0."""
+"""First number of the pictures for feedback, and of those of the data set; uploads count from 0."""
 _TOGETHER = 4
 _SPEAKS_EVERY = 0.5
-"""Seconds. Items in no data version are compared again whenever the data set grows: too many hold up exports."""
+"""Seconds between two feedbacks. They add items, which are compared again, and too many delay exports."""
 
 
 def take_in(config: Path, log: Path, environment: Mapping[str, str]) -> None:
-    """Be `visionops review intake --follow`."""
+    """Run `visionops review intake --follow`."""
     os.environ.update(environment)
     os.dup2(os.open(log.with_suffix(".intake"), os.O_CREAT | os.O_WRONLY | os.O_APPEND), 2)
     os.dup2(2, 1)
@@ -47,7 +47,7 @@ def take_in(config: Path, log: Path, environment: Mapping[str, str]) -> None:
 
 
 def index(folder: Path, notes: Path, environment: Mapping[str, str]) -> None:
-    """Index more and more images of a data set, as `visionops review index` again and again."""
+    """Index a growing data set, like `visionops review index` in a loop."""
     os.environ.update(environment)
     folder.mkdir()
     with open_review() as review:
@@ -75,7 +75,7 @@ def _seen(folder: Path, number: int) -> tuple[SeenImage, Path]:
 
 
 class Speaker:
-    """A server's feedback: a comment on an image every now and then, durable in its log before it counts."""
+    """A server's feedback: a comment on an image now and then, durable in its log before it counts."""
 
     def __init__(self, log: Path) -> None:
         self._log = FeedbackLog(log, segment_bytes=20_000)
@@ -107,12 +107,12 @@ class Speaker:
 
 @contextlib.contextmanager
 def working(folder: Path, config: Path, environment: Mapping[str, str]) -> Iterator[Speaker]:
-    """A server's log that grows, its intake and an index, while the block runs; both must outlive it."""
+    """Run a server with a growing log, its intake and an index, while the block runs; both must survive it."""
     context = multiprocessing.get_context("forkserver")
     log, seen = folder / "log", folder / "seen"
     log.mkdir()
-    told = log.with_suffix(".intake")
-    for path in (seen, told):
+    taken = log.with_suffix(".intake")
+    for path in (seen, taken):
         path.touch()
     speaker = Speaker(log)
     processes = [
@@ -122,11 +122,11 @@ def working(folder: Path, config: Path, environment: Mapping[str, str]) -> Itera
     for process in processes:
         process.start()
     try:
-        # Without a database none of them starts; it is killed once both have done something.
-        until(lambda: seen.stat().st_size and told.stat().st_size)
+        # None of them starts without a database, so it is killed only after both have worked.
+        until(lambda: seen.stat().st_size and taken.stat().st_size)
         speaker.start()
         yield speaker
-        assert processes[0].is_alive(), told.read_text()
+        assert processes[0].is_alive(), taken.read_text()
         assert processes[1].is_alive(), "the index failed by itself"
     finally:
         speaker.close()
@@ -136,7 +136,7 @@ def working(folder: Path, config: Path, environment: Mapping[str, str]) -> Itera
 
 
 def kill_often(server: Postgres, service: Service, talkers: list[Talker], kills: int, seed: int) -> Counter[str]:
-    """Kill the server's postmaster, or another of its processes, that many times; return how often each."""
+    """Kill the server's postmaster, or another of its processes, this number of times; return the number of each."""
     chance, done = random.Random(seed), Counter[str]()
     assert service.process is not None
     pid = service.process.pid
@@ -169,7 +169,7 @@ def _kill_another(server: Postgres, chance: random.Random) -> str:
 
 
 def _check_refusals(service: Service) -> None:
-    """Assert what clients see while there is no server."""
+    """Assert the answers of clients while there is no server."""
 
     def code() -> tuple[int, str]:
         status, body = get(service.port, "/ready")

@@ -1,4 +1,4 @@
-"""Made-up data sets on disk, in every layout that is read. Images are tiny and real."""
+"""Write generated data sets in every supported layout. Images are tiny and real."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Box = tuple[float, float, float, float]
 
 
 def write_image(path: Path, size: tuple[int, int] = (20, 16), seed: int = 0, **save: Any) -> Path:
-    """An RGB image of noise, its format by the suffix; another seed gives another image."""
+    """Write an RGB image of noise, with the format of the suffix; another seed gives another image."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
     Image.fromarray(pixels).save(path, **save)
@@ -27,7 +27,7 @@ def write_image(path: Path, size: tuple[int, int] = (20, 16), seed: int = 0, **s
 def coco(
     names: list[str], boxes: dict[str, list[tuple[str, Box]]], classes: list[str], *, first_id: int = 0
 ) -> dict[str, Any]:
-    """A COCO object. ``boxes`` by file name: class and ``[x, y, w, h]``."""
+    """Return a COCO object. ``boxes`` by file name: class and ``[x, y, w, h]``."""
     images = [{"id": i, "file_name": n, "width": 20, "height": 16} for i, n in enumerate(names)]
     annotations: list[dict[str, Any]] = []
     for name, rows in boxes.items():
@@ -51,7 +51,8 @@ def write_json(path: Path, value: Any) -> Path:
 
 
 def write_vision(root: Path, products: tuple[str, ...] = ("Cable",), images: int = 4) -> Path:
-    """``{product}/{train,val,inference}``; class ids start at 0 in train and at 1 in val; the last image is empty."""
+    """Write ``{product}/{train,val,inference}``; class ids start at 0 in train and 1 in val; the last image is
+    empty."""
     for p, product in enumerate(products):
         for s, split in enumerate(("train", "val", "inference")):
             names = [f"{i:06d}.jpg" for i in range(images)]
@@ -68,7 +69,8 @@ def write_vision(root: Path, products: tuple[str, ...] = ("Cable",), images: int
 
 
 def write_taco(root: Path) -> Path:
-    """One file, images in sub-folders: names that collide when flattened or case-folded, boxes out of bounds."""
+    """Write one file with images in sub-folders: names collide when flattened or case-folded, boxes exceed the
+    image."""
     names = [
         "batch_1/000001.jpg",
         "batch_2/000001.jpg",
@@ -89,7 +91,7 @@ def write_taco(root: Path) -> Path:
 
 
 def write_yolo_layout(root: Path) -> Path:
-    """``images/{train,val}``, ``labels/…``: a box, a polygon, an empty file, no file."""
+    """Write ``images/{train,val}``, ``labels/…``: a box, a polygon, an empty file, no file."""
     for split in ("train", "val"):
         for i in range(4):
             write_image(root / "images" / split / f"{i}.jpg", seed=i + 10 * (split == "val"))
@@ -107,7 +109,7 @@ def write_yolo_layout(root: Path) -> Path:
 def voc_xml(
     name: str, objects: list[tuple[str, tuple[Any, Any, Any, Any]]], size: tuple[Any, Any] | None = (20, 16)
 ) -> str:
-    """A VOC annotation; boxes are 1-based and inclusive."""
+    """Return a VOC annotation; boxes are 1-based and inclusive."""
     parts = [f"<annotation><filename>{name}</filename>"]
     if size:
         parts.append(f"<size><width>{size[0]}</width><height>{size[1]}</height><depth>3</depth></size>")
@@ -120,7 +122,7 @@ def voc_xml(
 
 
 def write_voc(root: Path, *, lists: bool = True) -> Path:
-    """Six images: three train, one val, one test, and one that no list names."""
+    """Write six images: three train, one val, one test, and one that no list names."""
     (root / "Annotations").mkdir(parents=True)
     for i in range(6):
         write_image(root / "JPEGImages" / f"{i:06d}.jpg", seed=i)
@@ -137,7 +139,7 @@ def write_voc(root: Path, *, lists: bool = True) -> Path:
 
 
 def write_folders(root: Path, seeds: dict[str, range | list[int]]) -> Path:
-    """Class folders: place to the seeds of its images, ``{place}/{seed}.png``; an empty one for none."""
+    """Write class folders: place to the seeds of its images, ``{place}/{seed}.png``; an empty one for none."""
     for place, own in seeds.items():
         (root / place).mkdir(parents=True, exist_ok=True)
         for seed in own:
@@ -146,7 +148,7 @@ def write_folders(root: Path, seeds: dict[str, range | list[int]]) -> Path:
 
 
 def write_lots(root: Path, rows: str, lots: dict[str, int]) -> Path:
-    """``attributes.csv`` as given, and lot to its number of images, ``{lot}/{i}.png``."""
+    """Write ``attributes.csv``, and for each lot its number of images, ``{lot}/{i}.png``."""
     root.mkdir(parents=True, exist_ok=True)
     (root / "attributes.csv").write_text(rows, encoding="utf-8")
     for number, (lot, count) in enumerate(lots.items()):
@@ -156,6 +158,6 @@ def write_lots(root: Path, rows: str, lots: dict[str, int]) -> Path:
 
 
 def read_as(root: Path, format_: str, name: str = "made-up", **data: Any) -> Dataset:
-    """Read a folder as a format, or whatever it is for "auto"."""
+    """Read a folder as a format; "auto" detects it."""
     source = FolderSource(kind="folder", path=root)
     return read_dataset(root, DataConfig(source=source, format=format_, **data), name)

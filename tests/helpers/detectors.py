@@ -1,4 +1,4 @@
-"""A YOLO detector with random weights that behaves as a trained one does: for exactness and for benchmarks."""
+"""Make a YOLO detector with random weights that behaves like a trained one, for exactness tests and benchmarks."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ CLASSES = ("crazing", "inclusion", "patches", "pitted", "rolled", "scratches")
 def tamed_detector(
     name: str, images: Sequence[bytes], spec: PreprocessingSpec, *, end2end: bool = False, seed: int = 0
 ) -> Any:
-    """A torch model with random weights whose activations, scores and boxes vary as those of a trained one do.
+    """Return a torch model with random weights whose activations, scores and boxes vary like those of a trained one.
 
-    Fresh weights answer alike everywhere: batch norm is calibrated on the images, the last layers are scaled.
+    Untrained weights give nearly constant outputs, so batch norm is calibrated on the images, and the last layers are
+    scaled.
 
     Args:
-        name: An architecture of Ultralytics: ``yolov8n``.
+        name: An architecture of Ultralytics, such as ``yolov8n``.
         images: Encoded files.
-        seed: Another one makes a model that answers otherwise.
+        seed: Seed of the weights; another one gives another model.
     """
     import torch
     from ultralytics.nn.tasks import DetectionModel

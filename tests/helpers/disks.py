@@ -1,4 +1,4 @@
-"""Disks that are full or cannot be written."""
+"""Mount disks that are full or read-only."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["mounted"]
 
 @contextmanager
 def mounted(folder: Path, options: str) -> Iterator[Path]:
-    """A disk of its own at ``folder``, which is made; skips the test where mounting is not allowed.
+    """Mount a separate disk at ``folder``, which is created; skip the test where mounting is not allowed.
 
     Args:
-        options: Of a tmpfs, as ``size=64k`` or ``ro``.
+        options: Options of a tmpfs, such as ``size=64k`` or ``ro``.
     """
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
@@ -26,5 +26,5 @@ def mounted(folder: Path, options: str) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        # Detached at once: a library's thread may hold a file that it has read for a moment more.
+        # Detached lazily, because a thread of a library may keep a file open for a moment.
         subprocess.run(["umount", "--lazy", str(folder)], check=True)

@@ -1,4 +1,4 @@
-"""Components for the doctor to look at, and what it found."""
+"""Components for the doctor to check, and access to its findings."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def examined(kind: str, flavor: str, orchestrator: str = "local", **configuratio
 
 
 def trouble(findings: Iterator[CheckResult] | Sequence[CheckResult]) -> str:
-    """The one thing that is not well, and its mend."""
+    """Return the only problem, and its fix."""
     (found,) = [finding for finding in findings if finding.state is not State.OK]
     assert "\n" not in found.saw + found.mend
     assert found.mend
@@ -35,7 +35,7 @@ def trouble(findings: Iterator[CheckResult] | Sequence[CheckResult]) -> str:
 
 
 def well(findings: Iterator[CheckResult] | Sequence[CheckResult]) -> str:
-    """What was seen where all is well."""
+    """Return the observation where there is no problem."""
     found = list(findings)
     assert found
     assert {finding.state for finding in found} == {State.OK}
@@ -58,7 +58,7 @@ def mlflow_answers(**changes: Any) -> dict[str, Any]:
 
 
 def keep(name: str, *keys: str, kind: str = "Secret") -> None:
-    """Put an object into the namespace."""
+    """Store an object in the namespace."""
     config = KubernetesDeployerConfig(namespace="vision", image="x", bundle_store="s3://x")
     manifest = {"apiVersion": "v1", "kind": kind, "metadata": {"name": name}, "data": dict.fromkeys(keys, "eA==")}
     if not Namespace(config).ensure(manifest):

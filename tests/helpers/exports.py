@@ -1,4 +1,4 @@
-"""What annotation tools write, made from a plain description of images: ``export(folder, images, classes)``."""
+"""Write exports of annotation tools from a plain description of images: ``export(folder, images, classes)``."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ _VIA_COLUMNS = (
 
 
 class Made(NamedTuple):
-    """One image of a data set to export."""
+    """An image of a data set to export."""
 
     name: str
     width: int
@@ -63,7 +63,7 @@ class Made(NamedTuple):
 
 
 def write_made(path: Path, width: int, height: int) -> Path:
-    """A grey image; PNG whatever its name says, as nothing decodes it here."""
+    """Write a grey image as PNG, whatever its suffix, because nothing decodes it here."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("L", (width, height)).save(path, "PNG")
     return path
@@ -83,7 +83,7 @@ def assert_read_back(dataset: Dataset, images: Sequence[Made], place: str) -> No
 
 
 def export_voc(folder: Path, images: Sequence[Made], classes: Sequence[str] = ()) -> Path:
-    """``Annotations``, ``JPEGImages`` and lists of the splits, as CVAT's Pascal VOC has them."""
+    """Write ``Annotations``, ``JPEGImages`` and lists of the splits, as in CVAT's Pascal VOC."""
     del classes
     for image in images:
         write_made(folder / "JPEGImages" / image.name, image.width, image.height)
@@ -100,7 +100,7 @@ def export_voc(folder: Path, images: Sequence[Made], classes: Sequence[str] = ()
 
 
 def voc_text(image: Made) -> str:
-    """One VOC file; corners are pixels from 1, the last included, with fractions where there are any."""
+    """Return a VOC file; corners are pixels from 1, inclusive, with fractions where there are any."""
     objects = "".join(
         f"<object><name>{escape(name)}</name><pose>Unspecified</pose><truncated>0</truncated><difficult>0</difficult>"
         f"<bndbox><xmin>{x1 + 1!r}</xmin><ymin>{y1 + 1!r}</ymin><xmax>{x2!r}</xmax><ymax>{y2!r}</ymax>"
@@ -116,7 +116,7 @@ def voc_text(image: Made) -> str:
 
 
 def export_cvat(folder: Path, images: Sequence[Made], classes: Sequence[str]) -> Path:
-    """A project of CVAT for images 1.1: ``annotations.xml``, and images below ``images/<subset>/``."""
+    """Write a project of CVAT for images 1.1: ``annotations.xml``, and images below ``images/<subset>/``."""
     labels = "".join(
         f"<label><name>{escape(name)}</name><color>#fa3253</color><type>any</type><attributes></attributes></label>"
         for name in classes
@@ -144,7 +144,7 @@ def export_cvat(folder: Path, images: Sequence[Made], classes: Sequence[str]) ->
 
 
 def export_coco(folder: Path, images: Sequence[Made], classes: Sequence[str]) -> Path:
-    """``annotations/instances_<split>.json`` and ``images/<split>/``, as CVAT has them; ids count from 1 in each."""
+    """Write ``annotations/instances_<split>.json`` and ``images/<split>/``, as in CVAT; ids count from 1 in each."""
     for split in dict.fromkeys(image.split for image in images):
         subset = [image for image in images if image.split == split]
         rows: list[dict[str, Any]] = []
@@ -179,7 +179,8 @@ def export_coco(folder: Path, images: Sequence[Made], classes: Sequence[str]) ->
 
 
 def export_yolo(folder: Path, images: Sequence[Made], classes: Sequence[str]) -> Path:
-    """``data.yaml``, ``images/<split>/`` and ``labels/<split>/``, which replaces the last ``images`` of a path."""
+    """Write ``data.yaml``, ``images/<split>/`` and ``labels/<split>/``, which replaces the last ``images`` of a
+    path."""
     for image in images:
         path = write_made(folder / "images" / image.split / image.name, image.width, image.height)
         lines = []
@@ -198,7 +199,7 @@ def export_yolo(folder: Path, images: Sequence[Made], classes: Sequence[str]) ->
 
 
 def labelme_json(image_path: str, shapes: list[dict[str, Any]], size: tuple[int, int] = (20, 16)) -> dict[str, Any]:
-    """One file as labelme 5 saves it, without the bytes of the image."""
+    """Return a file as labelme 5 saves it, without the bytes of the image."""
     full = [{"group_id": None, "description": "", "flags": {}, "mask": None, **shape} for shape in shapes]
     return {
         "version": "5.4.1",
@@ -212,13 +213,13 @@ def labelme_json(image_path: str, shapes: list[dict[str, Any]], size: tuple[int,
 
 
 def export_labelme(folder: Path, images: Sequence[Made], classes: Sequence[str]) -> Path:
-    """A folder for each split, JSON beside the images; ``labels.txt`` with the classes in their order."""
+    """Write a folder for each split, JSON beside the images; ``labels.txt`` with the classes in order."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "labels.txt").write_text("\n".join(["__ignore__", "_background_", *classes]) + "\n", encoding="utf-8")
     for image in images:
         place = folder / image.split
         write_made(place / image.name, image.width, image.height)
-        # labelme keeps corners as they were drawn: here from the lower right to the upper left
+        # labelme keeps the order in which corners were drawn: here from the lower right to the upper left
         shapes = [
             {"label": name, "points": [[x2, y2], [x1, y1]], "shape_type": "rectangle"}
             for name, (x1, y1, x2, y2) in image.boxes
@@ -230,7 +231,7 @@ def export_labelme(folder: Path, images: Sequence[Made], classes: Sequence[str])
 
 
 def via_entries(images: Sequence[Made], attribute: str = "class") -> dict[str, Any]:
-    """The images of an export of VIA 2, in rectangles."""
+    """Return the images of an export of VIA 2, as rectangles."""
     entries = {}
     for image in images:
         regions = [
@@ -257,7 +258,7 @@ def _by_split(images: Sequence[Made]) -> dict[str, list[Made]]:
 
 
 def export_via(folder: Path, images: Sequence[Made], classes: Sequence[str]) -> Path:
-    """A project for each split in its folder, with the classes as options of a drop-down list."""
+    """Write a project for each split in its folder, with the classes as options of a drop-down list."""
     attribute = {"type": "dropdown", "description": "", "options": dict.fromkeys(classes, ""), "default_options": {}}
     for split, members in _by_split(images).items():
         for image in members:
@@ -276,7 +277,7 @@ def export_via(folder: Path, images: Sequence[Made], classes: Sequence[str]) -> 
 
 
 def export_via_csv(folder: Path, images: Sequence[Made], classes: Sequence[str] = ()) -> Path:
-    """One CSV and the images in a folder for each split."""
+    """Write one CSV and the images in a folder for each split."""
     del classes
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "via_export_csv.csv").open("w", encoding="utf-8", newline="") as stream:
@@ -295,7 +296,7 @@ def export_via_csv(folder: Path, images: Sequence[Made], classes: Sequence[str] 
 
 
 def export_via3(folder: Path, images: Sequence[Made], classes: Sequence[str]) -> Path:
-    """A project of VIA 3; the classes are options of a list."""
+    """Write a project of VIA 3; the classes are options of a list."""
     numbers = {name: str(i) for i, name in enumerate(classes)}
     files, views, metadata = {}, {}, {}
     for i, image in enumerate(images, start=1):
@@ -346,7 +347,7 @@ def _value(image: Made, class_name: str, box: tuple[float, float, float, float])
 
 
 def rectangle(image: Made, class_name: str, box: tuple[float, float, float, float], **value: Any) -> dict[str, Any]:
-    """A result as Label Studio writes it."""
+    """Return a result in Label Studio's format."""
     return {
         "original_width": image.width,
         "original_height": image.height,
@@ -360,7 +361,7 @@ def rectangle(image: Made, class_name: str, box: tuple[float, float, float, floa
 
 
 def task(number: int, url: str, results: list[dict[str, Any]], **annotation: Any) -> dict[str, Any]:
-    """A task with one annotation."""
+    """Return a task with one annotation."""
     own = {"id": 100 + number, "was_cancelled": False, "ground_truth": False, "updated_at": "2024-05-01T10:00:00Z"}
     return {
         "id": number,
@@ -373,7 +374,7 @@ def task(number: int, url: str, results: list[dict[str, Any]], **annotation: Any
 
 
 def export_fiftyone(folder: Path, images: Sequence[Made], classes: Sequence[str]) -> None:
-    """An image detection dataset, boxes in fractions; one for each split."""
+    """Write an image detection dataset for each split, boxes in fractions."""
     labels: dict[str, dict[str, Any]] = {}
     for image in images:
         write_made(folder / image.split / "data" / image.name, image.width, image.height)
@@ -392,7 +393,7 @@ def export_fiftyone(folder: Path, images: Sequence[Made], classes: Sequence[str]
 
 
 def export_label_studio(folder: Path, images: Sequence[Made], classes: Sequence[str]) -> None:
-    """JSON of a project on local files: percent-encoded URLs."""
+    """Write JSON of a project on local files, with percent-encoded URLs."""
     del classes
     for image in images:
         write_made(folder / image.name, image.width, image.height)
@@ -408,7 +409,7 @@ def export_label_studio(folder: Path, images: Sequence[Made], classes: Sequence[
 
 
 def export_label_studio_min(folder: Path, images: Sequence[Made], classes: Sequence[str]) -> None:
-    """JSON-MIN: no label key where nothing was drawn."""
+    """Write JSON-MIN, which has no label key where nothing was drawn."""
     del classes
     for image in images:
         write_made(folder / image.name, image.width, image.height)
@@ -424,7 +425,7 @@ def export_label_studio_min(folder: Path, images: Sequence[Made], classes: Seque
 
 
 def export_csv(folder: Path, images: Sequence[Made], classes: Sequence[str]) -> None:
-    """A table of TensorFlow's kind, with a split column."""
+    """Write a table in TensorFlow's format, with a split column."""
     del classes
     for image in images:
         write_made(folder / image.name, image.width, image.height)

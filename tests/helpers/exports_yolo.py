@@ -1,4 +1,4 @@
-"""What Ultralytics, CVAT, Label Studio and labelImg write as YOLO, made from a plain description of images."""
+"""Write YOLO exports of Ultralytics, CVAT, Label Studio and labelImg from a plain description of images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["EXPORTS", "export_cvat_yolo", "export_label_studio_yolo", "export_la
 
 
 def export_ultralytics(folder: Path, images: Sequence[Made], classes: Sequence[str]) -> Path:
-    """``data.yaml``, ``images/{split}``, ``labels/{split}``; images without an object have no label file."""
+    """Write ``data.yaml``, ``images/{split}``, ``labels/{split}``; images without an object have no label file."""
     splits = dict.fromkeys(image.split or "train" for image in images)
     for image in images:
         split = image.split or "train"
@@ -27,7 +27,7 @@ def export_ultralytics(folder: Path, images: Sequence[Made], classes: Sequence[s
 
 
 def export_cvat_yolo(folder: Path, images: Sequence[Made], classes: Sequence[str]) -> Path:
-    """CVAT YOLO 1.1: ``obj.data``, ``obj.names``, ``{split}.txt``, images and labels in ``obj_{split}_data``."""
+    """Write CVAT YOLO 1.1: ``obj.data``, ``obj.names``, ``{split}.txt``, images and labels in ``obj_{split}_data``."""
     listed: dict[str, list[str]] = {}
     for image in images:
         split = image.split or "train"
@@ -44,7 +44,7 @@ def export_cvat_yolo(folder: Path, images: Sequence[Made], classes: Sequence[str
 
 
 def export_label_studio_yolo(folder: Path, images: Sequence[Made], classes: Sequence[str]) -> Path:
-    """``images``, ``labels`` with percent-encoded names, ``classes.txt``; splits are not known to it."""
+    """Write ``images``, ``labels`` with percent-encoded names, ``classes.txt``; the format has no splits."""
     for image in images:
         write_made(folder / "images" / image.name, image.width, image.height)
         _write(folder / "labels" / f"{quote(_stem(image))}.txt", _lines(image, classes))
@@ -53,7 +53,7 @@ def export_label_studio_yolo(folder: Path, images: Sequence[Made], classes: Sequ
 
 
 def export_labelimg_yolo(folder: Path, images: Sequence[Made], classes: Sequence[str]) -> Path:
-    """Label files beside the images, and ``classes.txt``."""
+    """Write label files beside the images, and ``classes.txt``."""
     for image in images:
         write_made(folder / image.name, image.width, image.height)
         if image.boxes:

@@ -1,4 +1,4 @@
-"""A web server of one file, with the habits that real ones have: ranges or none, connections that break, redirects."""
+"""Serve one file like real web servers: with or without ranges, with broken connections and redirects."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclasses.dataclass
 class FileServer:
-    """What it does, to be changed while it runs, and what it was asked for."""
+    """Behaviour of the server, which may be changed while it runs, and the requests that it got."""
 
     data: bytes
     ranges: bool = True
     cuts: list[int | None] = dataclasses.field(default_factory=list)
-    """For each answer in turn the bytes after which the connection breaks; None for a whole one."""
+    """Bytes after which the connection breaks, for each answer in turn; None for a complete one."""
     statuses: list[int] = dataclasses.field(default_factory=list)
-    """Answers without a file, which come first."""
+    """Error answers that come first."""
     login: str | None = None
     """``user:password`` without which it answers 401."""
     redirect: str | None = None
-    """Where everything but ``/there/…`` is sent."""
+    """Redirect target for every path except ``/there/…``."""
     declares_size: bool = True
     is_chunked: bool = False
     hold: threading.Event | None = None
-    """Where an answer is cut, it waits for this instead."""
+    """Event that a truncated answer waits for, instead of closing the connection."""
     port: int = 0
     requests: list[tuple[str, str | None]] = dataclasses.field(default_factory=list)
-    """Path and header ``Range`` of each."""
+    """Path and header ``Range`` of each request."""
 
     @property
     def url(self) -> str:
@@ -79,7 +79,7 @@ class FileServer:
 
 @contextmanager
 def file_server(data: bytes) -> Iterator[FileServer]:
-    """One on a free port of this machine while the block runs."""
+    """Run a server on a free port of this machine while the block runs."""
     served = FileServer(data)
 
     class Handler(BaseHTTPRequestHandler):

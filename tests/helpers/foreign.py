@@ -1,4 +1,4 @@
-"""Exports of tools that no reader reads, each as small as its tool writes it: images of 200 x 100 and a box on each."""
+"""Exports of tools without a reader, as small as the tool writes them: images of 200 x 100 with one box each."""
 
 from __future__ import annotations
 
@@ -202,7 +202,7 @@ _KITTI = (
 )
 _RESULT = [{"image_id": 1, "category_id": 1, "bbox": _XYWH, "score": 0.9}]
 _CAMERAS = ("left/a.jpg", "right/b.jpg")
-"""Folders that are no classes."""
+"""Folders that are not classes."""
 
 FOREIGN: Mapping[str, tuple[tuple[str, ...], Mapping[str, Any], str]] = {
     "supervisely": (
@@ -445,4 +445,4 @@ FOREIGN: Mapping[str, tuple[tuple[str, ...], Mapping[str, Any], str]] = {
         "2 files with the names of images",
     ),
 }
-"""Name to images, files, and what the message must name."""
+"""Images, files, and the text that the message must contain, keyed by name."""

@@ -1,6 +1,7 @@
-"""Read damaged data sets of every format: each must be a data set or an error of one line, soon and from its folder.
+"""Read damaged data sets of every format: each must give a data set or a one-line error, soon and from its folder only.
 
-``python -m tests.helpers.fuzzing [--count 1300] [--only yolo] [--seed 0]`` (``make fuzz``) prints a row a format.
+``python -m tests.helpers.fuzzing [--count 1300] [--only yolo] [--seed 0]`` (``make fuzz``) prints a row for each
+format.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ __all__ = ["CASES", "Case", "Outcomes", "fuzz_case"]
 _MOST_SECONDS = 5
 _MOST_MEMORY = 4 << 30
 _VALIDATED = 8
-"""Of so many mutations one is also validated and cleaned."""
+"""One of this number of mutations is also validated and cleaned."""
 _IMAGES = [
     Made("a.png", 20, 16, [("scratch", (1.0, 2.0, 9.5, 8.0)), ("pit", (3.0, 3.0, 6.0, 7.25))], "train"),
     Made("sub/b c.png", 20, 16, [("pit", (4.0, 1.5, 19.0, 15.0))], "train"),
@@ -65,27 +66,27 @@ class Case:
 
 @dataclasses.dataclass
 class Outcomes:
-    """What the mutations of one case came to."""
+    """Results of the mutations of one case."""
 
     clean: int = 0
     with_findings: int = 0
     errors: int = 0
     slowest: float = 0.0
     failures: dict[str, list[int]] = dataclasses.field(default_factory=dict)
-    """What went wrong, to the numbers of the mutations."""
+    """Numbers of the mutations by problem."""
 
     @property
     def count(self) -> int:
-        """All mutations."""
+        """Return the number of all mutations."""
         return self.clean + self.with_findings + self.errors + sum(map(len, self.failures.values()))
 
 
 class Hang(BaseException):
-    """No reader catches it."""
+    """Raised on a timeout; readers do not catch it."""
 
 
 def fuzz_case(case: Case, folder: Path, numbers: range, seed: int = 0) -> Outcomes:
-    """Read the mutations of these numbers of a case; each depends on seed and number alone."""
+    """Read the mutations of a case with these numbers; each depends only on seed and number."""
     root = folder / "root"
     (folder / "outside.png").write_bytes(b"outside")
     case.write(root)
@@ -130,7 +131,7 @@ def fuzz_case(case: Case, folder: Path, numbers: range, seed: int = 0) -> Outcom
 
 
 def _damage(root: Path, pristine: dict[Path, bytes], chance: random.Random) -> bool:
-    """Damage some files; whether all are still there."""
+    """Damage some files; return whether all still exist."""
     labels = [name for name in pristine if name.suffix.lower() not in (".png", ".jpg")]
     is_whole = True
     for _ in range(chance.choice((1, 1, 1, 2))):
@@ -146,7 +147,7 @@ def _damage(root: Path, pristine: dict[Path, bytes], chance: random.Random) -> b
 
 
 def _judge(dataset: Dataset, root: Path) -> str:
-    """What a data set must not be."""
+    """Yield the problems of a data set that must not occur."""
     keys = dataset.column("key")
     if len(set(keys)) < len(keys):
         return "a key twice"
@@ -174,7 +175,7 @@ def _judge(dataset: Dataset, root: Path) -> str:
     for note in dataset.notes:
         if problem := _problem_of_text(note, "note"):
             return problem
-    for name in dataset.all_class_names:  # a class may be called anything, and stays as written
+    for name in dataset.all_class_names:  # a class may have any name, which is kept unchanged
         if not name.isprintable() and re.search("[\ud800-\udfff]", name):
             return f"class: no Unicode: {name[:80]!r}"
     return ""
@@ -201,11 +202,11 @@ def _place_of(error: BaseException) -> str:
     return f"{type(error).__name__} at {place}: {str(error)[:120]!r}"
 
 
-# What is watched
+# Watched events
 
 
 class _Watch:
-    """The folder that may be looked into, while one is."""
+    """Folder that may be opened while one is set."""
 
     root = ""
     allowed: tuple[str, ...] = ()
@@ -229,7 +230,7 @@ class OpenedOutside(BaseException):
 
 @contextlib.contextmanager
 def _watched(root: Path) -> Iterator[None]:
-    """Let nothing be opened outside the folder, nor run for more than five seconds of this process."""
+    """Fail if a file outside the folder is opened, or after five seconds of processor time."""
     if not _Watch.is_installed:
         sys.addaudithook(_hook)
         _Watch.is_installed = True
@@ -259,7 +260,7 @@ def _watched(root: Path) -> Iterator[None]:
         signal.signal(signal.SIGPROF, before)
 
 
-# The data sets
+# Data sets
 
 
 def _exported(export: Callable[[Path, list[Made], list[str]], Any]) -> Callable[[Path], Any]:
@@ -272,7 +273,7 @@ def _flat(export: Callable[[Path, list[Made], list[str]], Any]) -> Callable[[Pat
 
 
 def _coco_single(root: Path) -> None:
-    """Polygons, run lengths, crowds, ids that are texts."""
+    """Write polygons, run lengths, crowds, and ids that are texts."""
     rows = []
     for i, image in enumerate(_IMAGES):
         write_image(root / image.name, (20, 16), seed=i, format="PNG")
@@ -294,7 +295,7 @@ def _coco_single(root: Path) -> None:
 
 
 def _yolo_cvat(root: Path) -> None:
-    """CVAT's YOLO 1.1: ``obj.data``, list files."""
+    """Write CVAT's YOLO 1.1: ``obj.data``, list files."""
     folder = root / "obj_train_data"
     for i in range(4):
         write_image(folder / f"{i}.png", seed=i)
@@ -323,7 +324,7 @@ def _voc_beside(root: Path) -> None:
 
 
 def _boxes(kind: str) -> Callable[[Path], Any]:
-    """A row a box: in Parquet as a list, in Excel as corners."""
+    """Write a row for each box: as a list in Parquet, as corners in Excel."""
 
     def write(root: Path) -> None:
         for i, name in enumerate(("a.png", "b.png")):
@@ -433,14 +434,14 @@ CASES = {
 
 
 def main() -> int:
-    """Fuzz all formats and print what came of it."""
+    """Fuzz all formats and print the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=int(os.environ.get("FUZZ_COUNT", "1300")), help="of each format")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default="")
     parser.add_argument("--number", type=int, help="one mutation alone")
     args = parser.parse_args()
-    resource.setrlimit(resource.RLIMIT_AS, (_MOST_MEMORY, _MOST_MEMORY))  # what swells is a MemoryError here
+    resource.setrlimit(resource.RLIMIT_AS, (_MOST_MEMORY, _MOST_MEMORY))  # makes a decompression bomb a MemoryError
     cases = [case for case in CASES.values() if args.only in (case.name, case.format, "")]
     per_format = collections.Counter(case.format for case in cases)
     failed = False

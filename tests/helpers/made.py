@@ -1,4 +1,4 @@
-"""Made-up data sets with any names, for hypothesis."""
+"""Generate data sets with arbitrary names, for hypothesis."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _CLASSES = st.text(st.characters(exclude_categories=["C", "Zl", "Zp"]), min_size
 
 @st.composite
 def made_images(draw: st.DrawFn) -> tuple[list[Made], list[str]]:
-    """Some images and their classes, all of which have a box."""
+    """Return some images and their classes, all of which have a box."""
     names = draw(st.lists(_NAMES.filter(_is_name), min_size=2, max_size=5, unique_by=_folded))
     classes = draw(st.lists(_CLASSES.filter(lambda t: t == t.strip()), min_size=1, max_size=4, unique_by=_folded))
     corner = st.floats(0, 40, allow_subnormal=False)

@@ -1,6 +1,6 @@
-"""Damaged copies of annotation files: other bytes, other values and shapes, other names. All by a seeded chance.
+"""Damage copies of annotation files with a seeded generator: other bytes, other values and shapes, other names.
 
-`fuzz_file` reads a data set with one file damaged many times; `tests.helpers.fuzzing` all files of every format.
+`fuzz_file` reads a data set with one file damaged many times; `tests.helpers.fuzzing` does so for every format.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ _VALUES: tuple[Any, ...] = (
 
 
 def mutate_content(name: str, data: bytes, chance: random.Random) -> bytes:
-    """Damage a file: half of the time its bytes, else what they mean to those who read such a file."""
+    """Damage a file: half of the time its bytes, else its parsed content."""
     for _ in range(chance.choice((1, 1, 1, 2, 3))):
         structured = _BY_SUFFIX.get(PurePosixPath(name).suffix.lower())
         if structured is not None and chance.random() < 0.6:
@@ -77,7 +77,7 @@ def mutate_content(name: str, data: bytes, chance: random.Random) -> bytes:
 
 
 def fuzz_file(root: Path, file: Path, format_: str, count: int = 150, seed: int = 14) -> None:
-    """Read a folder with a file damaged in many ways: each is a data set or an error of one line, soon."""
+    """Read a folder with a file damaged in many ways: each must give a data set or a one-line error, soon."""
     valid = file.read_bytes()
     chance = random.Random(seed)
     for _ in range(count):
@@ -87,7 +87,7 @@ def fuzz_file(root: Path, file: Path, format_: str, count: int = 150, seed: int 
 
 
 def reads_or_refuses(root: Path, format_: str) -> None:
-    """Assert that a folder is read or refused in one line, within five seconds, and nothing outside it is named."""
+    """Assert that a folder is read or refused in one line, within five seconds, without naming anything outside it."""
     start = time.monotonic()
     said = ""
     try:
@@ -103,7 +103,7 @@ def reads_or_refuses(root: Path, format_: str) -> None:
 
 
 def mutate_names(root: Path, chance: random.Random) -> None:
-    """Rename, move, copy, remove or empty one file or folder; some names are no Unicode."""
+    """Rename, move, copy, remove or empty one file or folder; some names are not valid Unicode."""
     paths = sorted(root.rglob("*"))
     if not paths:
         return
@@ -199,7 +199,7 @@ def _bytes(data: bytes, chance: random.Random) -> bytes:
 
 
 class _Pairs(list[tuple[str, Any]]):
-    """An object of JSON, which may have a key twice."""
+    """A JSON object that may have a key twice."""
 
 
 def _json(data: bytes, chance: random.Random) -> bytes:
@@ -224,7 +224,7 @@ def _dump(value: Any) -> str:
 
 
 def _mutated(value: Any, chance: random.Random) -> Any:
-    """A tree with one of its nodes changed: replaced, removed, doubled, renamed, moved or buried."""
+    """Return a tree with one of its nodes changed: replaced, removed, doubled, renamed, moved or buried."""
     if not isinstance(value, list) or not value or chance.random() < 0.12:
         return _other(value, chance)
     at = chance.randrange(len(value))
@@ -273,7 +273,7 @@ _BOMB = b"a: &a [x, x, x, x, x, x, x, x, x]\n"
 
 
 def _yaml(data: bytes, chance: random.Random) -> bytes:
-    if _BOMB in data:  # which would go off here
+    if _BOMB in data:  # which would expand here
         raise ValueError
     if chance.random() < 0.15:
         letters, depth = "abcdefghi", chance.choice((1, 8))
@@ -289,7 +289,7 @@ def _yaml(data: bytes, chance: random.Random) -> bytes:
             return _Pairs((str(key), pairs(item)) for key, item in value.items())
         return [pairs(item) for item in value] if isinstance(value, list) else value
 
-    text = _dump(_mutated(pairs(yaml.safe_load(data)), chance))  # JSON is YAML, but for what it has of its own
+    text = _dump(_mutated(pairs(yaml.safe_load(data)), chance))  # JSON is a subset of YAML, except for some details
     return text.encode("utf-8", "surrogatepass")
 
 
@@ -343,7 +343,7 @@ def _parquet(data: bytes, chance: random.Random) -> bytes:
         return [plain(item) for item in value] if isinstance(value, list) else value
 
     mutated = plain(pairs(rows))
-    if chance.random() < 0.5:  # one type for a column, or no table comes of it
+    if chance.random() < 0.5:  # a table needs one type for each column
         key = chance.choice(list(rows[0]))
         new = chance.choice(_VALUES)
         mutated = [{**row, key: new} for row in mutated]

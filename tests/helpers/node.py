@@ -1,8 +1,8 @@
-"""A node for the Kubernetes API of `tests.helpers.cluster`: the pods of Jobs run, as containers of this machine.
+"""Run the pods of Jobs of `tests.helpers.cluster` as containers of this machine.
 
-What a pod is given is what its container is given: image, command, arguments, variables (of Secrets, too), volumes,
-user, capabilities, a read-only root, and a service account by which it finds the API over TLS. The network is this
-machine's, so that servers of a test are reached; nobody is refused for want of a right.
+A container gets all of its pod's settings: image, command, arguments, variables (also from Secrets), volumes, user,
+capabilities, a read-only root, and a service account with which it reaches the API over TLS. It uses this machine's
+network, so that servers of a test are reachable. Rights are not checked.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ _ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 
 
 class Node:
-    """Looks at each request of a cluster, and runs the pod of each Job that is made.
+    """Watch each request of a cluster, and run the pod of each created Job.
 
     Args:
         api: A client of the cluster.
-        folder: For volumes and logs; others may enter it.
-        account: A folder and a port, of `account_of`.
+        folder: Folder for volumes and logs, accessible to other accounts.
+        account: Folder and port from `account_of`.
     """
 
     def __init__(self, cluster: Cluster, api: client.ApiClient, folder: Path, account: tuple[Path, int]) -> None:
         self.logs: dict[str, Path] = {}
-        """Of the pods that were started, in order."""
+        """Names of the started pods, in order."""
         self.failed: list[str] = []
         """Pods that ended with an error, unless their Job was deleted."""
         self._pods: dict[str, str] = {}
@@ -53,9 +53,9 @@ class Node:
         self._runs: list[threading.Thread] = []
 
     def __call__(self, request: Request) -> None:
-        """Take up a Job before the API server stores it, and end the pods of one that goes.
+        """Start a Job before the API server stores it, and end the pods of a deleted one.
 
-        One of the cluster's `faults`, which finds none.
+        It is one of the cluster's `faults`, but never returns a fault.
         """
         kind = request.resource.plural if request.resource else ""
         if (request.method.value, kind) == ("DELETE", "jobs"):
@@ -159,7 +159,7 @@ def _remove(pod: str) -> None:
 
 @contextmanager
 def account_of(api: str, folder: Path) -> Iterator[tuple[Path, int]]:
-    """What a pod finds of its service account, and the port where the API at ``api`` answers over TLS."""
+    """Yield the files of a pod's service account, and the port where the API at ``api`` answers over TLS."""
     account, key = folder / "account", folder / "key.pem"
     account.mkdir()
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"]
@@ -177,7 +177,7 @@ def account_of(api: str, folder: Path) -> Iterator[tuple[Path, int]]:
                 to.write(data)
                 await to.drain()
         except OSError:
-            pass  # either side may hang up
+            pass  # either side may close the connection
         finally:
             to.close()
 

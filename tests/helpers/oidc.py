@@ -1,4 +1,4 @@
-"""A real identity provider: Authlib's server of OpenID Connect on Flask, with one person who agrees to everything."""
+"""Run a real identity provider: Authlib's OpenID Connect server on Flask, with one user who always consents."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ CLIENT_SECRET = "a secret of the tests"
 
 
 class Provider:
-    """One that runs.
+    """A running provider.
 
     Attributes:
-        claims: Of the person who signs in next.
-        forged: Claims that the next id tokens have instead of the right ones.
+        claims: Claims of the person who signs in next.
+        forged: Claims of the next id tokens that replace the correct ones.
         requests: Parameters of each request to authorize.
     """
 
@@ -33,7 +33,7 @@ class Provider:
 
 @contextlib.contextmanager
 def identity_provider(callback: str) -> Iterator[Provider]:
-    """A provider that knows one client, whose callback ends with ``callback``, while the block runs."""
+    """Run a provider with one client, whose callback ends with ``callback``, while the block runs."""
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         patch.setenv("AUTHLIB_INSECURE_TRANSPORT", "1")

@@ -1,4 +1,4 @@
-"""Made-up pictures that differ in shape, and what happens to a picture on its way."""
+"""Make pictures that differ in shape, and modified copies of them."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ __all__ = ["copies", "encode", "picture"]
 
 
 def picture(number: int, side: int = 160) -> Image.Image:
-    """Soft blobs, others for each number."""
+    """Return soft blobs, different for each number."""
     coarse = np.random.default_rng(number).integers(40, 200, (7, 7), dtype=np.uint8)
     return Image.fromarray(coarse).resize((side, side), Image.Resampling.BICUBIC).convert("RGB")
 
 
 def encode(image: Image.Image, kind: str = "PNG", **options: int) -> bytes:
-    """Bytes of a file."""
+    """Return the bytes of a file."""
     stream = io.BytesIO()
     image.save(stream, kind, **options)
     return stream.getvalue()
 
 
 def copies(image: Image.Image) -> dict[str, bytes]:
-    """The same picture in other bytes."""
+    """Return the same picture as other bytes."""
     width, height = image.size
     return {
         "re-encoded": encode(image, "JPEG", quality=50),

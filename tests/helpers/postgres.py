@@ -1,4 +1,4 @@
-"""A PostgreSQL server of a test's own."""
+"""Run a PostgreSQL server for a test."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PASSWORD = "not in any log"
 
 
 class Postgres:
-    """Reached by a socket in its folder, with a password; `start` and `stop` as often as wanted."""
+    """A server that is reached by a socket in its folder, with a password; `start` and `stop` may be repeated."""
 
     def __init__(self, folder: Path, programs: Path) -> None:
         self.uri = f"postgresql://tester@/postgres?host={folder}"
@@ -50,7 +50,7 @@ class Postgres:
         self._run("pg_ctl", "stop", "--wait", "-m", "immediate", "-D", str(self._folder / "data"))
 
     def processes(self) -> dict[int, str]:
-        """Each process that the postmaster has started, by its id: ``client``, ``checkpointer``, …"""
+        """Return the kind of each process of the postmaster, by its id: ``client``, ``checkpointer``, …"""
         found = {}
         with suppress(psutil.NoSuchProcess):
             for child in psutil.Process(self._postmaster()).children():
@@ -67,9 +67,9 @@ class Postgres:
         until(lambda: _is_gone(postmaster), 60)
 
     def restart(self) -> None:
-        """Start a server that was killed, once the last of its processes has ended."""
+        """Start a server that was killed, after the last of its processes has ended."""
         until(lambda: not self._has_processes(), 60)
-        # Until somebody reaps the postmaster its process id stays taken, and no other would start beside it.
+        # Until the postmaster is reaped its process id stays taken, and no other would start.
         for lock in (self._folder / "data" / "postmaster.pid", *self._folder.glob(".s.PGSQL.*.lock")):
             lock.unlink(missing_ok=True)
         self.start()
@@ -87,7 +87,7 @@ class Postgres:
 
     def _run(self, program: str, *arguments: str) -> None:
         command = [str(self._programs / program), *arguments]
-        # Not into pipes: the server would hold them open.
+        # Not into pipes, which the server would hold open.
         subprocess.run(
             command, check=True, cwd=self._folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **self._account
         )
@@ -101,11 +101,11 @@ def _is_gone(pid: int) -> bool:
 
 @contextmanager
 def postgres_server() -> Iterator[Postgres]:
-    """One that runs; skips the test where PostgreSQL is not installed."""
+    """Yield a running server; skip the test where PostgreSQL is not installed."""
     found = [*sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb")), *filter(None, [shutil.which("initdb")])]
     if not found:
         pytest.skip("needs PostgreSQL")
-    # Not in pytest's folder, which other accounts may not enter.
+    # Not in pytest's folder, which other accounts cannot enter.
     with tempfile.TemporaryDirectory(prefix="postgres-") as name:
         server = Postgres(Path(name), Path(found[-1]).resolve().parent)
         server.make()

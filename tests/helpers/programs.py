@@ -1,4 +1,4 @@
-"""Prometheus, Alertmanager and Pushgateway, real ones: found on the path, started on free ports here, stopped again."""
+"""Run real Prometheus, Alertmanager and Pushgateway programs from the path, on free ports."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ MONITORING = ROOT / "deploy" / "monitoring"
 RULES = MONITORING / "prometheus" / "rules.yml"
 TICK = 0.1
 _PORTS = (10_000, 30_000)
-_CHANCE = random.SystemRandom()  # a seed would send all workers to the same ports
+_CHANCE = random.SystemRandom()  # with a seed, all workers would draw the same ports
 _CLAIMS: list[socket.socket] = []
 _Found = TypeVar("_Found")
 
 
 def program(name: str) -> str:
-    """Its path; skips where it is absent."""
+    """Return the path of a program; skip where it is absent."""
     path = shutil.which(name)
     if path is None:
         pytest.skip(f"{name} is absent: apt-get install prometheus prometheus-alertmanager prometheus-pushgateway")
@@ -49,14 +49,14 @@ def program(name: str) -> str:
 
 
 def run(*command: str | Path) -> str:
-    """What a program says, which must end well."""
+    """Return the output of a program, which must succeed."""
     done = subprocess.run([program(str(command[0])), *command[1:]], check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 
 
 def until(look: Callable[[], _Found], seconds: float = 180.0, tick: float = TICK) -> _Found:
-    """The first result that is true. The limit is for what hangs: a busy machine is many times slower."""
+    """Return the first true result. The limit is for hangs, because a busy machine may be many times slower."""
     end, pause = time.monotonic() + seconds, threading.Event()
     while not (found := look()):
         assert time.monotonic() < end, f"not within {seconds:g} s"
@@ -65,10 +65,10 @@ def until(look: Callable[[], _Found], seconds: float = 180.0, tick: float = TICK
 
 
 def free_port() -> int:
-    """A port that stays free until the caller's program takes it, which can be half a minute later.
+    """Return a port that stays free until the caller's program takes it, possibly half a minute later.
 
-    It is below those that the kernel hands out to whoever asks for any, and no other process of tests gets it: the
-    claim is a name in the kernel that ends with this process.
+    It is below the kernel's range of ephemeral ports, and no other test process gets it: the claim is an abstract
+    socket name, which ends with this process.
     """
     while True:
         port = _CHANCE.randrange(*_PORTS)
@@ -84,7 +84,7 @@ def free_port() -> int:
 
 
 def get(port: int, path: str) -> tuple[int, bytes]:
-    """Status and body; 0 while nobody listens."""
+    """Return status and body; 0 while there is no server."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
     try:
         connection.request("GET", path)
@@ -97,10 +97,10 @@ def get(port: int, path: str) -> tuple[int, bytes]:
 
 
 def query(port: int, expression: str) -> list[dict[str, Any]]:
-    """The samples of an expression, now, that are numbers.
+    """Return the current numeric samples of an expression.
 
     Raises:
-        AssertionError: Prometheus does not take it.
+        AssertionError: Prometheus does not accept the expression.
     """
     status, body = get(port, "/api/v1/query?" + urllib.parse.urlencode({"query": expression}))
     assert status == 200, f"{expression}: {body.decode()}"
@@ -117,7 +117,7 @@ def started(
     env: Mapping[str, str] | None = None,
     seconds: float = 180.0,
 ) -> Iterator[int]:
-    """The program, once it answers at ``ready``, and its port; with all that it has started it is killed in the end."""
+    """Yield a program and its port after it answers at ``ready``; at the end it is killed with its child processes."""
     path = folder / f"{port}.log"
     with path.open("wb") as log:
         process = subprocess.Popen(
@@ -142,10 +142,10 @@ def started(
 
 
 def alertmanager_config(path: Path, url: str) -> Path:
-    """Ours, with the webhook at ``url``, and quicker."""
+    """Return our configuration with the webhook at ``url`` and shorter times."""
     text = (MONITORING / "alertmanager" / "alertmanager.yml").read_text()
     text = re.sub(r"group_interval: \w+", "group_interval: 1s", text)
-    # Prometheus sends the alerts of each rule by themselves: what keeps another back may come seconds later.
+    # Prometheus sends the alerts of each rule separately, so an inhibiting alert may come seconds later.
     text = re.sub(r"group_wait: \w+", "group_wait: 5s", text)
     path.write_text(string.Template(text).substitute(VISIONOPS_ALERT_WEBHOOK=url))
     return path
@@ -155,7 +155,7 @@ def alertmanager_config(path: Path, url: str) -> Path:
 def alertmanager(folder: Path, config: Path) -> Iterator[int]:
     folder.mkdir()
     port = free_port()
-    # Without an address for its cluster it is alone, and opens no second port.
+    # Without a cluster address it runs alone, and opens no second port.
     flags = [f"--config.file={config}", f"--storage.path={folder}", "--cluster.listen-address="]
     name = next((n for n in ("prometheus-alertmanager", "alertmanager") if shutil.which(n)), "alertmanager")
     with started(folder, port, name, *flags, f"--web.listen-address=127.0.0.1:{port}"):
@@ -165,7 +165,7 @@ def alertmanager(folder: Path, config: Path) -> Iterator[int]:
 @contextmanager
 def prometheus(folder: Path, config: Path) -> Iterator[int]:
     port = free_port()
-    # What fires before the Alertmanager is found is lost, and by default told again after a minute.
+    # Alerts that fire before the Alertmanager is found are lost, and by default repeated after a minute.
     flags = [f"--config.file={config}", f"--storage.tsdb.path={folder / 'data'}", "--rules.alert.resend-delay=1s"]
     with started(folder, port, "prometheus", *flags, f"--web.listen-address=127.0.0.1:{port}"):
         yield port
@@ -173,7 +173,7 @@ def prometheus(folder: Path, config: Path) -> Iterator[int]:
 
 @contextmanager
 def pushgateway(folder: Path) -> Iterator[str]:
-    """Its URL."""
+    """Yield the URL of a Pushgateway."""
     folder.mkdir()
     with _pushgateway(folder) as port:
         yield f"http://127.0.0.1:{port}"
@@ -181,11 +181,11 @@ def pushgateway(folder: Path) -> Iterator[str]:
 
 @contextmanager
 def secured_pushgateway(folder: Path, hosts: Sequence[str] = ("localhost",)) -> Iterator[Pushgateway]:
-    """One that wants a login and speaks TLS, with both; its files are below ``folder``/access."""
+    """Yield a Pushgateway that requires a login and TLS, with both; its files are below ``folder``/access."""
     folder.mkdir()
     access = folder / "access"
     write_access(access, hosts)
-    # To whom speaks plain HTTP it says that it does not.
+    # It answers plain HTTP with an error about that.
     with _pushgateway(folder, f"--web.config.file={access / 'server' / 'web.yml'}", status=400) as port:
         password, ca = (access / "client" / "password").read_text(), str(access / "client" / "ca.crt")
         yield Pushgateway(f"https://{hosts[0]}:{port}", USERNAME, password, ca)
@@ -195,14 +195,14 @@ def secured_pushgateway(folder: Path, hosts: Sequence[str] = ("localhost",)) -> 
 def _pushgateway(folder: Path, *flags: str, status: int = 200) -> Iterator[int]:
     port = free_port()
     name = next((n for n in ("prometheus-pushgateway", "pushgateway") if shutil.which(n)), "prometheus-pushgateway")
-    # The Debian package keeps its figures below /var/lib.
+    # The Debian package stores its data below /var/lib.
     own = ("--persistence.file=", f"--web.listen-address=127.0.0.1:{port}")
     with started(folder, port, name, *own, *flags, status=status):
         yield port
 
 
 def pushed(url: str, use_case: str) -> dict[tuple[str, ...], float]:
-    """What the gateway has of a use case: metric and the values of its own labels, to its value."""
+    """Return the metrics of a use case in the gateway, by metric and the values of its own labels."""
     with urllib.request.urlopen(f"{url}/metrics", timeout=20) as answer:
         families = text_string_to_metric_families(answer.read().decode())
         return {
@@ -217,7 +217,7 @@ def pushed(url: str, use_case: str) -> dict[tuple[str, ...], float]:
 
 
 def alerter(**settings: str) -> Alerter:
-    """Of our flavor, as a stack has it."""
+    """Return an alerter of our flavor, as in a stack."""
     from zenml.enums import StackComponentType
 
     from stacks.alerter import AlertmanagerFlavor

@@ -1,4 +1,4 @@
-"""A relay between a client and a server, which loses answers or holds requests up."""
+"""Relay connections between a client and a server, losing answers or delaying requests."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _CHUNK = 65_536
 
 
 class Relay:
-    """Passes connections on, each on threads of its own.
+    """Relay of connections, each on its own threads.
 
     Args:
-        port: Of the server, on this machine.
-        lose: So many answers are not passed on: the connection breaks once the server has begun to answer.
-        hold: Pass on only so many bytes of a request; None: all.
+        port: Port of the server on this machine.
+        lose: Number of answers to lose: the connection breaks after the server has begun to answer.
+        hold: Number of bytes of a request to pass on; None for all.
     """
 
     def __init__(self, port: int, lose: int = 0, hold: int | None = None) -> None:
@@ -31,7 +31,7 @@ class Relay:
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
 
     def accept(self) -> None:
-        """Take connections until the listener is closed."""
+        """Accept connections until the listener is closed."""
         with contextlib.suppress(OSError):
             while True:
                 client, _ = self._listener.accept()
@@ -69,7 +69,7 @@ class Relay:
 
 @contextmanager
 def relaying(port: int, lose: int = 0, hold: int | None = None) -> Iterator[Relay]:
-    """A relay while the block runs."""
+    """Run a relay while the block runs."""
     relay = Relay(port, lose, hold)
     thread = threading.Thread(target=relay.accept, daemon=True)
     thread.start()

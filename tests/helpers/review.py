@@ -1,4 +1,4 @@
-"""Made-up reviews, and the rules by which hypothesis plays several reviewers."""
+"""Generated reviews, and the rules by which hypothesis simulates several reviewers."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ UPLOAD = Arrival(Origin.UPLOAD, predicted=PREDICTED)
 
 
 def png(number: int) -> bytes:
-    """Bytes of an image of 64 x 48 pixels; another one for each number below 2 ** 24."""
+    """Return the bytes of an image of 64 x 48 pixels, different for each number below 2 ** 24."""
     stream = io.BytesIO()
     Image.new("RGB", (64, 48), (number & 255, number >> 8 & 255, number >> 16)).save(stream, "PNG")
     return stream.getvalue()
@@ -40,7 +40,7 @@ def png(number: int) -> bytes:
 
 @dataclasses.dataclass
 class Truth:
-    """What a bystander knows of an item: only from what was asked and answered."""
+    """Expected state of an item, derived only from requests and answers."""
 
     holder: str | None = None
     until: datetime = NOW
@@ -48,13 +48,13 @@ class Truth:
     round: int = 1
     decided: dict[int, tuple[str, Verdict]] = dataclasses.field(default_factory=dict)
     exported: dict[int, int] = dataclasses.field(default_factory=dict)
-    """Round to data version."""
+    """Data version by round."""
     opinions: list[tuple[str, Verdict]] = dataclasses.field(default_factory=list)
-    """Of this round, that decided nothing."""
+    """Opinions of this round that decided nothing."""
     changes: int = 0
 
     def is_free(self, now: datetime) -> bool:
-        """For anybody who has given no opinion on it."""
+        """Return whether an item is claimable for anybody who has given no opinion on it."""
         return self.state is State.PENDING or (self.state is State.CLAIMED and self.until <= now)
 
     def was_given_by(self, actor: Actor) -> bool:
@@ -62,37 +62,37 @@ class Truth:
 
 
 class System(Protocol):
-    """What is played with."""
+    """System under test."""
 
     def add(self, number: int, now: datetime) -> str:
-        """Id of a new item."""
+        """Add an image; return the id of the new item."""
 
     def wants_second(self, item: str) -> bool:
-        """Whether it needs two opinions."""
+        """Return whether an item needs two opinions."""
 
     def change(self, item: str, change: Change, now: datetime) -> Status:
-        """Of the item after it; a decision may become an opinion."""
+        """Change an item; return its status afterwards. A decision may become an opinion."""
 
     def claim_next(self, change: Change, now: datetime) -> tuple[str, Status] | None:
-        """Item and its status."""
+        """Claim an item; return it with its status."""
 
     def export(self, actor: Actor, now: datetime) -> int | None:
-        """Number of the data version."""
+        """Export; return the number of the data version."""
 
     def statuses(self) -> Mapping[str, Status]:
-        """Of all items."""
+        """Return the statuses of all items."""
 
     def decisions(self, item: str) -> list[tuple[int, str, Verdict]]:
-        """Round, reviewer and verdict."""
+        """Return round, reviewer and verdict of decisions."""
 
     def opinions(self, item: str) -> list[tuple[int, int, str, Verdict]]:
-        """Round, number, reviewer and verdict."""
+        """Return round, number, reviewer and verdict of opinions."""
 
     def members(self) -> list[tuple[str, int, int]]:
-        """Item, round and version of all that was exported."""
+        """Return item, round and version of all exported decisions."""
 
     def revisions(self, item: str) -> list[int]:
-        """Of the audit rows."""
+        """Return the revisions of the audit rows."""
 
 
 REVIEWERS = st.sampled_from([ANNA, BEA, CHEN, DORA])
@@ -101,7 +101,7 @@ SECONDS = st.integers(1, 600)
 
 
 class Reviewers(RuleBasedStateMachine):
-    """Several reviewers at once. Subclasses make the system."""
+    """Several reviewers at once. Subclasses create the system."""
 
     system: System
 
@@ -279,7 +279,7 @@ class Reviewers(RuleBasedStateMachine):
         truth.changes += 1
 
     def _check_refusal(self, error: Conflict, truth: Truth, actor: Actor) -> None:
-        """Each refusal of a reviewer who holds no lease says what is the matter."""
+        """Assert that a refusal of a reviewer without a lease has the expected reason."""
         assert not self._holds(truth, actor)
         if truth.state is not State.CLAIMED:
             assert isinstance(error, WrongState)
@@ -290,14 +290,14 @@ class Reviewers(RuleBasedStateMachine):
 
 
 def answer_of(verdict: Verdict) -> Answer:
-    """One that fits `PREDICTED`."""
+    """Return an answer that fits `PREDICTED`."""
     if verdict is Verdict.REJECT:
         return Answer(verdict, reason="blurred")
     return Answer(verdict, label=BOX if verdict is Verdict.CORRECT else None)
 
 
 def rules(examples: int, steps: int) -> Any:
-    """Settings of a machine."""
+    """Return the settings of a state machine."""
     from hypothesis import settings
 
     return settings(max_examples=examples, stateful_step_count=steps)

@@ -1,7 +1,7 @@
-"""A process that takes images in, decides and exports until it is killed, and what must be true afterwards.
+"""Run a process that adds images, decides and exports until it is killed, and check the invariants afterwards.
 
-It notes each write in a file before it is begun and after it was acknowledged. Notes reach the kernel at once, so they
-outlive the process. The next process begins with the writes that were not acknowledged, as a client would.
+It notes each write in a file before it begins and after it was acknowledged. Notes are written without buffering, so
+they survive the process. The next process begins with the unacknowledged writes, as a client would.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _EXPORT_EVERY = 4
 
 
 def work(place: str, images: str, notes: str, first: int, environment: Mapping[str, str]) -> None:
-    """Take in, decide and export image after image, from number ``first`` on."""
+    """Add, decide and export image after image, from number ``first`` on."""
     os.environ.update(environment)
     file = os.open(notes, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
@@ -59,7 +59,7 @@ def _one(review: Review, number: int, note) -> None:
 
 
 def kill_often(place: str, images: str, folder: Path, kills: int, seed: int, environment: Mapping[str, str]) -> Path:
-    """Kill the process that many times, each at another moment; return the file of notes."""
+    """Kill the process this number of times, at random times; return the file of notes."""
     chance, notes = random.Random(seed), folder / "notes.jsonl"
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
@@ -69,7 +69,7 @@ def kill_often(place: str, images: str, folder: Path, kills: int, seed: int, env
         first = max((line["number"] for line in lines if "begun" in line), default=0)
         process = context.Process(target=work, args=(place, images, str(notes), first, environment))
         process.start()
-        # Some are killed while they start, the others in the middle of any write.
+        # Some are killed while they start, others in the middle of any write.
         wanted, end = len(lines) + chance.randrange(0, 14), time.monotonic() + 300
         while len(_read(notes)) < wanted and process.is_alive():
             assert time.monotonic() < end, "the process does nothing"
@@ -82,7 +82,7 @@ def kill_often(place: str, images: str, folder: Path, kills: int, seed: int, env
 
 
 def check(review: Review, notes: Path) -> Counter[str]:
-    """Assert that all that was acknowledged is there once, and nothing is half; return what was acknowledged."""
+    """Assert that all acknowledged writes exist once, and none partially; return them."""
     store, done = review.store, [line for line in _read(notes) if "done" in line]
     items = {item.id: item for item in items_of(review)}
     versions = {version.number: version for version in store.versions("steel")}
@@ -119,5 +119,5 @@ def items_of(review: Review):
 
 
 def _read(notes: Path) -> list[dict[str, object]]:
-    # The last line may be torn.
+    # The last line may be incomplete.
     return [json.loads(line) for line in notes.read_text().split("\n")[:-1]]

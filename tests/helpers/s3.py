@@ -1,4 +1,4 @@
-"""S3 servers, a quick one in this process and a real one that checks keys, and empty buckets on them."""
+"""Run S3 servers, a fast one in this process and a real one that checks keys, with empty buckets."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ENVIRONMENT = {"AWS_ACCESS_KEY_ID": "me", "AWS_SECRET_ACCESS_KEY": "mine", "AWS_
 
 @contextmanager
 def s3_server() -> Iterator[str]:
-    """Address of one that runs while the block does."""
+    """Yield the address of a server while the block runs."""
     from moto.server import ThreadedMotoServer
 
     running = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
@@ -32,10 +32,10 @@ def s3_server() -> Iterator[str]:
 
 @contextmanager
 def guarded_users(address: str, policies: dict[str, list[str]]) -> Iterator[dict[str, tuple[str, str]]]:
-    """Users with a key and a secret each, whom the server lets do only this; others nothing, while the block runs.
+    """Create users with a key and a secret each, to whom the server allows only these actions, while the block runs.
 
     Args:
-        policies: Name of a user to the actions that are allowed, as `s3:PutObject`.
+        policies: Allowed actions of each user, such as `s3:PutObject`.
     """
     import boto3
     import requests
@@ -59,7 +59,7 @@ def guarded_users(address: str, policies: dict[str, list[str]]) -> Iterator[dict
 
 @contextmanager
 def s3_bucket(address: str, name: str) -> Iterator[str]:
-    """URI of an empty bucket of the server, which the environment names while the block runs."""
+    """Yield the URI of an empty bucket of the server, which the environment names while the block runs."""
     with pytest.MonkeyPatch.context() as patch:
         for variable, value in (
             ("ACCESS_KEY_ID", "me"),
@@ -77,7 +77,7 @@ def s3_bucket(address: str, name: str) -> Iterator[str]:
 
 @contextmanager
 def seaweed_server() -> Iterator[str]:
-    """Address of a SeaweedFS that lets in who has the keys of `ENVIRONMENT`; makes buckets only when told to."""
+    """Yield the address of a SeaweedFS server that accepts the keys of `ENVIRONMENT`; it has no buckets at first."""
     parts = ("master", "volume", "filer", "s3")
     ports = {f"{part}.port{kind}": free_port() for part in parts for kind in ("", ".grpc")}
     options = {
@@ -87,7 +87,7 @@ def seaweed_server() -> Iterator[str]:
         "master.volumeSizeLimitMB": 64,
         "volume.max": 8,
         "s3.autoCreateBucket": "false",
-        # Both have one port for all servers of a machine, and a server that finds its port taken ends.
+        # Both use one port for all servers of a machine, and a server whose port is taken ends.
         "s3.port.iceberg": 0,
         "s3.port.lance": 0,
         **ports,
@@ -95,6 +95,6 @@ def seaweed_server() -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="seaweed-") as folder:
         command = [str(Path(sys.executable).with_name("weed")), f"-logdir={folder}", "server", f"-dir={folder}"]
         command += ["-filer", "-s3", *(f"-{name}={value}" for name, value in options.items())]
-        # Before its volumes have been found, a bucket can be made but nothing be put into it.
+        # Before its volumes are found, a bucket can be created but not written to.
         with started(Path(folder), ports["s3.port"], *command, ready="/healthz", env=ENVIRONMENT) as port:
             yield f"http://127.0.0.1:{port}"

@@ -1,4 +1,4 @@
-"""A small labelled test split for the colour-cell detector."""
+"""Make a small labelled test split for the colour-cell detector."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def scoring() -> Scoring:
 
 @pytest.fixture
 def make_dataset(tmp_path: Path) -> Callable[..., Dataset]:
-    """Write images of ``shown`` cells, labelled with ``labelled`` ones (the same when absent)."""
+    """Write images of ``shown`` cells, labelled with ``labelled`` ones (the same when None)."""
 
     def make(
         shown: Sequence[Sequence[Cell]],

@@ -1,4 +1,4 @@
-"""A command at a terminal of its own, where a person reads what it prints and presses keys."""
+"""Run a command at its own terminal, where a person would read its output and press keys."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ CTRL_C, ENTER = "\x03", "\n"
 
 
 class Terminal:
-    """A command that runs; `terminal` starts one."""
+    """A running command; `terminal` starts one."""
 
     def __init__(self, process: subprocess.Popen[bytes], keys: int) -> None:
         self._process = process
         self._keys = keys
         self._seen = 0
         self.text = ""
-        """All that was printed so far."""
+        """All output so far."""
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
     def press(self, keys: str) -> None:
-        """Type; Ctrl-C reaches the command as a signal, by the kernel."""
+        """Type text; Ctrl-C reaches the command as a signal from the kernel."""
         os.write(self._keys, keys.encode())
 
     def expect(self, pattern: str, seconds: float = 600.0) -> re.Match[str]:
-        """Wait for what a pattern matches, after the place of the last match; fail with what was printed instead."""
+        """Wait for a match of a pattern after the last match; fail with the output instead."""
 
         def look() -> re.Match[str] | None:
             found = re.compile(pattern).search(self.text, self._seen)
@@ -61,15 +61,15 @@ class Terminal:
             while data := os.read(self._keys, 1 << 16):
                 self.text += data.decode(errors="replace").replace("\r", "")
         except OSError:
-            pass  # Linux's way to say that nobody has the terminal open any more
+            pass  # Linux raises this when the terminal has no open descriptors any more
 
 
 @contextmanager
 def terminal(command: Sequence[str], folder: Path, env: Mapping[str, str]) -> Iterator[Terminal]:
-    """Start a command at a terminal of 200 columns without colours; it is killed when the block ends."""
+    """Start a command at a terminal of 200 columns without colours; it is killed at the end of the block."""
     keys, screen = pty.openpty()
-    # `setsid --ctty` makes it the controlling terminal, without which the kernel sends no signal at Ctrl-C, and `env`
-    # takes the signal up again, which a shell has its jobs in the background ignore.
+    # `setsid --ctty` makes it the controlling terminal, without which the kernel sends no signal at Ctrl-C. `env`
+    # restores the signal, which a shell's background jobs ignore.
     process = subprocess.Popen(
         ["setsid", "--ctty", "env", "--default-signal=INT", *command],
         cwd=folder,

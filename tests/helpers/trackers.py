@@ -1,4 +1,4 @@
-"""Runs in each experiment tracker, opened as ZenML opens them, and what an independent reader finds in its store."""
+"""Runs in each experiment tracker, opened as ZenML opens them, and their content from an independent reader."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class Logged:
     name: str
     params: dict[str, str] = dataclasses.field(default_factory=dict)
     epochs: dict[int, dict[str, float]] = dataclasses.field(default_factory=dict)
-    """Metrics that have a step above 0, by step."""
+    """Metrics with a step above 0, by step."""
     final: dict[str, float] = dataclasses.field(default_factory=dict)
     """Metrics of the whole run."""
     files: dict[str, str] = dataclasses.field(default_factory=dict)
-    """Path to the sha256 of the bytes."""
+    """SHA-256 of the bytes by path."""
     tags: dict[str, str] = dataclasses.field(default_factory=dict)
     end: str = ""
     children: list[Logged] = dataclasses.field(default_factory=list)
@@ -37,17 +37,17 @@ class Logged:
 
 @dataclasses.dataclass(frozen=True)
 class Store:
-    """Where a tracker keeps its runs."""
+    """Store of a tracker's runs."""
 
     flavor: str
     opened: Callable[[str], Any]
-    """``with opened(name)``: a run that is open as ZenML's component opens it."""
+    """``with opened(name)``: opens a run as ZenML's component does."""
     read: Callable[[str], Logged]
-    """Reads the run of this name, with those below it."""
+    """Function that reads the run of this name, with its child runs."""
 
 
 class Tape:
-    """A `TrainingLog` that can be played to a run: one real training for many trackers."""
+    """A `TrainingLog` that records one real training and replays it to runs of many trackers."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -70,7 +70,7 @@ class Tape:
         pass
 
     def play(self, log: Any) -> None:
-        """In the order in which a training tells it."""
+        """Replay the training in its original order."""
         log.params(self.params_told)
         for step, metrics in self.epochs.items():
             log.metrics(metrics, step)
@@ -148,7 +148,7 @@ def wandb_store(folder: Path) -> Store:
     def read(name: str) -> Logged:
         import wandb
 
-        wandb.teardown()  # its process writes on for a moment after a run has ended
+        wandb.teardown()  # its process continues to write for a moment after a run has ended
         runs = [_wandb_run(path) for path in sorted(folder.glob("wandb/offline-run-*/*.wandb"))]
         (found,) = [run for run in runs if run[1].name == name]
         key, run, _ = found
@@ -159,7 +159,7 @@ def wandb_store(folder: Path) -> Store:
 
 
 def _wandb_run(path: Path) -> tuple[str, Logged, str]:
-    """The id of a run, the run, and the id of the one above it."""
+    """Return the id of a run, the run, and the id of its parent."""
     from wandb.proto import wandb_internal_pb2
     from wandb.sdk.internal.datastore import DataStore
 
@@ -200,7 +200,7 @@ def _wandb_run(path: Path) -> tuple[str, Logged, str]:
 
 
 def _pairs(items: Any) -> dict[str, Any]:
-    """Keys to values; a nested key makes nested values."""
+    """Return keys with their values; a nested key makes nested values."""
     found: dict[str, Any] = {}
     for item in items:
         first, *rest = item.nested_key or [item.key]
@@ -220,7 +220,7 @@ def _is_metric(name: str, value: Any) -> bool:
 
 
 def trackio_store(project: str) -> Store:
-    """Its folder is that of the process: Trackio reads it once."""
+    """Return a store in the folder of the process, which Trackio reads once."""
 
     @contextmanager
     def opened(name: str) -> Iterator[RunTracker]:

@@ -1,4 +1,4 @@
-"""A registry of its own on SQLite, and a way to fill it."""
+"""A separate registry on SQLite, and functions to fill it."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ __all__ = ["MemoryRegistry", "add_version", "evaluation", "make_tracking", "mlfl
 
 NO_HISTORY = SplitHistory.empty()
 _QUICK = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-"""For evaluations by language models it starts more processes, which import as much as it does."""
+"""Disable evaluations by language models, for which it starts more processes with heavy imports."""
 
 
 def make_tracking(folder: Path, experiment: str = "registry") -> str:
-    """A new tracking database with one experiment; returns its URI."""
+    """Create a new tracking database with one experiment; return its URI."""
     import mlflow
 
     uri = f"sqlite:///{folder}/mlflow.db"
@@ -42,7 +42,7 @@ def make_tracking(folder: Path, experiment: str = "registry") -> str:
 
 @functools.cache
 def _empty_database() -> bytes:
-    """MLflow makes its tables by fifty migrations, which take seconds: once is enough."""
+    """Return an empty database, created once because MLflow's fifty migrations take seconds."""
     import mlflow
 
     with tempfile.TemporaryDirectory() as folder:
@@ -52,12 +52,12 @@ def _empty_database() -> bytes:
 
 @contextmanager
 def mlflow_server(folder: Path, store: str, artifacts: str, env: Mapping[str, str]) -> Iterator[str]:
-    """Address of a real server while the block runs.
+    """Yield the address of a real server while the block runs.
 
     Args:
-        folder: For its log.
+        folder: Folder of its log.
         store: URI of its database.
-        artifacts: URI of where it keeps files; clients send them to the server.
+        artifacts: URI of its file store; clients send files to the server.
         env: Credentials of both.
     """
     port = free_port()
@@ -82,11 +82,11 @@ def add_version(
     """Log and register a bundle made different by ``gain``.
 
     Args:
-        scored: What it came to; `evaluation` when absent.
-        quantized_from: Digest of a bundle that the card says this one was quantized from.
-        history: Which splits it and those before it had; None for a bundle that does not say so.
-        review: What it was trained on.
-        options: Of `make_bundle`.
+        scored: Its evaluation; `evaluation` when None.
+        quantized_from: Digest in the card of the bundle from which this one was quantized.
+        history: Split history of the card; None for a bundle without one.
+        review: Review data that it was trained on.
+        options: Options of `make_bundle`.
     """
     import mlflow
 
@@ -104,9 +104,9 @@ def add_version(
 
 
 class MemoryRegistry(ModelRegistry):
-    """A registry in memory, for many moves: what `ModelRegistry` asks of MLflow's client, and no more.
+    """A registry in memory, for many moves, with only the parts of MLflow's client that `ModelRegistry` uses.
 
-    The bundle of a version is a card; see `add`.
+    The bundle of a version is only a card; see `add`.
     """
 
     def __init__(self) -> None:
@@ -117,7 +117,7 @@ class MemoryRegistry(ModelRegistry):
         yield self.client
 
     def add(self, name: str, precision: Precision = Precision.F32, **tags: str) -> RegisteredVersion:
-        """Register a version of this precision, as `register` would."""
+        """Register a version with this precision, as `register` would."""
         number = str(len(self.client.versions) + 1)
         tags = {"visionops.digest": number, "visionops.precision": precision.value, **tags}
         self.client.versions[number] = SimpleNamespace(
@@ -126,7 +126,7 @@ class MemoryRegistry(ModelRegistry):
         return self._read(self.client, name, number)
 
     def fetch_bundle(self, version: RegisteredVersion, folder: Path) -> Any:
-        """Return what a fake task needs: the digest and the classes, and that the bundle has no history of splits."""
+        """Return the parts of a bundle that a fake task needs: the digest, the classes, and no split history."""
         card = SimpleNamespace(task="detection", class_names=CLASSES, files={})
         return SimpleNamespace(digest=version.digest, card=card)
 
@@ -169,7 +169,7 @@ class _MemoryClient:
 
 
 def evaluation(map50: float = 0.8, test: str = "t1") -> Evaluation:
-    """An evaluation with these figures."""
+    """Return an evaluation with these metrics."""
     return Evaluation(
         folder=Path(),
         metrics={"map50": map50, "map50_95": map50 / 2},

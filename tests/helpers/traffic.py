@@ -1,4 +1,4 @@
-"""Records of predictions, as a log has them, without a model."""
+"""Make records of predictions, as in a log, without a model."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _COLUMNS = ("feature_brightness", "feature_contrast", "feature_saturation", "fea
 
 
 def compare_traffic(moved: Collection[str] = ("feature_brightness",)) -> DriftReport:
-    """What is found, of eight columns, when some of these move: features, ``areas``, ``embedding``."""
+    """Return the drift report on eight columns when some of these change: features, ``areas``, ``embedding``."""
     return detect_drift(_records(0), _records(1, moved), DriftSettings(permutations=999))
 
 
 def _records(seed: int, moved: Collection[str] = (), images: int = 100) -> pa.Table:
-    """Of images with a box each, in the record's types."""
+    """Return records of images with a box each, in the record's types."""
     rng = np.random.default_rng(seed)
     lists = pa.list_(pa.float32())
     numbers = {name: rng.normal(0.7 if name in moved else 0.5, 0.1, images) for name in (*_COLUMNS, "areas")}

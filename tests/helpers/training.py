@@ -1,4 +1,4 @@
-"""A training from a prepared data set, and a `TrainingLog` that remembers what it was told."""
+"""Train from a prepared data set, with a `TrainingLog` that records all reports."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ __all__ = ["Recorder", "convert_and_train"]
 def convert_and_train(
     train: Callable[..., ModelBundle], dataset: Dataset, plan: TrainingPlan, work: Path, log: TrainingLog
 ) -> ModelBundle:
-    """As `TaskSpec.train` on ``dataset``, converted beside ``work``."""
+    """Run `TaskSpec.train` on ``dataset``, converted beside ``work``."""
     place = next(folder for folder in work.parents if folder.is_dir())
     converted = convert(dataset, plan.conversion, place / f"{work.name}-converted", log.progress)
     return train(converted, plan, work, log)
 
 
 class Recorder:
-    """A `TrainingLog` that remembers."""
+    """A `TrainingLog` that records all reports."""
 
     def __init__(self) -> None:
-        self.told: list[dict[str, Any]] = []
+        self.reported: list[dict[str, Any]] = []
         self.by_epoch: dict[int, dict[str, float]] = {}
         self.files: list[str] = []
         self.steps: list[tuple[int, int]] = []
         self.notes: list[str] = []
 
     def params(self, params: Mapping[str, Any]) -> None:
-        self.told.append(dict(params))
+        self.reported.append(dict(params))
 
     def metrics(self, metrics: Mapping[str, float], step: int) -> None:
         assert step not in self.by_epoch

@@ -1,4 +1,4 @@
-"""A small HTTP server that says what a test wants."""
+"""A small HTTP server with answers set by a test."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Answers", "answering"]
 
 
 class Answers(ThreadingHTTPServer):
-    """What is answered to a path, and to whom."""
+    """Answers by path, with the required login."""
 
     daemon_threads = True
 
@@ -57,12 +57,12 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def answering(answers: dict[str, Any], *, authorization: str = "", realm: str = 'Basic realm="x"') -> Iterator[Answers]:
-    """A server while the block runs.
+    """Run a server while the block runs.
 
     Args:
-        answers: Path to a status, or to what is answered with 200; 404 to others.
-        authorization: Header that is asked for, but by what says that the server lives.
-        realm: What a 401 says of how to log in.
+        answers: Status by path, or content that is answered with 200; other paths give 404.
+        authorization: Required header, except for the liveness path.
+        realm: Login challenge of a 401.
     """
     with Answers(answers, authorization, realm) as server:
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()

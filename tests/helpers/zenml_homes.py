@@ -1,4 +1,4 @@
-"""A ZenML of a test's own: an empty database, an empty VISIONOPS_HOME, and nothing remembered of the one before."""
+"""A separate ZenML for a test: an empty database and an empty VISIONOPS_HOME."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _DATABASE = Path("config", "local_stores", "default_zen_store", "zenml.db")
 
 
 def empty_database(factory: pytest.TempPathFactory) -> Path:
-    """Return ZenML's database as its migrations leave it: made by the first worker that asks, copied by all."""
+    """Return ZenML's database after its migrations, created by the first worker and copied by all."""
     run = factory.getbasetemp()
     shared = run.parent if "PYTEST_XDIST_WORKER" in os.environ else run
     made = shared / "zenml-empty.db"
@@ -37,10 +37,10 @@ def empty_database(factory: pytest.TempPathFactory) -> Path:
 
 @contextmanager
 def own_zenml(folder: Path, database: Path | None = None) -> Iterator[Path]:
-    """Give this process a ZenML in ``folder`` while the block runs; what it used before comes back afterwards.
+    """Give this process its own ZenML in ``folder`` while the block runs, and restore the earlier one afterwards.
 
     Args:
-        database: An `empty_database` to start from. Without it ZenML makes one, in 7 seconds of a processor.
+        database: An `empty_database` to start from. Without it ZenML creates one, in 7 seconds of processor time.
 
     Yields:
         VISIONOPS_HOME.
@@ -52,7 +52,7 @@ def own_zenml(folder: Path, database: Path | None = None) -> Iterator[Path]:
         patch.setenv("ZENML_ANALYTICS_OPT_IN", "false")
         patch.setenv("VISIONOPS_HOME", str(folder / "visionops"))
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # ZenML and SQLAlchemy warn of their own code, whichever test comes first
+            warnings.simplefilter("ignore")  # those of ZenML and SQLAlchemy about their own code
             from zenml.client import Client
             from zenml.config.global_config import GlobalConfiguration
             from zenml.stack import stack
@@ -62,14 +62,14 @@ def own_zenml(folder: Path, database: Path | None = None) -> Iterator[Path]:
             (folder / _DATABASE).parent.mkdir(parents=True)
             shutil.copyfile(database, folder / _DATABASE)
         before = (GlobalConfiguration.get_instance(), Client.get_instance(), source_utils._CUSTOM_SOURCE_ROOT)
-        # Its keys are ids and times, which copies of one database have in common.
+        # Its keys are ids and times, which copies of one database share.
         stacks = dict(stack._STACK_CACHE)
         stack._STACK_CACHE.clear()
         GlobalConfiguration._reset_instance()
         Client._reset_instance()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            store = GlobalConfiguration().zen_store  # made on first use
+            store = GlobalConfiguration().zen_store  # created on first use
         source_utils.set_custom_source_root(str(ROOT))  # a worker of xdist has no main module to find it by
         try:
             yield folder / "visionops"
@@ -84,10 +84,10 @@ def own_zenml(folder: Path, database: Path | None = None) -> Iterator[Path]:
 
 @contextmanager
 def zenml_server(folder: Path, password: str = "") -> Iterator[str]:
-    """Start a ZenML server; give its address while the block runs.
+    """Start a ZenML server; yield its address while the block runs.
 
     Args:
-        password: Of its user `default`. Without one nobody logs in, and ZenML refuses the heartbeats of steps.
+        password: Password of its user `default`. Without one there is no login, and ZenML refuses heartbeats of steps.
     """
     port, home = free_port(), folder / "zenml-server"
     home.mkdir()

@@ -18,10 +18,10 @@ WORKERS = 4
 
 
 class Simulation:
-    """An engine that answers at given rates, under a queue that never empties.
+    """An engine that answers at given rates, with a queue that is never empty.
 
     Args:
-        noise: Standard deviation of the log rate, which changes twice a second, as on a machine with other work.
+        noise: Standard deviation of the log rate, which changes twice a second, as on a machine with other load.
     """
 
     def __init__(self, *, modes: tuple[int, ...] = (1, 2), first: int = 2, noise: float = 0.0, seed: int = 0) -> None:
@@ -38,7 +38,7 @@ class Simulation:
         )
 
     def load(self, seconds: float, rates: Rates | Callable[[float], Rates]) -> None:
-        """Let requests queue for so long."""
+        """Queue requests for a period."""
         end = self.now + seconds
         in_work = deque(self.tuner.begin() for _ in range(WORKERS))
         while self.now < end:
@@ -53,12 +53,12 @@ class Simulation:
             self.tuner.end(turn)
 
     def idle(self, seconds: float) -> None:
-        """No requests."""
+        """Let time pass without requests."""
         self.now += seconds
         self.slack += seconds
 
     def trickle(self, requests: int, seconds_each: float) -> None:
-        """Two requests at a time: none waits for a core."""
+        """Send two requests at a time, so that none waits for a core."""
         for _ in range(requests):
             turns = [self.tuner.begin(), self.tuner.begin()]
             for turn in turns:
@@ -119,7 +119,7 @@ def test_a_stable_result_makes_comparisons_rare():
 def test_other_modes_get_at_most_their_share_in_any_noise(seed: int):
     simulation = Simulation(noise=0.5, seed=seed)
     simulation.load(900, {1: 30.0, 2: 30.0})
-    # The reserve at the start, and the turns that were under way when it was used up.
+    # The initial reserve, and the turns that were running when it was used up.
     assert simulation.tuner.state.trial_seconds <= 0.05 * 900 + 6 + 3
 
 

@@ -1,4 +1,4 @@
-"""A bundle opens only whole and unchanged."""
+"""A bundle loads only if it is complete and unchanged."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_tiles_stand_in_the_card(tmp_path):
 
 def test_labels_have_no_tiles(tmp_path):
     spec = PreprocessingSpec(width=32, height=32, resize=Resize.STRETCH, tiles=Tiling(size=96, overlap=20))
-    with pytest.raises(ValidationError, match="classification answers for a whole image; tiles are of detectors"):
+    with pytest.raises(ValidationError, match="classification answers for whole images; only detectors have tiles"):
         make_label_bundle(tmp_path / "labels", preprocessing=spec)
 
 
@@ -114,7 +114,7 @@ def test_a_file_outside_the_bundle_is_refused(bundle, name):
 
 def test_a_card_must_list_the_model(bundle):
     edit(bundle, files={})
-    with pytest.raises(BundleError, match=r"lists no model\.onnx"):
+    with pytest.raises(BundleError, match=r"model\.onnx is missing in its list of files"):
         ModelBundle.load(bundle.folder)
 
 
@@ -194,5 +194,5 @@ def test_a_precision_without_its_graph_is_refused(bundle):
     with pytest.raises(BundleError, match=r"has no model\.int8\.xml"):
         ModelBundle.create(bundle.folder, bundle.card.model_copy(update={"precision": Precision.INT8}))
     edit(bundle, precision="int8")
-    with pytest.raises(BundleError, match=r"lists no model\.int8\.xml"):
+    with pytest.raises(BundleError, match=r"model\.int8\.xml is missing in its list of files"):
         ModelBundle.load(bundle.folder)

@@ -1,4 +1,4 @@
-"""Labels out of logits: temperature, threshold, names and what is counted."""
+"""Labels from logits: temperature, threshold, names and counted labels."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SIZE = Head(name="size", class_names=("s", "m", "l"))
 
 
 def decode(folder, heads: Sequence[Head], logits: Sequence[float]) -> LabelPrediction:
-    """What a card with these heads makes of one row of logits."""
+    """Return the prediction of a card with these heads for one row of logits."""
     decoder = LabelDecoder(make_label_bundle(folder / "bundle", heads=heads).card, is_single=len(heads) == 1)
     return decoder.decode([RawOutput([np.array([logits], np.float32)], GEOMETRY)], {})
 
@@ -80,7 +80,7 @@ def test_a_threshold_is_on_the_positive_class_and_belongs_to_it(threshold, answe
 
 
 def half_way(below: float) -> tuple[np.float32, np.float32, float]:
-    """Two neighbouring float32 numbers, and the float64 number half-way between them."""
+    """Return two adjacent float32 numbers, and the float64 number midway between them."""
     low = np.float32(below)
     high = np.nextafter(low, np.float32(1))
     return low, high, (float(low) + float(high)) / 2
@@ -172,13 +172,13 @@ def test_numbers_that_are_not_finite_are_a_problem(tmp_path, value):
 @pytest.mark.parametrize("options", [{"confidence": 0.5}, {"iou": 0.5}, {"threshold": 0.5}])
 def test_labels_take_no_options(tmp_path, options):
     predictor = Predictor(make_label_bundle(tmp_path / "bundle"))
-    with pytest.raises(OptionError, match=f"^{next(iter(options))}: this model answers labels.*leave it out"):
+    with pytest.raises(OptionError, match=f"^{next(iter(options))}: a model of labels .*remove the option"):
         predictor.predict(filled((255, 0, 0)), options)
 
 
 def test_a_detector_names_the_options_it_takes(tmp_path):
     predictor = Predictor(make_bundle(tmp_path / "bundle"))
-    with pytest.raises(OptionError, match=r"^threshold: a detector takes confidence and iou"):
+    with pytest.raises(OptionError, match=r"^threshold: unknown option of a detector; expected confidence or iou"):
         predictor.predict(filled((255, 0, 0)), {"confidence": 0.5, "threshold": 0.5})
 
 
@@ -191,13 +191,13 @@ def test_the_card_chooses_the_decoder(tmp_path):
 
 
 @pytest.mark.parametrize("engine", list(EngineName))
-def test_the_mean_colour_is_told_with_its_embedding(tmp_path, engine):
+def test_the_mean_colour_is_returned_with_its_embedding(tmp_path, engine):
     predictor = Predictor(
         make_label_bundle(tmp_path / "bundle", heads=(Head(name="colour", class_names=CLASSES), SIZE))
     )
     prediction = predictor.predict(encode(filled((0, 51, 255), width=70, height=9)))
     first, second = prediction.answers
-    assert (first.class_name, second.class_name) == ("blue", "m")  # the second head is turned by one channel
+    assert (first.class_name, second.class_name) == ("blue", "m")  # the second head is shifted by one channel
     expected = np.exp(8 * np.array([0, 0.2, 1]))
     np.testing.assert_allclose(first.probabilities, expected / expected.sum(), rtol=1e-4)
     np.testing.assert_allclose(prediction.embedding, [0, 0.2, 1], atol=1e-6)
@@ -213,7 +213,7 @@ def test_a_graph_without_embedding_answers(tmp_path):
 @pytest.mark.parametrize("engine", list(EngineName))
 def test_a_graph_of_another_number_of_classes_is_refused_at_load(tmp_path, engine):
     bundle = make_label_bundle(tmp_path / "bundle", graph_classes=4)
-    with pytest.raises(BundleError, match=r"gives \(1, 4\), the card \(3 classes, logits\) says \(1, 3\)"):
+    with pytest.raises(BundleError, match=r"outputs \(1, 4\), but the card \(3 classes, logits\) expects \(1, 3\)"):
         Predictor(bundle, engine)
 
 

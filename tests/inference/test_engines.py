@@ -1,4 +1,4 @@
-"""Both engines give the same numbers, at the card's precision, within the CPUs granted."""
+"""Both engines give the same numbers, at the card's precision, within the CPU quota."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def tensor(seed: int = 0):
 def test_a_gpu_that_is_missing_is_refused_and_never_replaced(tmp_path, engine, seen):
     bundle = make_bundle(tmp_path / "bundle")
     with pytest.raises(
-        BundleError, match=rf"bundle: is to be served on a GPU, and {seen}; .* serving\.device: cpu"
+        BundleError, match=rf"bundle: is configured for a GPU, but {seen}; .* serving\.device: cpu"
     ) as no:
         load_engine(bundle, engine, device=Device.GPU)
     assert "\n" not in str(no.value)
@@ -41,7 +41,7 @@ def test_a_gpu_that_is_missing_is_refused_and_never_replaced(tmp_path, engine, s
 
 
 def test_cuda_that_cannot_be_loaded_is_refused(tmp_path, monkeypatch):
-    """ONNX Runtime with CUDA on a machine without: it says that it has it, and computes on the CPU."""
+    """On a machine without CUDA, ONNX Runtime claims to have it and computes on the CPU."""
     import onnxruntime
 
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
@@ -127,7 +127,7 @@ def test_a_file_that_is_no_onnx_is_refused_in_one_line(tmp_path, engine, capfd):
     bundle = make_bundle(tmp_path / "bundle")
     bundle.model_path.write_bytes(b"this is no graph" * 50)
     resealed = ModelBundle.create(bundle.folder, bundle.card)
-    with pytest.raises(BundleError, match=r"model\.onnx: is no ONNX graph this engine can run") as caught:
+    with pytest.raises(BundleError, match=r"model\.onnx: is not an ONNX graph this engine can run") as caught:
         load_engine(resealed, engine)
     assert "\n" not in str(caught.value)
     assert capfd.readouterr().err == ""

@@ -1,4 +1,4 @@
-"""The bundle answers as the trainer's own model does, on real images, for every kind of head and both engines."""
+"""The bundle answers like the trainer's own model, on real images, for every kind of head and both engines."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ pytestmark = pytest.mark.no_cover  # the tracer would follow each call inside to
 SPEC = PreprocessingSpec(width=256, height=256)
 IOU = 0.7
 BOXES = 40
-"""Compared per image at most: the best ones."""
+"""Maximum number of boxes compared for each image, the best ones."""
 
 
 @pytest.fixture(scope="module")
 def images(real_data: Path) -> list[Path]:
-    """50 files: steel, plants in some 30 sizes, castings, palette PNGs of faces."""
+    """Return 50 files: steel, plants in some 30 sizes, castings, palette PNGs of faces."""
     picked = sorted((real_data / "vision").rglob("*.jpg"))[::120][:14]
     picked += sorted((real_data / "plants").rglob("*.jpg"))[::16][:25]
     picked += sorted((real_data / "casting").rglob("*.jpeg"))[::40][:5]
@@ -37,7 +37,7 @@ def images(real_data: Path) -> list[Path]:
 
 @pytest.fixture(scope="module", params=["yolov8n", "yolo26n", "yolo26n-end2end"])
 def trained(request, images, tmp_path_factory) -> tuple[ModelBundle, list[npt.NDArray[np.float32]]]:
-    """A sealed bundle, and what the torch model says of every image: (N, 6) xyxy, score, class."""
+    """Return a sealed bundle, and the torch model's boxes of every image: (N, 6) xyxy, score, class."""
     import torch
     from ultralytics import YOLO
     from ultralytics.utils import LOGGER
@@ -47,9 +47,9 @@ def trained(request, images, tmp_path_factory) -> tuple[ModelBundle, list[npt.ND
     folder = tmp_path_factory.mktemp(request.param)
     model = tamed_detector(name, [p.read_bytes() for p in images], SPEC, end2end=bool(end2end))
     torch.save({"model": model, "train_args": {"imgsz": SPEC.width, "task": "detect"}}, folder / "model.pt")
-    nms = False if end2end else None  # the trainer's word for "keep the end-to-end head"
+    nms = False if end2end else None  # the trainer's setting for keeping the end-to-end head
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch's tracer has much to say
+        warnings.simplefilter("ignore")  # torch's tracer warns a lot
         YOLO(folder / "model.pt").export(format="onnx", imgsz=SPEC.width, opset=17, simplify=False, nms=nms)
     (folder / "bundle").mkdir()
     (folder / "model.onnx").rename(folder / "bundle" / "model.onnx")
@@ -85,12 +85,12 @@ def test_predictions_equal_the_torch_models_on_50_real_images(trained, images, e
         compared += len(best)
         flipped += unmatched + abs(len(best) - len(prediction.boxes))
     assert compared > 1000
-    # Two candidates whose overlap is the threshold to five digits: float noise decides which of them stays.
+    # The overlap of two candidates equals the threshold to five digits, so float noise decides which is kept.
     assert flipped <= compared // 1000
 
 
 def _cut_at_gap(answer) -> tuple[npt.NDArray[np.float32], float]:
-    """The best boxes, and a confidence in the middle of the widest gap after them: no score is near it."""
+    """Return the best boxes, and a confidence in the middle of the widest gap after them, far from any score."""
     scores = answer[: BOXES + 1, 4]
     assert len(scores) > BOXES // 2
     first = BOXES // 2
@@ -100,7 +100,7 @@ def _cut_at_gap(answer) -> tuple[npt.NDArray[np.float32], float]:
 
 
 def _unmatched(answer, prediction) -> int:
-    """Boxes of the torch model without their like: same class, within 1 px, score within 0.01."""
+    """Return boxes of the torch model without a match: same class, within 1 px, score within 0.01."""
     missing = 0
     for row in answer:
         near = np.abs(prediction.boxes - row[:4]).max(axis=1, initial=0) <= 1

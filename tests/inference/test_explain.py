@@ -1,4 +1,4 @@
-"""Saliency lies where the answer comes from, in pixels of the original image, for every task."""
+"""Saliency marks the source of the answer, in pixels of the original image, for every task."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RED_AT_2_1 = picture([("red", 2, 1)])
 
 
 def peak(saliency: Saliency) -> tuple[int, int]:
-    """x and y of the largest heat."""
+    """Return x and y of the largest heat."""
     heat = saliency.heat()
     y, x = np.unravel_index(heat.argmax(), heat.shape)
     return int(x), int(y)
@@ -51,7 +51,7 @@ def test_a_classifier_looks_at_the_colour_it_names(tmp_path, engine):
 
 def test_a_detector_looks_at_its_best_box(boxes):
     image = picture([("red", 2, 1), ("green", 0, 3)])
-    image[96:, :32, 1] = 220  # the green one is the weaker
+    image[96:, :32, 1] = 220  # the green one is weaker
     saliency, prediction = explain(boxes, image)
     assert prediction.labels()[0] == ("red", 1.0)
     x, y = peak(saliency)
@@ -71,12 +71,12 @@ def test_the_fall_is_in_log_odds_by_hand(tmp_path):
     image = filled((0, 0, 0))
     image[:, :16] = (204, 0, 0)  # the mean is 102 of 255
     saliency, _ = explain(predictor, image, grid=2)
-    # Two patches a side: the first from 0 to 24. What is left of the red is 16 columns of 8 rows.
+    # Two patches on each side: the first from 0 to 24. 16 columns of 8 rows of the red remain.
     mean = (24 * 24 * 102 + 16 * 8 * 204) / 32**2 / 255
     # The log-odds of a softmax over (4 r, 0, 0) are 4 r - log 2.
     assert saliency.grid[0, 0] == pytest.approx(4 * (102 / 255 - mean), abs=1e-4)
     assert saliency.grid[1, 0] == pytest.approx(saliency.grid[0, 0], abs=1e-4)
-    # The patch on the right, from 8 to 32, leaves 8 columns of the red whole, and of 8 more its last 8 rows.
+    # The patch on the right, from 8 to 32, leaves 8 columns of the red complete, and the last 8 rows of 8 more.
     mean = (24 * 24 * 102 + (8 * 32 + 8 * 8) * 204) / 32**2 / 255
     assert saliency.grid[0, 1] == pytest.approx(4 * (102 / 255 - mean), abs=1e-4)
 
@@ -94,7 +94,7 @@ def test_the_same_image_gives_the_same_saliency_as_bytes_or_pixels(labels):
     assert first.box == again.box
 
 
-def test_an_attribute_can_be_asked_alone(tmp_path):
+def test_an_attribute_can_be_explained_alone(tmp_path):
     heads = (Head(name="first", class_names=CLASSES), Head(name="second", class_names=("g", "b", "r")))
     predictor = Predictor(make_label_bundle(tmp_path / "labels", heads=heads))
     saliency, _ = explain(

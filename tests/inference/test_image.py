@@ -1,4 +1,4 @@
-"""The one decoder: every kind of file it takes, and every kind it refuses."""
+"""The only decoder: every accepted and every refused kind of file."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_a_peculiar_file_becomes_upright_rgb(name):
 
 
 def test_a_text_file_is_refused_in_a_fresh_process():
-    # Pillow loads its plugins as it meets files; what is registered must not depend on what was opened before.
+    # Pillow loads its plugins when files need them; the registered types must not depend on earlier files.
     code = (
         "from visionops.inference.image import decode_image\n"
         "from visionops.errors import ImageError\n"

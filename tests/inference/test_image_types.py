@@ -1,4 +1,4 @@
-"""One list of accepted types: what is on it, what is not, and that nobody lies about a size."""
+"""The list of accepted types: its content, its exclusions, and checks of sizes in headers."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 
 _MODES = {"MSP": "1", "XBM": "1"}
 WRITABLE = sorted(name for name in Image.SAVE if name in {*FORMATS, "MPO"})
-"""Types that Pillow both writes and reads."""
+"""Types that Pillow can both write and read."""
 
 
 def example(name: str, seed: int = 3) -> bytes:
-    """An image of 64 x 64 pixels in a type by Pillow's name."""
+    """Return an image of 64 x 64 pixels in a type by Pillow's name."""
     options = {"sizes": [(64, 64)]} if name == "ICO" else {}
     return images.encode(images.picture(seed, 64, 64).convert(_MODES.get(name, "RGB")), name, **options)
 
@@ -93,7 +93,7 @@ def test_every_type_that_pillow_writes_is_read(name):
     rgb, header = decode_image(data), read_header(data)
     assert rgb.shape == (header.height, header.width, 3)
     assert load_upright(data)[0] == header
-    if name not in {"ICNS", "GIF"}:  # always 1024 pixels wide; of few colours
+    if name not in {"ICNS", "GIF"}:  # always 1024 pixels wide, with few colours
         exact = np.asarray(images.picture(3, 64, 64).convert(_MODES.get(name, "RGB")).convert("RGB"), dtype=int)
         assert np.abs(exact - rgb).mean() < 8
 
@@ -138,12 +138,12 @@ def test_of_a_stack_of_pages_the_first_is_taken():
 
 
 def _ico(inner: bytes) -> bytes:
-    """An icon that says it is 16 x 16."""
+    """Return an icon whose header says 16 x 16."""
     return b"\0\0\1\0\1\0" + struct.pack("<BBBBHHII", 16, 16, 0, 0, 1, 32, len(inner), 22) + inner
 
 
 def _icns(inner: bytes) -> bytes:
-    """An icon that says it is 128 x 128."""
+    """Return an icon whose header says 128 x 128."""
     return b"icns" + struct.pack(">I", 16 + len(inner)) + b"ic07" + struct.pack(">I", 8 + len(inner)) + inner
 
 
@@ -152,7 +152,7 @@ def _bitmap(width: int, height: int) -> bytes:
 
 
 def _jpeg_2000(width: int, height: int) -> bytes:
-    """A file of 64 x 48 whose code stream says something else."""
+    """Return a file of 64 x 48 with another size in its code stream."""
     data = bytearray(images.encode(images.picture(), "JPEG2000"))
     place = data.index(b"\xff\x4f\xff\x51") + 8
     data[place : place + 8] = struct.pack(">II", width, height)
@@ -160,7 +160,7 @@ def _jpeg_2000(width: int, height: int) -> bytes:
 
 
 def _tiled_tiff(side: int) -> bytes:
-    """16 x 16 pixels in one tile that is much larger."""
+    """Return 16 x 16 pixels in one tile that is much larger."""
     tags = [(256, 16), (257, 16), (258, 8), (259, 5), (262, 1), (277, 1), (322, side), (323, side), (324, 8), (325, 8)]
     entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
     return b"II*\0" + struct.pack("<I", 16) + bytes(8) + struct.pack("<H", len(tags)) + entries + bytes(4)

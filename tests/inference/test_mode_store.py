@@ -1,4 +1,4 @@
-"""The fastest mode outlives the process, with its time."""
+"""The fastest mode is stored with its time and survives the process."""
 
 from __future__ import annotations
 

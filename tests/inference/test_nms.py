@@ -1,4 +1,4 @@
-"""NMS keeps what torchvision's keeps in each class by itself, in its order; so does decoding as Ultralytics has it."""
+"""NMS keeps the same boxes as torchvision for each class, in the same order; decoding equals Ultralytics'."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from visionops.inference.nms import suppress
 
 
 def candidates(seed: int, count: int, classes: int, spread: float):
-    """Clusters of overlapping boxes, float32, with ties among the scores."""
+    """Return clusters of overlapping boxes, float32, with ties among the scores."""
     rng = np.random.default_rng(seed)
     centre = rng.random((count, 2)) * spread
     size = 20 + rng.random((count, 2)) * 60
@@ -21,7 +21,7 @@ def candidates(seed: int, count: int, classes: int, spread: float):
 
 
 def class_by_class(xyxy, scores, class_ids, iou):
-    """Rows that torchvision keeps when it is given one class at a time, best first."""
+    """Return the rows that torchvision keeps for one class at a time, best first."""
     import torch
     import torchvision
 

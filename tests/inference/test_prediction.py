@@ -1,4 +1,4 @@
-"""How far two answers to one image are the same."""
+"""Agreement of two answers to one image."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ def test_boxes_are_in_pixels_after_exif_rotation(tmp_path):
 
     stored = PillowImage.fromarray(picture([("red", 0, 0)], width=128, height=64))
     exif = PillowImage.Exif()
-    exif[0x0112] = 6  # shown turned by a quarter clockwise
+    exif[0x0112] = 6  # shown rotated by a quarter clockwise
     buffer = io.BytesIO()
     stored.save(buffer, format="PNG", exif=exif)
     prediction = Predictor(make_bundle(tmp_path / "bundle", thresholds=Thresholds(confidence=0.9))).predict(
@@ -101,9 +101,9 @@ def test_thresholds_come_from_the_call_the_constructor_or_the_card(tmp_path):
 @given(
     cards=st.tuples(SHARES, SHARES, st.integers(1, 6)),
     edited=st.tuples(SHARES, SHARES, st.integers(1, 6)),
-    asked=st.fixed_dictionaries({}, optional={"confidence": SHARES, "iou": SHARES}),
+    options=st.fixed_dictionaries({}, optional={"confidence": SHARES, "iou": SHARES}),
 )
-def test_what_is_recorded_is_found_at_the_thresholds_of_the_card(tmp_path_factory, cards, edited, asked):
+def test_what_is_recorded_is_found_at_the_thresholds_of_the_card(tmp_path_factory, cards, edited, options):
     image = picture([])
     for column in range(4):  # scores 1, 0.8, 0.6 and 0.4, twice, on boxes that overlap each other
         image[:64, column * 32 : (column + 1) * 32, 0] = round(255 * (1 - column * 0.1))
@@ -111,15 +111,15 @@ def test_what_is_recorded_is_found_at_the_thresholds_of_the_card(tmp_path_factor
     bundle = make_bundle(tmp_path_factory.mktemp("card") / "bundle", box_scale=3.0, thresholds=own)
     seen = []
     predictor = Predictor(bundle, EngineName.ONNXRUNTIME, thresholds=other)
-    answer = predictor.predict(image, asked, watch=lambda rgb, prediction: seen.append((rgb, prediction)))
+    answer = predictor.predict(image, options, watch=lambda rgb, prediction: seen.append((rgb, prediction)))
     ((rgb, recorded),) = seen
     assert np.array_equal(rgb, image)
     assert recorded.to_dict() == Predictor(bundle, EngineName.ONNXRUNTIME).predict(image).to_dict()
-    # What is answered is still what was asked for.
-    assert answer.to_dict() == predictor.predict(image, asked).to_dict()
-    assert (answer.scores > asked.get("confidence", other.confidence)).all()
+    # The answer still uses the requested options.
+    assert answer.to_dict() == predictor.predict(image, options).to_dict()
+    assert (answer.scores > options.get("confidence", other.confidence)).all()
     assert len(answer.scores) <= other.max_detections
-    if own == other.model_copy(update=asked):
+    if own == other.model_copy(update=options):
         assert recorded is answer  # not decoded a second time
 
 
@@ -130,7 +130,7 @@ def test_overlapping_boxes_of_a_class_are_suppressed_by_iou(tmp_path):
     assert len(predictor.predict(neighbours, {"iou": 0.7}).boxes) == 3
 
 
-def test_one_class_a_box_unless_asked_for_all(tmp_path):
+def test_one_class_a_box_unless_all_are_requested(tmp_path):
     predictor = Predictor(make_bundle(tmp_path / "bundle"))
     white = picture([("white", 1, 1)])
     assert predictor.predict(white).class_ids.tolist() == [0]
@@ -189,12 +189,12 @@ def test_warming_up_leaves_no_trace(predictor):
 
 @pytest.mark.parametrize("engine", list(EngineName))
 def test_a_graph_that_contradicts_its_classes_is_refused_at_load(tmp_path, engine):
-    with pytest.raises(BundleError, match=r"gives \(1, 7, 16\), the card \(2 classes, yolo\) says \(1, 6, N\)"):
+    with pytest.raises(BundleError, match=r"\(1, 7, 16\), but the card \(2 classes, yolo\) expects \(1, 6, N\)"):
         Predictor(make_bundle(tmp_path / "bundle", class_names=("a", "b"), graph_classes=3), engine)
 
 
 def test_a_graph_of_the_other_kind_is_refused_at_load(tmp_path):
     bundle = make_bundle(tmp_path / "bundle")
     lying = ModelBundle.create(bundle.folder, bundle.card.model_copy(update={"decode": Decode.YOLO_END2END}))
-    with pytest.raises(BundleError, match=r"says \(1, N, 6\)"):
+    with pytest.raises(BundleError, match=r"expects \(1, N, 6\)"):
         Predictor(lying)

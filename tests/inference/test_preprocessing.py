@@ -1,4 +1,4 @@
-"""The letterbox is the trainer's, and boxes find their way back."""
+"""The letterbox equals the trainer's, and boxes are mapped back correctly."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ SPECS = st.builds(
 
 
 def rectangle_in(width: int, height: int, x: int, y: int, w: int, h: int) -> np.ndarray:
-    """A black image with a white rectangle."""
+    """Return a black image with a white rectangle."""
     image = np.zeros((height, width, 3), np.uint8)
     image[y : y + h, x : x + w] = 255
     return image
@@ -99,7 +99,7 @@ def test_the_canvas_is_always_of_the_specs_size(width, height, seed, spec):
 @given(
     sides=st.tuples(st.integers(60, 400), st.integers(60, 400)),
     at=st.tuples(st.floats(0.3, 0.45), st.floats(0.3, 0.45)),
-    size=st.tuples(st.floats(0.25, 0.4), st.floats(0.25, 0.4)),  # has the middle, which each resize sees
+    size=st.tuples(st.floats(0.25, 0.4), st.floats(0.25, 0.4)),  # contains the middle, which each resize sees
     resize=st.sampled_from(Resize),
     interpolation=st.sampled_from(Interpolation),
     crop=st.none() | st.just(ContentCrop(margin=0.2)),
@@ -200,6 +200,6 @@ def test_faces_are_cropped_to_the_figure(real_data):
         x, y, width, height = content_box(image, ContentCrop(margin=0))
         outside = np.ones(image.shape[:2], dtype=bool)
         outside[y : y + height, x : x + width] = False
-        assert (image[outside] >= 255 - ContentCrop().tolerance).all(), path.name  # they stand on white
+        assert (image[outside] >= 255 - ContentCrop().tolerance).all(), path.name  # they are on white
         cropped += width < image.shape[1]
     assert cropped > 20

@@ -1,4 +1,4 @@
-"""The command line of the server: what deployers write, the server reads."""
+"""The server's command line: deployers write it, and the server reads it."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ OPTIONS: dict[str, st.SearchStrategy[Any]] = {
     "release": st.builds(ReleaseConfig, strategy=st.sampled_from(["canary", "shadow"]), share=number(0.01, 1)),
     "open_metrics": st.booleans(),
     "open_ready": st.booleans(),
-    # One value of the command line holds all of them, between commas.
+    # One value of the command line has all of them, separated by commas.
     "cors_origins": st.lists(st.from_regex(r"https?://[a-z.]+(:\d+)?", fullmatch=True)).map(tuple),
 }
 
@@ -156,7 +156,7 @@ def test_a_model_is_served_as_the_configuration_says():
         (["--release", '{"share": 2}'], "--release: expected 1 or less"),
         (
             ["--bundle", "b", "--candidate", "c", "--candidate-version", "2", "--release", "{}"],
-            "--release: strategy switch tries no candidate",
+            "--release: strategy switch takes no candidate",
         ),
     ],
 )

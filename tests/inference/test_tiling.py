@@ -1,4 +1,4 @@
-"""A large image in tiles: every defect once, wherever the borders of the tiles lie."""
+"""A large image in tiles: every defect is found once, wherever the borders of the tiles are."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SIZE, OVERLAP = 64, 16
 TILES = Tiling(size=SIZE, overlap=OVERLAP)
 
 
-# Where tiles lie
+# Placement of tiles
 
 
 @given(st.integers(1, 700), st.integers(1, 700), st.integers(32, 200), st.data())
@@ -80,22 +80,22 @@ def test_tiles_that_do_not_advance_are_refused(wrong):
 
 @pytest.mark.parametrize("other", [{"crop": ContentCrop()}, {"resize": Resize.CENTER_CROP}])
 def test_tiles_are_shown_whole(other):
-    with pytest.raises(ValidationError, match="tiles are shown whole"):
+    with pytest.raises(ValidationError, match="tiles need resize"):
         PreprocessingSpec(width=64, height=64, tiles=TILES, **other)
 
 
-# What comes out
+# Merged results
 
 
 @pytest.fixture(scope="module")
 def extents(tmp_path_factory):
-    """Sees the exact extent of what a tile shows."""
+    """Return a model that finds the exact extent of an object in a tile."""
     return Predictor(make_extent_bundle(tmp_path_factory.mktemp("b") / "b", SIZE, TILES), EngineName.ONNXRUNTIME)
 
 
 @st.composite
 def rectangles(draw):
-    """An image up to five tiles wide, not enlarged to the input, and a rectangle in it: xyxy."""
+    """Draw an image up to five tiles wide, not enlarged to the input, with a rectangle in it: xyxy."""
     width, height = draw(st.integers(SIZE, 270)), draw(st.integers(1, 200))
     x, y = draw(st.integers(0, width - 1)), draw(st.integers(0, height - 1))
     return width, height, (x, y, draw(st.integers(x + 1, width)), draw(st.integers(y + 1, height)))
@@ -136,7 +136,7 @@ def test_a_defect_on_borders_and_corners_of_tiles_is_found_once(extents, across,
     st.sets(st.tuples(st.sampled_from(["red", "green", "blue"]), st.integers(0, 11), st.integers(0, 8)), max_size=40),
 )
 def test_neighbours_stay_apart(tmp_path_factory, columns, rows, overlap, cells):
-    """A detector of many boxes: cells that touch are as many defects, in however many tiles they lie."""
+    """For a detector of many boxes, adjacent cells are separate defects, in any number of tiles."""
     cells = {(c, x, y) for c, x, y in cells if x < columns and y < rows}
     cells = list({(x, y): (c, x, y) for c, x, y in sorted(cells)}.values())
     image = picture(cells, width=columns * CELL, height=rows * CELL)
@@ -213,7 +213,7 @@ def test_the_registered_model_answers_in_tiles(tmp_path):
     assert VisionOpsModel(predictor).predict([image]) == [expected]
 
 
-def test_the_time_of_all_tiles_is_told(extents):
+def test_the_time_of_all_tiles_is_reported(extents):
     timing: dict[str, float] = {}
     extents.predict(encode(np.zeros((200, 200, 3), np.uint8)), timing=timing)
     assert set(timing) == {"decode", "preprocess", "inference", "postprocess"}
@@ -236,13 +236,13 @@ def test_a_tiled_answer_is_explained_in_its_best_tile(tmp_path):
     assert 4 * CELL <= y < 5 * CELL
 
 
-# The rule, where a real detector is not exact
+# Merging for inexact detectors
 
-LEFT, RIGHT = Window(0, 0, 100, 100), Window(60, 0, 100, 100)  # both see x from 60 to 100
+LEFT, RIGHT = Window(0, 0, 100, 100), Window(60, 0, 100, 100)  # both tiles have x from 60 to 100
 
 
 def detections(boxes):
-    """Each box as (score, class, x1, y1, x2, y2)."""
+    """Return each box as (score, class, x1, y1, x2, y2)."""
     return (
         np.array([b[2:] for b in boxes], np.float32).reshape(-1, 4),
         np.array([b[0] for b in boxes], np.float32),
@@ -251,7 +251,7 @@ def detections(boxes):
 
 
 def rows(answer):
-    """The inverse of `detections`."""
+    """Return the inverse of `detections`."""
     boxes, scores, class_ids = answer
     assert (boxes.dtype, scores.dtype, class_ids.dtype) == (np.float32, np.float32, np.int32)
     return [(round(float(s), 3), int(c), *b) for s, c, b in zip(scores, class_ids, boxes.tolist(), strict=True)]
@@ -270,7 +270,7 @@ def test_of_two_whole_boxes_the_better_stays():
 
 
 def test_two_ends_longer_than_the_overlap_become_one():
-    """Their IoU is 0.25 and the intersection over the smaller area 0.42: neither says that they are one."""
+    """Their IoU is 0.25 and the intersection over the smaller area 0.42; neither reaches a threshold."""
     assert merged([(0.7, 0, 3, 40, 100, 52)], [(0.8, 0, 60, 41, 155, 52)]) == [(0.8, 0, 3, 40, 155, 52)]
 
 
@@ -285,7 +285,7 @@ def test_classes_are_not_merged():
 
 
 def test_boxes_of_one_tile_stay_apart_and_those_of_two_are_one():
-    """The NMS of a tile (IoU 0.7) has let both stand, with an IoU of 0.57: they come back as without tiles."""
+    """The NMS of a tile (IoU 0.7) has kept both with an IoU of 0.57, so the result equals that without tiles."""
     better, again = (0.9, 0, 70, 10, 90, 30), (0.7, 0, 74, 10, 96, 28)
     assert merged([better, again], []) == [better, again]
     assert merged([better], [again]) == [better]
@@ -293,12 +293,12 @@ def test_boxes_of_one_tile_stay_apart_and_those_of_two_are_one():
 
 
 def test_a_sliver_with_inexact_edges_belongs_to_its_whole():
-    """The right tile sees x from 60: 5 pixels of the pit, and says 12."""
+    """The right tile starts at x 60: it has 5 pixels of the pit and detects 12."""
     assert merged([(0.9, 0, 44, 10, 65, 30)], [(0.6, 0, 60, 10, 72, 30)]) == [(0.9, 0, 44, 10, 65, 30)]
 
 
 def test_a_neighbour_that_reaches_into_a_tile_by_a_pixel_stays_apart():
-    """In the pixels that both tiles saw, the first box is a sliver inside the second."""
+    """In the pixels of both tiles, the first box is a sliver inside the second."""
     first, second = (0.9, 0, 41, 10, 62, 30), (0.8, 0, 60, 9, 80, 31)
     assert merged([first], [second]) == [first, second]
 
@@ -313,7 +313,7 @@ def test_nothing_found_is_nothing_merged():
 
 
 def test_a_weak_box_between_two_sure_ones_takes_neither_away():
-    """Joining all that is connected, it made one of them."""
+    """Joining all connected boxes would make one object of them."""
     one, other, between = (0.9, 0, 60, 0, 80, 40), (0.85, 0, 70, 0, 90, 40), (0.3, 0, 65, 0, 85, 40)
     assert merged([one, other], []) == [one, other]
     assert merged([one, other, between], []) == [one, other, between]
@@ -329,7 +329,8 @@ def test_a_much_weaker_piece_does_not_move_a_sure_one():
 
 
 def test_a_box_that_only_seems_whole_does_not_stand_for_a_long_object():
-    """The right tile's piece ends 4 pixels before its border, by inexact edges: it is not what the left tile shows."""
+    """The right tile's piece ends 4 pixels before its border, by inexact edges, so it does not match the left
+    tile's."""
     assert merged([(0.9, 0, 3, 40, 100, 52)], [(0.8, 0, 66, 40, 150, 52)]) == [(0.9, 0, 3, 40, 100, 52)]
 
 
@@ -342,13 +343,13 @@ def test_the_ends_of_a_long_object_are_one_though_the_piece_between_them_is_weak
     whole, end = (0.9, 0, 5, 40, 215, 50), (0.8, 0, 120, 40, 215, 50)
     assert rows(merge_tiles(found, ROW, 300, confidence=0.0)) == [whole]
     assert rows(merge_tiles(found, ROW, 300, confidence=0.6)) == [whole]
-    assert rows(merge_tiles(found, ROW, 300)) == [whole, end]  # as above 0.5, where nothing lies between the ends
+    assert rows(merge_tiles(found, ROW, 300)) == [whole, end]  # as above 0.5, where nothing is between the ends
     found[1] = detections([(0.2, *ENDS_AND_MIDDLE[1][0][1:])])
     assert rows(merge_tiles(found, ROW, 300, confidence=0.0)) == [ENDS_AND_MIDDLE[0][0], end]
 
 
 def test_two_objects_of_one_tile_are_not_pieces_of_one():
-    """The right tile's box reaches over both. Whichever score comes between, it is a piece of the better one alone."""
+    """The right tile's box covers both. With any score in between, it is a piece of only the better one."""
     over = (0.7, 0, 60, 30, 150, 60)
     for second in (0.8, 0.6):
         left = [(0.9, 0, 62, 30, 100, 44), (second, 0, 62, 46, 100, 60)]
@@ -368,17 +369,18 @@ def test_a_box_joins_the_object_that_it_agrees_with_best():
     assert merged(left, [(0.7, 0, 60, 20, 150, 48)]) == [left[0], (0.8, 0, 3, 20, 150, 50)]
 
 
-# What holds whatever the tiles find
+# Properties for any detections in tiles
 
 GRID = tuple(Window(x, y, 64, 64) for y in (0, 44) for x in (0, 48, 96, 112))
 
 
 @st.composite
 def anything(draw):
-    """What eight tiles say that share up to 48 pixels: objects seen whole and cut, inexactly, many times, in crowds."""
+    """Return detections of eight tiles that share up to 48 pixels: objects complete and cut, inexact, repeated,
+    crowded."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     count, crowd = draw(st.integers(0, 12)), draw(st.sampled_from([1, 4, 12]))
-    levels = draw(st.sampled_from([4, 1000]))  # few: many scores are equal
+    levels = draw(st.sampled_from([4, 1000]))  # few values, so many scores are equal
     corner = rng.uniform((0, 0), (170, 100), (count, 2)) / rng.choice([1, 3])
     objects = np.hstack([corner, corner + rng.choice([6, 12, 24, 80], (count, 2)) * rng.uniform(0.7, 1.3, (count, 2))])
     classes = rng.integers(0, 2, count)
@@ -401,7 +403,7 @@ def above(found, threshold):
 
 
 def outcome(answer):
-    """Score and class of each object, in its order."""
+    """Return score and class of each object, in order."""
     return list(zip(answer[1].tolist(), answer[2].tolist(), strict=True))
 
 
@@ -410,13 +412,13 @@ def outcome(answer):
 def test_a_lower_threshold_removes_no_object(found, one, other):
     low, high = sorted((one, other))
     more, fewer = (outcome(merge_tiles(above(found, t), GRID, 10_000)) for t in (low, high))
-    assert [told for told in more if told[0] > high] == fewer
+    assert [item for item in more if item[0] > high] == fewer
 
 
 @settings(max_examples=150, deadline=None)
 @given(anything(), st.floats(0, 1), st.floats(0, 1))
 def test_the_answer_at_a_threshold_is_a_part_of_that_at_a_lower_one(found, one, other):
-    """Places too: what is weaker neither removes, adds nor moves what is above."""
+    """Boxes, too: weaker objects neither remove, add nor move those above the threshold."""
     low, high = sorted((one, other))
     more, fewer = (merge_tiles(above(found, WEAKEST_PART * t), GRID, 10_000, confidence=t) for t in (low, high))
     assert (fewer[1] > np.float64(high)).all()
@@ -441,7 +443,8 @@ def test_a_detector_answers_at_a_threshold_a_part_of_what_it_answers_at_a_lower_
 
 @pytest.mark.parametrize("gap", [10, 0, -12])
 def test_parts_in_a_row_score_in_a_tile_as_without_tiles(gap):
-    """Evaluation takes all boxes above 0.001: those between two parts made them one, and AP50 fell from 1 to 0.2."""
+    """Evaluation uses all boxes above 0.001. Those between two parts used to merge them, and AP50 fell from 1 to
+    0.2."""
     windows = tile_windows(1000, 640, Tiling(size=640, overlap=128))
     truth, once, tiled = [], [], []
     for seed in range(5):
@@ -474,7 +477,7 @@ def test_the_order_of_tiles_does_not_matter(found, order, confidence):
 @settings(max_examples=100, deadline=None)
 @given(anything(), st.integers(0, len(GRID) - 1), st.integers(1, 20))
 def test_the_boxes_of_one_tile_come_back_as_they_are(found, tile, most):
-    """Of one tile, or where only one of many has found anything."""
+    """For a single tile, or where only one of many has detections."""
     only = found[tile]
     nothing = detections([])
     for some, windows in (([only], GRID[tile : tile + 1]), ([only if i == tile else nothing for i in range(8)], GRID)):
@@ -499,7 +502,7 @@ def test_what_one_tile_alone_sees_is_not_changed(found, confidence):
 @settings(max_examples=100, deadline=None)
 @given(anything())
 def test_an_object_that_is_left_out_lies_in_a_better_one(found):
-    """Where the pieces of an object are told as one, a better object of the class has all of them, or half and more."""
+    """Where pieces of an object are merged, a better object of the class contains all of them, or half and more."""
     everything = merge_tiles(found, GRID, 10_000)
     boxes, scores, class_ids = merge_tiles(found, GRID, 10_000, confidence=0.0)
     given_boxes = np.concatenate([part[0] for part in found])

@@ -1,4 +1,4 @@
-"""Samples of 16 bits to 8: the white level becomes 255, in every type of file that has them."""
+"""Samples of 16 bits to 8: the white level becomes 255, in every file type with 16 bits."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ LEVELS = (255, 1023, 4095, 16383, 65535)
 
 
 def ramp(largest: int, width: int = 64, height: int = 48) -> np.ndarray:
-    """uint16 (height, width) from 0 to ``largest``."""
+    """Return uint16 (height, width) from 0 to ``largest``."""
     return np.linspace(0, largest, width * height).round().astype(np.uint16).reshape(height, width)
 
 
 def pgm(samples: np.ndarray, maxval: int = 65535) -> bytes:
-    """Two bytes a sample, the larger first."""
+    """Return a PGM with two bytes for each sample, the larger first."""
     height, width = samples.shape
     return b"P5\n%d %d\n%d\n" % (width, height, maxval) + samples.astype(">u2").tobytes()
 
@@ -60,7 +60,7 @@ def test_grey_is_scaled_by_the_white_level(kind, white):
     np.testing.assert_array_equal(deep_samples(data, header, image), samples)
     rgb = decode_image(data, white=white)
     assert (rgb.min(), rgb.max()) == (0, 255)
-    # Ties may be rounded to either side.
+    # Ties may be rounded either way.
     assert np.abs(rgb[:, :, 0].astype(int) - expected(samples, white)).max() <= 1
     assert (np.diff(rgb.reshape(-1, 3)[:, 0].astype(int)) >= 0).all()
 
@@ -81,7 +81,7 @@ def test_colour_is_scaled_by_the_white_level_from_all_of_its_bits(suffix, white)
     np.testing.assert_array_equal(deep_samples(data, header, image), samples)
     rgb = decode_image(data, white=white)
     assert np.abs(rgb.astype(int) - expected(samples, white)).max() <= 1
-    np.testing.assert_array_equal(decode_image(data), np.asarray(image))  # the full range: as Pillow cuts it
+    np.testing.assert_array_equal(decode_image(data), np.asarray(image))  # the full range, truncated as by Pillow
 
 
 def test_colour_with_transparency_is_scaled_alike():
@@ -135,9 +135,9 @@ def test_a_bundle_without_a_white_level_scales_by_the_full_range(tmp_path):
     bundle = make_bundle(tmp_path / "old")
     assert '"white"' not in (bundle.folder / "bundle.json").read_text()
     assert ModelBundle.load(bundle.folder).card.preprocessing.white == FULL_WHITE
-    told = {"width": 32, "height": 32}
-    assert PreprocessingSpec.model_validate(told).white == FULL_WHITE
-    assert "white" not in PreprocessingSpec.model_validate(told).model_dump(mode="json")
+    spec = {"width": 32, "height": 32}
+    assert PreprocessingSpec.model_validate(spec).white == FULL_WHITE
+    assert "white" not in PreprocessingSpec.model_validate(spec).model_dump(mode="json")
 
 
 def test_a_bundle_keeps_its_white_level(tmp_path):

@@ -71,7 +71,7 @@ def test_a_gateway_that_cannot_be_reached_fails_no_run_and_is_named(capsys):
     done = RunSummary("faces", "local")
     run_with_metrics(nobody, "training", "faces", lambda: done)
     warning = capsys.readouterr().err
-    assert warning.startswith(f"warning: Pushgateway {nobody.url}: takes no figures (")
+    assert warning.startswith(f"warning: Pushgateway {nobody.url}: accepts no metrics (")
     assert warning.count("\n") == 1
     run_with_metrics(Pushgateway(), "training", "faces", lambda: done)
     assert capsys.readouterr().err == ""

@@ -52,12 +52,12 @@ def test_what_cannot_be_is_one_line_with_the_fix(user, tmp_path: Path, monkeypat
     monkeypatch.setenv(PASSWORD, "short")
     assert "password: has 5 characters; expected 10 to 200" in user("add", "anna", code=2)
     monkeypatch.setenv(PASSWORD, "Administrator")
-    assert "password: is the name" in user("add", "ADMINISTRATOR", code=2)
+    assert "password: is the same as the name" in user("add", "ADMINISTRATOR", code=2)
     monkeypatch.setenv(PASSWORD, SECRET)
     user("add", "anna", "--role", "admin")
-    assert "user anna: is there already" in user("add", "Anna", code=2)
+    assert "user anna: already exists" in user("add", "Anna", code=2)
     assert "user anna: is the last admin" in user("disable", "anna", code=2)
-    assert "user nobody: is not there" in user("password", "nobody", code=2)
+    assert "user nobody: does not exist" in user("password", "nobody", code=2)
     assert "Invalid value" in user("add", "bea", "--role", "root", code=2)
 
 

@@ -1,4 +1,4 @@
-"""The user's own columns: what is accepted, what a value may be, and that nothing of them stops an answer."""
+"""User-defined columns: accepted functions and values, and that their failures never stop an answer."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from visionops.monitoring.settings import DriftSettings, MonitoringConfig
 ME = "tests.monitoring.test_columns"
 
 
-# What a use case could name.
+# Functions that a use case could name.
 def redness(image: np.ndarray) -> float:
     return float(image[:, :, 0].mean())
 
@@ -150,11 +150,11 @@ def test_what_cannot_be_a_column_is_refused_in_one_line(place, message):
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"Glare": "a:b"}, r"'Glare' cannot name a column: up to 40 small letters, digits and _"),
-        ({"brightness": "a:b"}, r"'brightness' is a column of every record already; choose another name"),
+        ({"Glare": "a:b"}, r"'Glare' cannot name a column: expected 1 to 40 of a-z, 0-9 and _"),
+        ({"brightness": "a:b"}, r"'brightness' is already a column of every record; choose another name"),
         ({"glare": "plant.columns"}, r"glare: expected module:function, such as plant.columns:glare \(got 'plant"),
         ({"glare": "plant:a.b"}, r"expected module:function"),
-        ({f"c{n}": "a:b" for n in range(21)}, r"has 21 columns, at most 20"),
+        ({f"c{n}": "a:b" for n in range(21)}, r"has 21 columns, expected at most 20"),
     ],
 )
 def test_the_configuration_says_what_is_wrong(columns, message):
@@ -217,7 +217,7 @@ def test_a_text_column_drifts_by_its_shares(tmp_path):
     report = detect_drift(*tables, DriftSettings())
     assert report.names() == "shift"
     mixed = expand_records([rows(["day"] * 40), rows([1.5] * 40)], card)
-    assert detect_drift(*mixed, DriftSettings()).names() == "shift"  # a number beside texts is a text
+    assert detect_drift(*mixed, DriftSettings()).names() == "shift"  # a number in a column with texts becomes a text
 
 
 def test_a_reference_without_the_column_is_said_and_counted(tmp_path):
@@ -230,7 +230,7 @@ def test_a_reference_without_the_column_is_said_and_counted(tmp_path):
     report = detect_drift(*expand_records([old, new], card), DriftSettings())
     assert report.explain() == (
         "No drift: none of 1 columns in 50 images against 50 of the reference. "
-        "Not compared, the reference has none: glare, shift; train again."
+        "Not in the reference, so not compared: glare, shift; train again."
     )
 
 
@@ -254,7 +254,7 @@ def test_without_rules_a_bundle_is_what_it_was(tmp_path):
 
 def test_a_column_that_fails_while_the_reference_is_made_stops_the_training(tmp_path):
     rules = RecordRules(columns={"bad": f"{ME}:fails"})
-    with pytest.raises(DataError, match=r"^monitoring\.columns\.bad: fails on cam.*no such lamp.*; correct the func"):
+    with pytest.raises(DataError, match=r"^monitoring\.columns\.bad: the function failed on cam.*no such lamp.*; corr"):
         add_reference(make_bundle(tmp_path / "bundle"), scenes(tmp_path / "images", 2), rules=rules)
 
 
@@ -271,5 +271,5 @@ def test_a_batch_goes_on_without_the_value_and_says_so_once(tmp_path, answered, 
     assert len(read_log(tmp_path / "log")) == 3
     assert all('"redness"' in text and "bad" not in text for text in read_log(tmp_path / "log")["columns"].to_pylist())
     assert [record.message for record in caplog.records] == [
-        "monitoring.columns.bad: fails; its value is missing where it does"
+        "monitoring.columns.bad: the function failed; affected records have no value"
     ]

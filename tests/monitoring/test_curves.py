@@ -1,4 +1,4 @@
-"""The curves of a training that runs, as a real Pushgateway has them, and as none has them."""
+"""Curves of a running training, with a real Pushgateway and without one."""
 
 from __future__ import annotations
 
@@ -52,8 +52,10 @@ def test_a_gateway_that_is_gone_is_one_line_with_the_number_of_epochs():
     until(lambda: curves._lost == 1)
     curves.epoch(EPOCH, 2)
     problem = curves.close()
-    assert problem.startswith(f"Pushgateway {nobody.url}: takes no figures (connection refused); start it, or set VIS")
-    assert problem.endswith("; 2 of 2 epochs could not be pushed, and the training went on")
+    assert problem.startswith(
+        f"Pushgateway {nobody.url}: accepts no metrics (connection refused); start it, or set VIS"
+    )
+    assert problem.endswith("; 2 of 2 epochs could not be pushed, but the training continued")
 
 
 def test_a_gateway_that_hangs_holds_no_epoch_up():

@@ -22,7 +22,7 @@ QUICK = DriftSettings(permutations=1999)
 def records(
     n, seed=0, *, brightness=0.5, spread=0.1, shares=(1 / 3, 1 / 3, 1 / 3), boxes=2.0, area=0.1, embedding=0.0
 ) -> pa.Table:
-    """Of ``n`` images, each with boxes of one class; in the record's types."""
+    """Return records of ``n`` images, each with boxes of one class; in the record's types."""
     rng = np.random.default_rng(seed)
     counts = rng.poisson(boxes, n)
     names = rng.choice(CLASSES, n, p=shares)
@@ -56,7 +56,7 @@ def replace(table, name, values, kind=None) -> pa.Table:
     return table.set_column(table.column_names.index(name), name, array)
 
 
-# ---- what is found
+# ---- drift
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_windows_without_a_change_raise_no_more_alarms_than_alpha_allows():
 
 
 def test_boxes_of_an_image_count_as_one_witness():
-    """Chi-square over boxes takes 20 boxes of an image for 20 witnesses, and sees drift nearly every time."""
+    """Chi-square over boxes counts 20 boxes of an image as 20 observations, and reports drift nearly every time."""
     rng = np.random.default_rng(0)
 
     def crowded(n):
@@ -124,7 +124,7 @@ def test_the_report_says_what_changed_in_a_sentence():
     assert "; and 1 more" in report.explain(most=len(drifted(report)) - 1)
 
 
-def test_a_change_of_spread_alone_is_told_as_one():
+def test_a_change_of_spread_alone_is_reported_as_one():
     report = detect_drift(records(300), records(200, 1, spread=0.3), QUICK)
     assert "brightness changed in shape, its spread from 0.1" in report.explain()
 
@@ -149,7 +149,7 @@ def test_the_page_shows_every_column_and_runs_nothing():
     assert "http" not in page
 
 
-# ---- what is no drift
+# ---- no drift
 
 
 @settings(deadline=None, max_examples=15)
@@ -231,7 +231,7 @@ def test_constant_columns():
 
 def test_columns_that_hold_the_same_are_judged_once():
     before, after = records(200), records(100, 1, brightness=0.6)
-    for name in ("red", "green"):  # of grey images
+    for name in ("red", "green"):  # for grey images
         before = before.append_column(f"feature_{name}", before["feature_brightness"])
         after = after.append_column(f"feature_{name}", after["feature_brightness"])
     report = detect_drift(before, after, QUICK)
@@ -243,14 +243,14 @@ def test_columns_that_hold_the_same_are_judged_once():
 
 
 def test_a_few_odd_images_among_equal_ones_are_found():
-    """Where nearly all numbers are equal, the formula of Kolmogorov and Smirnov has no eyes: its p is 0.02 here."""
+    """Where nearly all numbers are equal, Kolmogorov-Smirnov's formula has no power: its p is 0.02 here."""
     sizes = [640.0] * 80 + [300.0] * 20
     report = detect_drift(records(135), replace(records(100, 1), "feature_width", sizes), QUICK)
     assert drifted(report) == {"feature_width"}
 
 
 def test_many_equal_numbers_among_many_others_are_no_drift():
-    """Given ties and tables of unequal size, the formula of Cramér and von Mises sees drift every time."""
+    """With ties and tables of unequal size, the Cramér-von Mises formula always reports drift."""
     rng = np.random.default_rng(0)
 
     def mostly_zero(n):
@@ -302,7 +302,7 @@ def test_settings_refuse_what_they_do_not_know():
 
 
 def many_columns(n, classes, seed=0, *, other=False) -> pa.Table:
-    """Of ``n`` images with two boxes each; ``other``: of other classes, another size and embeddings wholly apart."""
+    """Return records of ``n`` images with two boxes each; ``other``: other classes, size and embeddings."""
     rng = np.random.default_rng(seed)
     names = np.array([f"c{number:04d}" for number in range(classes)])
     half = names[classes // 2 :] if other else names[: classes // 2]
@@ -320,14 +320,14 @@ def many_columns(n, classes, seed=0, *, other=False) -> pa.Table:
 @example(400, 0.01, 0)
 @example(30, 0.001, 0)
 def test_a_maximal_change_is_found_at_any_number_of_columns(classes, alpha, seed):
-    n = max(30, classes)  # fewer would show a class once or never: a change that nothing could see
+    n = max(30, classes)  # with fewer images a class would occur once or never, which no test can detect
     every = DriftSettings(alpha=alpha, permutations=99, min_shown=1)
     report = detect_drift(many_columns(n, classes, seed), many_columns(n, classes, seed + 1, other=True), every)
-    mix = {"labels"} if classes > 2 else {"class:c0000"}  # every image shows one of two: the mix is the same
+    mix = {"labels"} if classes > 2 else {"class:c0000"}  # with two, the mix is redundant
     assert drifted(report) >= {"feature_width", "embedding"} | mix
     least = min(c.p_value for c in report.columns if "permutation" in c.test)
     tested = sum(c.p_value is not None for c in report.columns)
-    assert least * tested <= alpha / 2  # one exchange that is as far apart changes nothing
+    assert least * tested <= alpha / 2  # one exchange that is as far apart does not change the verdict
 
 
 def test_a_maximal_change_is_found_among_two_thousand_columns():
@@ -347,7 +347,7 @@ def test_without_a_change_few_of_many_columns_raise_an_alarm():
 
 
 def test_p_values_of_exchanges_are_uniform_without_a_change():
-    """At most a share of p has a p-value of p or less: of numbers with ties, the mix and embeddings."""
+    """At most a share p of p-values is p or less: for numbers with ties, the mix and embeddings."""
     found = {"count": [], "labels": [], "embedding": []}
     for seed in range(120):
         one = records(100, seed)
@@ -362,7 +362,7 @@ def test_p_values_of_exchanges_are_uniform_without_a_change():
 
 
 def test_exchanges_are_all_equally_likely():
-    """However the images are dealt: few or many patterns, few or many images."""
+    """All draws of images are equally likely: for few or many patterns, few or many images."""
     rng = np.random.default_rng(0)
     for images in ([3, 1, 2], [1] * 80, [2] * 100, [1] * 600, [9] * 100):
         both = np.array(images)
@@ -375,14 +375,14 @@ def test_exchanges_are_all_equally_likely():
 
 
 def test_exchanges_stop_where_the_answer_is_no():
-    asked = []
+    sizes = []
 
     def draw(size):
-        asked.append(size)
+        sizes.append(size)
         return np.tile([1.0, 0.0], size // 2)
 
-    assert permutation_p(1.0, draw, 1_000_000) == 20 / 39  # each other one is as far apart
-    assert sum(asked) == 500
+    assert permutation_p(1.0, draw, 1_000_000) == 20 / 39  # every other exchange is as far apart
+    assert sum(sizes) == 500
     assert permutation_p(2.0, draw, 9999) == 1 / 10_000
 
 
@@ -390,7 +390,7 @@ def test_exchanges_stop_where_the_answer_is_no():
 
 
 def attributes(n, seed=0, *, glasses=0.5, hat=0.5, names=("glasses", "hat")) -> pa.Table:
-    """Of ``n`` images with a label of each attribute, yes or no."""
+    """Return records of ``n`` images with a label of each attribute, yes or no."""
     rng = np.random.default_rng(seed)
     shares = {"glasses": glasses, "hat": hat}
     labels = [[f"{name}={'yes' if rng.random() < shares[name] else 'no'}" for name in names] for _ in range(n)]
@@ -406,7 +406,7 @@ def test_of_two_classes_a_change_is_one_column():
     assert report.share == 1 / 2
     shown = column(report, "class:glasses=no")
     assert shown.same_as == ("class:glasses=yes", "labels")
-    assert shown.p_adjusted == pytest.approx(2 * shown.p_value)  # Holm: of two columns
+    assert shown.p_adjusted == pytest.approx(2 * shown.p_value)  # Holm's correction for two columns
     assert "images with glasses=no fell from" in report.explain()
     assert "the same: glasses=yes, the mix of classes among boxes" in render_drift_html(report)
 
@@ -439,11 +439,11 @@ def test_of_two_classes_the_one_shown_often_enough_is_judged():
 def test_classes_that_say_more_than_each_other_stay_apart():
     exclusive = detect_drift(records(200, boxes=40), records(100, 1, boxes=40), QUICK)  # one of three on each image
     assert {"class:crack", "class:dent", "class:pit", "labels"} <= {c.name for c in exclusive.columns}
-    # With images that show none, two classes do not complete each other, and the mix is of the others alone.
+    # With images that show none, two classes are not complementary, and the mix has only the others.
     two = [["a"], ["b"], []] * 30
     report = detect_drift(*(replace(records(90, seed), "labels", two) for seed in (0, 1)), QUICK)
     assert {"class:a", "class:b", "labels"} <= {c.name for c in report.columns}
-    # On the same images, but not in the same numbers.
+    # On the same images, but in other numbers.
     pairs = [["bolt", "nut"], ["bolt", "nut", "nut"], []] * 30
     report = detect_drift(*(replace(records(90, seed), "labels", pairs) for seed in (0, 1)), QUICK)
     assert column(report, "class:bolt").same_as == ("class:nut",)

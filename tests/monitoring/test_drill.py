@@ -1,4 +1,4 @@
-"""Changed images through a real server, and into its log."""
+"""Send changed images through a real server, and into its log."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def bundle(tmp_path_factory):
 
 @contextmanager
 def listening(server_for):
-    """Runs a server on a socket that listens already; gives its address."""
+    """Run a server on a socket that is already listening; yield its address."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         server, run = server_for(listener)
         thread = threading.Thread(target=run)
@@ -55,7 +55,7 @@ def listening(server_for):
 
 @contextmanager
 def serving(bundle, **changes):
-    """The application, on a port of its own."""
+    """Run the application on a port of its own."""
     settings = Settings.model_validate({"bundle": bundle, "name": "cells", "version": "7", "streams": 1} | changes)
 
     def server_for(listener):
@@ -75,13 +75,13 @@ def log(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def endpoint(bundle, log):
-    """One that remembers, for several tests."""
+    """Yield a server with a prediction log, for several tests."""
     with serving(bundle, prediction_log=log) as endpoint:
         yield endpoint
 
 
 def records_of(log, result):
-    """In the order sent."""
+    """Return the records in the order of sending."""
     records = {record["request_id"]: record for record in read_log(log).to_pylist()}
     ours = {name for name in records if name.startswith(result.request_ids)}
     names = [f"{result.request_ids}-{number}" for number in range(result.drill.images)]
@@ -91,7 +91,7 @@ def records_of(log, result):
 
 @pytest.fixture
 def prepared(tmp_path):
-    """Six test images, white, the last two as JPEG; on the first a box of class red."""
+    """Return six white test images, the last two as JPEG; the first has a box of class red."""
     names = [*(f"{i}.png" for i in range(4)), "4.jpg", "5.jpg"]
     for name in names:
         (tmp_path / name).write_bytes(encode(WHITE, "JPEG" if name.endswith("jpg") else "PNG"))
@@ -100,7 +100,7 @@ def prepared(tmp_path):
     return Dataset.from_columns("cells", CLASSES, images, box)
 
 
-def test_every_image_arrives_changed_and_can_be_told_apart(endpoint, log, prepared):
+def test_every_image_arrives_changed_and_is_identifiable(endpoint, log, prepared):
     done = []
     result = run_drill(endpoint, prepared, Drill(kind="brightness", images=20), done.append)
     assert done == list(range(1, 21))
@@ -132,7 +132,7 @@ def test_class_shift_sends_more_of_the_rarest_class(endpoint, log, prepared):
     assert result.change == "class-shift 1, red on 67% of the images instead of 17%"
 
 
-def test_a_server_with_keys_is_asked_with_the_endpoints(bundle, prepared):
+def test_a_server_with_keys_gets_the_endpoints_key(bundle, prepared):
     drill = Drill(kind="noise", images=1)
     with serving(bundle, api_keys=KEY_LINE) as endpoint:
         assert run_drill(endpoint, prepared, drill).answered == 1
@@ -159,7 +159,7 @@ def test_an_endpoint_that_is_never_ready_ends_the_drill_in_one_line(prepared, mo
 
 @contextmanager
 def answering(*answers):
-    """A server that gives one answer after the other: status, headers, body."""
+    """Run a server that gives these answers in turn: status, headers, body."""
     left = list(answers)
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -194,11 +194,11 @@ def test_nobody_is_waited_for_as_long_as_he_likes(prepared, monkeypatch):
 
 @pytest.mark.parametrize("answer", [(200, {}, b"<html>"), (302, {"Location": "/"}, b""), (500, {}, b"[]")])
 def test_another_server_on_the_port_is_recognised(prepared, answer):
-    with answering(answer) as endpoint, pytest.raises(DeploymentError, match=f"answered {answer[0]} as no VisionOps"):
+    with answering(answer) as endpoint, pytest.raises(DeploymentError, match=f"answered {answer[0]}, but is not"):
         run_drill(endpoint, prepared, Drill(kind="blur", images=1))
 
 
-def test_an_endpoint_that_is_gone_is_one_line_with_a_mend(prepared):
+def test_an_endpoint_that_is_gone_is_one_line_with_a_fix(prepared):
     url = f"http://127.0.0.1:{free_port()}"
     endpoint = Endpoint(url=url, name="cells", version="7", alias="champion", log="serving/server.log")
     expected = r"/predict: does not answer \(Connection refused\); see serving/server\.log, .*--pipeline deployment$"
@@ -218,7 +218,7 @@ def test_without_images_to_send_it_is_said(prepared):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"images": 0}, "--images 0: send 1 to 100000"),
+        ({"images": 0}, "--images 0: expected 1 to 100000"),
         ({"severity": 11}, "--severity 11: blur takes 0 to 10"),
         ({"severity": float("inf")}, "--severity inf: blur takes 0 to 10"),
     ],

@@ -1,4 +1,4 @@
-"""Performance without labels: where the truth is known, where too little is, and what a bundle carries for it."""
+"""Performance without labels: with known truth, with too few images, and the data in a bundle."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ SPAN = (END - timedelta(days=1), END)
 
 
 def draw(seed: int, images: int, classes: int, spread: float = 3.0) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities, and a truth that keeps what they promise."""
+    """Return probabilities, and truths drawn from them."""
     rng = np.random.default_rng(seed)
     odds = np.exp(rng.normal(0, spread, (images, classes)))
     probabilities = odds / odds.sum(axis=1, keepdims=True)
@@ -73,8 +73,8 @@ def test_the_interval_holds_the_true_figure_of_nineteen_windows_in_twenty(
 
 def test_an_interval_that_covers_is_not_just_wide():
     _, _, width = simulate("accuracy", 2, 300, 200, runs=20)
-    share = 0.88  # what these windows' accuracy is about
-    assert width < 2 * 1.96 * np.sqrt(share * (1 - share) / 200)  # narrower than that of as many labelled images
+    share = 0.88  # the true accuracy of these windows
+    assert width < 2 * 1.96 * np.sqrt(share * (1 - share) / 200)  # narrower than with as many labelled images
 
 
 def test_the_value_is_the_metric_of_the_expected_confusion_matrix():
@@ -84,7 +84,7 @@ def test_the_value_is_the_metric_of_the_expected_confusion_matrix():
         seen
     )
     said = answers_of(TWO, seen)
-    truth, answers = np.tile([0, 1], 400), np.repeat(said, 2)  # scikit-learn weighs each image as each class
+    truth, answers = np.tile([0, 1], 400), np.repeat(said, 2)  # scikit-learn weights each image once for each class
     scores, weights = np.repeat(seen[:, 1], 2), calibrated.ravel()
     expected = {
         "accuracy": calibrated[np.arange(400), said].mean(),
@@ -184,7 +184,7 @@ def test_a_window_of_one_class_has_an_accuracy_and_no_recall():
     [
         (held_out(1, 24, 2), "accuracy", "24 labelled val images of condition are too few to calibrate on"),
         (HeldOut(draw(1, 60, 2)[0], np.full((60, 1), -1)), "accuracy", "0 labelled val images"),
-        (HeldOut(draw(1, 60, 2)[0], np.zeros((60, 1), np.int64)), "accuracy", "all val images of condition are of one"),
+        (HeldOut(draw(1, 60, 2)[0], np.zeros((60, 1), np.int64)), "accuracy", "all val images of condition have"),
         (held_out(1, 60, 2), "map50", "map50 cannot be estimated without labels"),
     ],
 )
@@ -194,18 +194,18 @@ def test_what_cannot_be_calibrated_says_why(reference, metric, why):
 
 
 def test_records_without_whole_probabilities_are_left_out():
-    told = [[0.1, 0.9], None, [], [0.5], [float("nan"), 0.2], [0.7, 0.3]]
-    table = pa.table({"probabilities": pa.chunked_array([pa.array(told[:3], pa.list_(pa.float32())), told[3:]])})
+    rows = [[0.1, 0.9], None, [], [0.5], [float("nan"), 0.2], [0.7, 0.3]]
+    table = pa.table({"probabilities": pa.chunked_array([pa.array(rows[:3], pa.list_(pa.float32())), rows[3:]])})
     probabilities, rows = probabilities_of(table, [TWO])
     assert rows.tolist() == [0, 5]
     assert probabilities == pytest.approx(np.array([[0.1, 0.9], [0.7, 0.3]]))
 
 
-# What a bundle carries, and what a window of the log becomes.
+# Data in a bundle, and a window of the log.
 
 
 def colours(folder, images: int) -> Dataset:
-    """Images that are more or less red, green or blue; every tenth is labelled as another."""
+    """Return images that are more or less red, green or blue; every tenth has another label."""
     rng, keys, labels = np.random.default_rng(0), [], []
     folder.mkdir()
     for number in range(images):
@@ -216,7 +216,7 @@ def colours(folder, images: int) -> Dataset:
         labels.append((colour + 1) % 3 if number % 10 == 0 else colour)
         (folder / keys[-1]).write_bytes(encode(filled(tuple(int(p) for p in pixels))))
     columns = {"key": keys, "path": [str(folder / key) for key in keys], "split": ["val"] * images}
-    attribute = Attribute("colour", ("blue", "green", "red"))  # another order than the bundle's
+    attribute = Attribute("colour", ("blue", "green", "red"))  # another order than in the bundle
     by_order = [("red", "green", "blue")[label] for label in labels]
     ids = [attribute.class_names.index(name) for name in by_order]
     return hash_images(Dataset.from_columns("colours", (), columns, {}, attributes=[attribute], labels={"colour": ids}))
@@ -230,7 +230,7 @@ def trained(tmp_path_factory):
 
 
 def traffic_of(trained, copies: int = 2, **columns) -> pa.Table:
-    """Records of the val split, spread over the window, without a label."""
+    """Return records of the val split, spread over the window, without a label."""
     from visionops.monitoring.reference import read_reference
 
     reference = pa.concat_tables([read_reference(trained[0])] * copies)
@@ -262,8 +262,7 @@ def test_a_detector_is_not_estimated_and_says_so(tmp_path, trained):
     assert add_held_out(bundle, trained[1]) is bundle
     report = estimate_window(task_for("detection"), bundle, traffic_of(trained), SPAN, "map50", QUICK)
     assert report.explain() == (
-        "map50 is not estimated: detection gives no class probabilities of an image; "
-        "only classification and attributes do"
+        "map50 is not estimated: detection has no class probabilities; only classification and attributes have them"
     )
     assert "too few" not in render_estimate_html(report, None)
 
@@ -273,7 +272,7 @@ def test_a_window_is_estimated_as_a_whole_and_in_parts(trained):
     report = estimate_window(task_for("classification"), trained[0], traffic, SPAN, "accuracy", QUICK, at_test=0.9)
     assert report.is_estimate is True
     assert report.estimate.images == 360
-    kept = read_held_out(trained[0])  # the same images: here the truth is known
+    kept = read_held_out(trained[0])  # the same images, here with known truth
     accuracy = (kept.probabilities.argmax(axis=1) == kept.truth[:, 0]).mean()
     assert report.estimate.value == pytest.approx(accuracy, abs=0.05)
     assert report.estimate.interval[0] < accuracy < report.estimate.interval[1]
@@ -294,8 +293,8 @@ def test_a_window_is_estimated_as_a_whole_and_in_parts(trained):
 )
 def test_a_window_that_is_not_estimated_says_why(trained, change, why):
     traffic = traffic_of(trained, change.get("copies", 2)) if change.get("copies", 2) else record_schema().empty_table()
-    metric, told = change.get("metric", "accuracy"), change.get("settings", QUICK)
-    report = estimate_window(task_for("classification"), trained[0], traffic, SPAN, metric, told)
+    metric, settings = change.get("metric", "accuracy"), change.get("settings", QUICK)
+    report = estimate_window(task_for("classification"), trained[0], traffic, SPAN, metric, settings)
     assert report.estimate is None
     assert report.problem.startswith(why)
     assert why in render_estimate_html(report, None)

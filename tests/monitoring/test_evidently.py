@@ -1,4 +1,4 @@
-"""Evidently runs our tests, judges as we do, and its page and snapshot carry the same figures."""
+"""Evidently runs our tests, gives our verdicts, and its page and snapshot have the same values."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ QUICK = DriftSettings(permutations=499)
 
 @pytest.fixture(scope="module", autouse=True)
 def draw_nothing():
-    """Plots take most of the time; `test_the_page_…` draws them."""
+    """Disable plots, which take most of the time; `test_the_page_…` draws them."""
     from evidently.metrics.column_statistics import ValueDriftCalculation
 
     with pytest.MonkeyPatch.context() as patch:
@@ -38,7 +38,7 @@ def draw_nothing():
 
 
 def failed(snapshot) -> set[str]:
-    """Columns that Evidently calls drifted."""
+    """Return the columns that Evidently calls drifted."""
     return {
         test["metric_config"]["params"]["column"]
         for test in snapshot.dict()["tests"]
@@ -53,7 +53,7 @@ def count(snapshot) -> dict[str, float]:
 
 @st.composite
 def tables(draw) -> tuple[pa.Table, pa.Table]:
-    """Two tables of records: ties, missing and infinite numbers, constant columns, images without boxes, no vectors."""
+    """Return two tables of records: ties, missing and infinite numbers, constants, images without boxes, no vectors."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     classes = draw(st.sampled_from([["a"], ["a", "b"], ["b=yes", "b=no", "ä<c>"]]))
     shift = draw(st.floats(0, 2))

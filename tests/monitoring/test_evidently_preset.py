@@ -1,4 +1,4 @@
-"""`monitoring.drift.method: evidently`: its own choice of tests, as a report that everything else reads."""
+"""`monitoring.drift.method: evidently`: Evidently's own tests, in a report of the usual form."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_the_embedding_is_judged_by_evidentlys_own_classifier():
     found = column(detect(before, after), "embedding")
     assert found.statistic == pytest.approx(score, abs=1e-12)
     assert found.drifted == is_drift
-    assert found.threshold is None  # with fewer than 1,000 images of the reference there is none
+    assert found.threshold is None  # there is none below 1,000 images of the reference
 
 
 def test_a_column_without_a_value_is_too_few_to_say():

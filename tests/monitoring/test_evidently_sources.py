@@ -1,4 +1,4 @@
-"""By source, too, Evidently gives the p-values of ours, and its report names the source beside the column."""
+"""With sources, too, Evidently gives our p-values, and its report has the source beside the column."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def with_texts(table: pa.Table, texts: list[str]) -> pa.Table:
 
 @pytest.fixture(scope="module")
 def pair() -> tuple[pa.Table, pa.Table]:
-    """One camera of two got darker, their mix moved, and there is a column of texts."""
+    """Return two cameras of which one gets darker; their mix changes, and there is a text column."""
     return with_texts(line(60, 60, 0), ["day", "night"]), with_texts(line(70, 35, 1, bright_at=0.6), ["day"])
 
 

@@ -1,4 +1,4 @@
-"""Snapshots in an Evidently workspace, and what the step makes of one that takes none."""
+"""Snapshots in an Evidently workspace, and the step's result where it cannot save one."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_a_snapshot_has_our_p_values_and_needs_nothing_of_ours_to_be_read(worksp
 
 
 def test_two_windows_are_points_of_the_same_lines(workspace):
-    """Evidently draws a line per configuration of a metric: what follows from a window must not be in it."""
+    """Evidently draws a line for each configuration of a metric, so values of a window must not be in it."""
     from evidently.ui.workspace import Workspace
 
     folder, found = workspace
@@ -98,11 +98,13 @@ def test_a_workspace_that_takes_nothing_costs_the_snapshot_only(method, tmp_path
     findings = look_for_drift(records(100), records(60, 1, brightness=0.7), settings, "steel", str(tmp_path / "file"))
     assert findings.report.drifted
     assert findings.report.snapshot is None
-    assert findings.problem.startswith(f"Evidently workspace {tmp_path / 'file'}: takes no snapshot (")
+    assert findings.problem.startswith(f"Evidently workspace {tmp_path / 'file'}: cannot save the snapshot (")
     assert findings.problem.endswith("set the data validator's workspace (VISIONOPS_EVIDENTLY)")
     assert '<main class="drift">' in findings.page
 
 
 def test_a_server_that_does_not_answer_is_named():
     findings = look_for_drift(records(60), records(40, 1), QUICK, "steel", "http://127.0.0.1:9")
-    assert findings.problem.startswith("Evidently workspace http://127.0.0.1:9: takes no snapshot (ConnectionError")
+    assert findings.problem.startswith(
+        "Evidently workspace http://127.0.0.1:9: cannot save the snapshot (ConnectionError"
+    )

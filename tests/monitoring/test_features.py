@@ -21,15 +21,15 @@ def casting(real_data):
 
 
 def test_a_flat_grey_image_has_its_brightness_and_nothing_else():
-    told = image_features(flat(51, 51, 51))
-    assert tuple(told) == FEATURE_NAMES
+    found = image_features(flat(51, 51, 51))
+    assert tuple(found) == FEATURE_NAMES
     grey = {"brightness": 0.2, "red": 0.2, "green": 0.2, "blue": 0.2, "width": 120, "height": 90, "aspect": 4 / 3}
-    assert told == pytest.approx({name: grey.get(name, 0.0) for name in FEATURE_NAMES})
+    assert found == pytest.approx({name: grey.get(name, 0.0) for name in FEATURE_NAMES})
 
 
-def test_colours_are_told_apart():
-    told = image_features(flat(255, 0, 51))
-    assert (told["red"], told["green"], told["blue"], told["saturation"]) == pytest.approx((1, 0, 0.2, 1))
+def test_colours_are_distinguished():
+    found = image_features(flat(255, 0, 51))
+    assert (found["red"], found["green"], found["blue"], found["saturation"]) == pytest.approx((1, 0, 0.2, 1))
 
 
 def test_noise_is_what_was_added():
@@ -57,13 +57,13 @@ def test_each_change_of_a_real_image_shows_where_it_should(casting):
 def test_the_descriptor_knows_where_and_in_which_direction():
     image = flat(0, 0, 0, size=(80, 80))
     image[:40] = (255, 0, 0)
-    told = descriptor(image)
-    assert told.shape == (DESCRIPTOR_SIZE,)
-    assert told.dtype == np.float32
-    cells = told[:48].reshape(4, 4, 3)
+    found = descriptor(image)
+    assert found.shape == (DESCRIPTOR_SIZE,)
+    assert found.dtype == np.float32
+    cells = found[:48].reshape(4, 4, 3)
     assert cells[0, 0] == pytest.approx([1, 0, 0])
     assert cells[3, 3] == pytest.approx([0, 0, 0])
-    assert told[48 + 12] == pytest.approx(1)  # from dark below to light above
+    assert found[48 + 12] == pytest.approx(1)  # from dark below to light above
 
 
 @given(st.integers(1, 700), st.integers(1, 700), st.integers(0, 2**32 - 1))

@@ -1,4 +1,4 @@
-"""The feedback log: images and lines together, and nothing goes before somebody has it."""
+"""The feedback log: images and lines together, and nothing is removed before it was taken."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def say(log: FeedbackLog, number: int, **changes: object) -> bool:
 
 @pytest.fixture
 def make(tmp_path: Path) -> Iterator[Make]:
-    """Logs into `tmp_path / "log"` that close a segment after each record; they end with the test."""
+    """Return a function for logs in `tmp_path / "log"` that close a segment after each record; closed with the test."""
     made: list[FeedbackLog] = []
 
     def one(**more: Any) -> FeedbackLog:
@@ -79,7 +79,7 @@ def test_what_was_taken_goes_for_its_age_and_the_rest_stays(
     found = source(tmp_path)
     stems = found.stems()
     found.consumed(stems[0], "steel")
-    found.consumed(stems[2], "steel")  # of another model: its review has not been here
+    found.consumed(stems[2], "steel")  # of another model, whose review has not taken it
     log.close()
     monkeypatch.setattr(tidying, "SEGMENT_SECONDS", 0.0)
     old = make(max_age_days=1e-9)
@@ -87,7 +87,7 @@ def test_what_was_taken_goes_for_its_age_and_the_rest_stays(
     assert ids(tmp_path) == ["id-1", "id-2"]
     assert old.problem == ""
     folder = tmp_path / "log" / "feedback"
-    # The mark of a segment goes after it.
+    # the mark of a segment is removed after it
     until(lambda: {path.name.partition(".")[0] for path in folder.iterdir()} == set(stems[1:]))
 
 
@@ -109,7 +109,7 @@ def test_the_oldest_goes_when_there_is_too_much_and_that_is_said(make: Make, tmp
     until(lambda: counts["unconsumed"])
     assert "id-3" not in ids(tmp_path), "what was taken goes first"
     assert ids(tmp_path)[-1] == "id-5"
-    assert f"{counts['unconsumed']} feedbacks went before the review took them" in small.problem
+    assert f"{counts['unconsumed']} feedbacks were removed before review" in small.problem
     assert len(list(folder.glob("*.files"))) == len(ids(tmp_path))
 
 

@@ -1,4 +1,4 @@
-"""Who may push, as a real Pushgateway decides that wants a login and speaks TLS with a certificate made here."""
+"""Access to a real Pushgateway that requires a login and TLS with a certificate made here."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from visionops.monitoring.gateway import Pushgateway
 
 SAID = {"visionops_pipeline_succeeded": "Whether."}
 NEW = {"visionops_pipeline_succeeded": True}
-NO_LOGIN = "set VISIONOPS_PUSHGATEWAY_USERNAME and VISIONOPS_PUSHGATEWAY_PASSWORD to a login that it knows"
+NO_LOGIN = "set VISIONOPS_PUSHGATEWAY_USERNAME and VISIONOPS_PUSHGATEWAY_PASSWORD to a login that it accepts"
 NO_TRUST = "set VISIONOPS_PUSHGATEWAY_CA to the certificate of the authority that signed it"
 
 
@@ -26,7 +26,7 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pushgateway]:
 
 
 def refusals(gateway: Pushgateway) -> tuple[str, str]:
-    """What a push and the doctor's look come to."""
+    """Return the errors of a push and of the doctor's check."""
     with pytest.raises(StackError) as push:
         gateway.push({"use_case": "steel"}, NEW, SAID, replace=True)
     with pytest.raises(StackError) as ready:
@@ -57,7 +57,7 @@ def test_who_has_the_login_and_trusts_the_certificate_pushes_and_deletes(secured
 )
 def test_what_is_wrong_is_one_line_that_names_the_variable(secured: Pushgateway, changes, why, fix):
     push, ready = refusals(dataclasses.replace(secured, **changes))
-    assert push.startswith(f"Pushgateway {secured.url}: takes no figures ({why}")
+    assert push.startswith(f"Pushgateway {secured.url}: accepts no metrics ({why}")
     assert ready.startswith(f"Pushgateway {secured.url}: does not answer ({why}")
     assert push.endswith(fix)
     assert ready.endswith(fix)
@@ -67,7 +67,7 @@ def test_what_is_wrong_is_one_line_that_names_the_variable(secured: Pushgateway,
 def test_the_other_scheme_another_name_and_nobody_are_one_line(secured: Pushgateway, tmp_path: Path):
     plain = dataclasses.replace(secured, url=secured.url.replace("https", "http"))
     assert (
-        "(400 Client sent an HTTP request to an HTTPS server.); begin VISIONOPS_PUSHGATEWAY with https://"
+        "(400 Client sent an HTTP request to an HTTPS server.); start VISIONOPS_PUSHGATEWAY with https://"
         in (refusals(plain)[0])
     )
     address = dataclasses.replace(secured, url=secured.url.replace("localhost", "127.0.0.1"))
@@ -75,8 +75,8 @@ def test_the_other_scheme_another_name_and_nobody_are_one_line(secured: Pushgate
     with pushgateway(tmp_path / "open") as url:
         assert "(it speaks plain HTTP)" in refusals(Pushgateway(url.replace("http", "https")))[0]
     nobody = Pushgateway(f"https://127.0.0.1:{free_port()}")
-    assert "(connection refused); start it, or set VISIONOPS_PUSHGATEWAY to one that runs" in refusals(nobody)[1]
-    assert "(nobody knows this name)" in refusals(Pushgateway("https://gateway.invalid"))[0]
+    assert "(connection refused); start it, or set VISIONOPS_PUSHGATEWAY to a running one" in refusals(nobody)[1]
+    assert "(unknown host name)" in refusals(Pushgateway("https://gateway.invalid"))[0]
 
 
 def test_only_old_groups_of_these_labels_are_forgotten(tmp_path: Path):

@@ -1,4 +1,4 @@
-"""Sampled images: the bytes as they came, bounded, wherever a request id would lead."""
+"""Sampled images: unchanged bytes, limited in size, and safe for any request id."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ PNG = b"\x89PNG and so on"
 
 @pytest.fixture
 def outcomes() -> Counter[str]:
-    """What became of the images."""
+    """Count the outcomes of the images."""
     return Counter()
 
 
 @pytest.fixture
 def samples(tmp_path: Path, outcomes: Counter[str]) -> Iterator[ImageSamples]:
-    """All of them, into `tmp_path / "log"`."""
+    """Return samples of all images, in `tmp_path / "log"`."""
     made = ImageSamples(tmp_path / "log", 1.0, on_outcome=lambda outcome: outcomes.update([outcome]))
     yield made
     made.close()
@@ -95,7 +95,7 @@ def test_old_images_and_what_a_killed_process_left_go(tmp_path: Path):
     assert sorted((tmp_path / "images").iterdir()) == sorted([new, other])
 
 
-def test_what_cannot_be_written_is_counted_and_told(tmp_path: Path, outcomes: Counter[str]):
+def test_what_cannot_be_written_is_counted_and_reported(tmp_path: Path, outcomes: Counter[str]):
     folder = tmp_path / "log"
     folder.write_text("a file in the way")
     samples = ImageSamples(folder, 1.0, on_outcome=lambda outcome: outcomes.update([outcome]))

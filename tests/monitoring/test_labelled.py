@@ -43,7 +43,7 @@ def dataset(tmp_path):
 def test_new_is_what_no_training_had_in_whatever_split(bundle, dataset):
     trained = add_splits(bundle, SplitHistory.of(dataset.take([0, 1, 2, 4])))
     new = unseen(dataset, read_splits(trained), POLICY)
-    assert new.column("key") == ["3.png", "4.png"]  # seen without a label does not count
+    assert new.column("key") == ["3.png", "4.png"]  # an image seen without a label does not count
     assert SPLITS_FILE in ModelBundle.load(bundle.folder).card.files
     assert add_splits(trained, read_splits(trained)).digest == trained.digest
 
@@ -83,7 +83,7 @@ def test_a_part_in_another_light_is_new_and_judges_only_where_nothing_learned_fr
 
 
 def test_what_a_training_left_out_is_not_new_for_ever(dataset):
-    # Two of three new labels are copies of an image of the data set and were left out by the last training.
+    # Two of three new labels are copies of an image of the data set, which the last training left out.
     history = SplitHistory.of(dataset.take([0]), left_out=dataset.column("sha256")[1:3])
     assert unseen(dataset.take([0, 1, 2, 3]), history, POLICY).column("key") == ["3.png"]
 
@@ -103,7 +103,7 @@ def test_a_bundle_of_an_earlier_release_does_not_say_what_it_has_seen(bundle):
 
 
 def test_the_gates_metric_is_measured_on_new_labels_whatever_the_order_of_classes(bundle, dataset, tmp_path):
-    labels = ["green", "red"]  # another tool counts its classes in another order
+    labels = ["green", "red"]  # another tool orders its classes differently
     labelled = as_answered(bundle, dataset.take([0, 1, 3]), labels)
     config = Config(
         name="cells",
@@ -121,7 +121,7 @@ def test_the_gates_metric_is_measured_on_new_labels_whatever_the_order_of_classe
 
 
 def as_answered(bundle, new, labels):
-    """The images with the boxes that the bundle finds on them, under the classes ``labels``."""
+    """Return the images with the boxes that the bundle finds, under the classes ``labels``."""
     predictor = Predictor(bundle)
     found = [predictor.predict(path.read_bytes()) for path in new.paths()]
     rows = [(row, box, name) for row, p in enumerate(found) for box, (name, _) in zip(p.boxes, p.labels(), strict=True)]

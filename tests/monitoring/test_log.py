@@ -1,4 +1,4 @@
-"""The prediction log: what is acknowledged is found again, whatever happens to the process, the disk or the files."""
+"""The prediction log: acknowledged records survive failures of the process, the disk or the files."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def ids(folder: Path, **wanted: object) -> list[str]:
 
 
 def until(is_so: Callable[[], object]) -> None:
-    """Wait for it."""
+    """Wait until a condition is true."""
     deadline, tick = time.monotonic() + 180, threading.Event()
     while not is_so():
         assert time.monotonic() < deadline
@@ -61,7 +61,7 @@ def open_segment(folder: Path) -> Path:
 
 @pytest.fixture
 def log(tmp_path: Path) -> Iterator[PredictionLog]:
-    """Into `tmp_path / "log"`."""
+    """Return a log in `tmp_path / "log"`."""
     made = PredictionLog(tmp_path / "log")
     yield made
     made.close()
@@ -69,12 +69,12 @@ def log(tmp_path: Path) -> Iterator[PredictionLog]:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """Of 1 MB."""
+    """Mount a disk of 1 MB."""
     with mounted(tmp_path / "disk", "size=1m") as disk:
         yield disk
 
 
-# What goes in comes out
+# Round trip
 
 _FLOATS = st.floats(width=32, allow_nan=False, allow_infinity=False)
 _MICROSECONDS = st.integers(-(2**50), 2**50)
@@ -129,9 +129,9 @@ def test_records_are_found_by_time_model_and_version(log: PredictionLog, tmp_pat
         log.close()
 
 
-def test_no_records_are_an_empty_table_and_no_folder_is_told(log: PredictionLog, tmp_path: Path):
+def test_no_records_are_an_empty_table_and_no_folder_is_an_error(log: PredictionLog, tmp_path: Path):
     assert read_log(tmp_path / "log").equals(RECORD.empty_table())
-    with pytest.raises(DataError, match=r"none: cannot be listed \(no such file or directory\); give the folder"):
+    with pytest.raises(DataError, match=r"none: cannot be listed \(no such file or directory\); set the folder"):
         read_log(tmp_path / "none")
 
 
@@ -145,11 +145,11 @@ def test_what_is_no_record_is_counted(log: PredictionLog, tmp_path: Path):
     assert log.counts["closed"] == 1
 
 
-# What processes leave when they are killed
+# Leftovers of killed processes
 
 
 def lines_of(folder: Path, *request_ids: str) -> bytes:
-    """As a process writes them."""
+    """Write lines as a process does."""
     log = PredictionLog(folder)
     for request_id in request_ids:
         assert log.append(record(request_id))
@@ -211,10 +211,10 @@ def test_two_processes_share_a_folder_and_one_is_killed(tmp_path: Path):
         return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
 
     with start("a", 100) as whole, start("b", 1_000_000) as killed:
-        told = [killed.stdout.readline() for _ in range(random.randint(20, 100))]
+        printed = [killed.stdout.readline() for _ in range(random.randint(20, 100))]
         killed.kill()
-        acknowledged = {line.strip() for line in [*told, *killed.stdout.readlines()] if line.endswith("\n")}
-        seen = ids(tmp_path)  # while the other goes on
+        acknowledged = {line.strip() for line in [*printed, *killed.stdout.readlines()] if line.endswith("\n")}
+        seen = ids(tmp_path)  # while the other continues
         assert len(seen) == len(set(seen))
         assert acknowledged <= set(seen)
         acknowledged |= {line.strip() for line in whole.stdout.readlines()}
@@ -240,7 +240,7 @@ print({{"pandas", "psycopg", "pyarrow.dataset"}} & set(sys.modules))
     assert ids(tmp_path) == ["a"]
 
 
-# What is wrong with the disk
+# Problems of the disk
 
 
 def test_a_folder_that_cannot_be_written_costs_records_and_nothing_else(tmp_path: Path):
@@ -321,7 +321,7 @@ def test_a_closed_segment_that_cannot_be_read_is_named(tmp_path: Path):
         read_log(tmp_path)
 
 
-# How much stays
+# Limits of size and age
 
 
 def test_the_oldest_records_go_when_there_are_too_many(tmp_path: Path):
@@ -375,6 +375,6 @@ def test_records_of_many_threads_are_written_each_once(tmp_path: Path):
 
 @pytest.mark.parametrize("name", ["since", "until"])
 def test_a_time_without_a_zone_is_refused(tmp_path, name):
-    with pytest.raises(DataError, match=rf"{name}: 2026-03-02T12:00:00 has no time zone; say which, as "):
+    with pytest.raises(DataError, match=rf"{name}: 2026-03-02T12:00:00 has no time zone; add one, as in "):
         read_log(tmp_path, **{name: NOON.replace(tzinfo=None)})
     assert ids(tmp_path, **{name: NOON.astimezone(timezone(timedelta(hours=5)))}) == []

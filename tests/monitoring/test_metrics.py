@@ -1,4 +1,4 @@
-"""What is pushed, as a real Pushgateway has it."""
+"""Pushed metrics, as a real Pushgateway returns them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pushgateway]:
         yield Pushgateway(url)
 
 
-def test_what_monitoring_saw_replaces_what_it_saw_before(gateway: Pushgateway):
+def test_a_run_of_monitoring_replaces_the_metrics_of_the_run_before(gateway: Pushgateway):
     report = compare_traffic()
     seen = NOTHING_LABELLED.model_copy(update={"performance": FALLEN, "estimate": GUESS})
     decision = decide(seen, RetrainPolicy())
@@ -81,7 +81,7 @@ def test_what_monitoring_saw_replaces_what_it_saw_before(gateway: Pushgateway):
 
 def test_what_a_gateway_refuses_is_an_error_in_one_line(gateway: Pushgateway):
     figures = TrainingFigures({"map50": 0.8}, {}, is_promoted=False)
-    with pytest.raises(StackError, match="takes no figures") as caught:
+    with pytest.raises(StackError, match="accepts no metrics") as caught:
         push_pipeline(
             Pushgateway(f"{gateway.url}/nowhere"),
             "training",

@@ -43,13 +43,13 @@ def test_calm_traffic_asks_for_nothing_and_says_what_was_looked_at():
     ("changes", "reason"),
     [
         ({"drift_share": 0.3, "drift": "brightness fell"}, "30% of the columns drifted (brightness fell), 25% or more"),
-        ({"embedding_drifted": True}, "the images as a whole are others"),
+        ({"embedding_drifted": True}, "the images as a whole differ"),
         ({"new_labels": 500}, "500 images were labelled since, 500 or more"),
         (
             {"performance": Performance(metric="map50", value=0.5, interval=(0.45, 0.55), at_test=0.65, images=30)},
             "map50 on labelled traffic is 0.500 (0.450 to 0.550), all below 0.600",
         ),
-        ({"is_requested": True, "new_labels": 0, "hours_since_training": 0}, "it was asked for"),
+        ({"is_requested": True, "new_labels": 0, "hours_since_training": 0}, "it was requested"),
     ],
 )
 def test_each_reason_alone_leads_to_a_training(changes, reason):
@@ -81,7 +81,7 @@ BAD = Performance(metric="recall", value=0.5, interval=(0.5, 0.5), at_test=0.8, 
         ({"images": 29}, {}, "29 labelled images are too few to say (30 needed)"),
         ({"images": 99}, {"min_labelled": 100}, "99 labelled images are too few to say (100 needed)"),
         ({"interval": None}, {}, "there is no interval to judge it by (set evaluation.resamples)"),
-        ({}, {"labels_are_chosen": True}, "the labelled images were chosen, which says nothing of the traffic"),
+        ({}, {"labels_are_chosen": True}, "the labelled images were selected, so they do not represent the traffic"),
     ],
 )
 def test_a_figure_that_says_nothing_calls_for_nothing_and_the_sentence_says_why(changes, policy, why):
@@ -108,7 +108,7 @@ def test_drift_without_new_labels_says_what_to_label_and_trains_nothing():
     )
 
 
-def test_some_drift_is_told_and_no_more():
+def test_some_drift_is_only_an_alert():
     decision = decide(seen(drift_share=0.2), POLICY)
     assert decide(seen(drift_share=0.2), RetrainPolicy(warn_share=0.2)).action is Action.NOTHING
     assert decision.action is Action.ALERT
@@ -134,7 +134,7 @@ def test_a_policy_that_cannot_be_meant_is_refused(wrong):
     hours=st.floats(0, 1000),
     requested=st.booleans(),
 )
-def test_a_training_has_a_reason_labels_and_its_time_or_was_asked_for(share, embedding, labels, hours, requested):
+def test_a_training_has_a_reason_labels_and_its_time_or_was_requested(share, embedding, labels, hours, requested):
     observation = seen(
         drift_share=share,
         embedding_drifted=embedding,
@@ -153,25 +153,25 @@ def test_a_training_has_a_reason_labels_and_its_time_or_was_asked_for(share, emb
 
 def accuracy(low: float, high: float, **changes) -> Performance:
     value = (low + high) / 2
-    told = {"metric": "accuracy", "value": value, "interval": (low, high), "at_test": value, "images": 200}
-    return Performance(**told | changes)
+    values = {"metric": "accuracy", "value": value, "interval": (low, high), "at_test": value, "images": 200}
+    return Performance(**values | changes)
 
 
 @pytest.mark.parametrize(
     ("performance", "level"),
     [
         (accuracy(0.9, 0.95), None),
-        (accuracy(0.8, 0.86), None),  # not all of the interval
+        (accuracy(0.8, 0.86), None),  # not the whole interval
         (accuracy(0.8, 0.84), Level.WARNING),
         (accuracy(0.7, 0.79), Level.CRITICAL),
         (accuracy(0.7, 0.79, metric="balanced_accuracy"), Level.CRITICAL),
-        (accuracy(0.7, 0.79, metric="map50"), None),  # no level is agreed on
+        (accuracy(0.7, 0.79, metric="map50"), None),  # there is no level
         (accuracy(0.7, 0.79, images=29), None),
         (accuracy(0.7, 0.79, interval=None), None),
         (None, None),
     ],
 )
-def test_people_are_told_below_a_level_and_nothing_is_trained(performance, level):
+def test_below_a_level_there_is_an_alert_and_no_training(performance, level):
     assert broken_level(performance, POLICY) is level
     decision = decide(seen(performance=performance), POLICY)
     assert decision.action is (Action.ALERT if level else Action.NOTHING)
@@ -188,7 +188,7 @@ def test_levels_are_the_use_cases_own():
     assert broken_level(accuracy(0.1, 0.2), RetrainPolicy(levels={})) is None
     chosen = RetrainPolicy(labels_are_chosen=True)
     assert broken_level(accuracy(0.1, 0.2), chosen) is None
-    with pytest.raises(ValidationError, match="nobody is warned"):
+    with pytest.raises(ValidationError, match="is above warning"):
         PerformanceLevels(warning=0.8, critical=0.85)
 
 

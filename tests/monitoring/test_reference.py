@@ -77,7 +77,7 @@ BEGIN = datetime(2026, 3, 9, 6, tzinfo=UTC)
 
 
 def log(*records):
-    """Records of (hours after `BEGIN`, version, brightness)."""
+    """Return records of (hours after `BEGIN`, version, brightness)."""
     rows = [
         {"time": BEGIN + timedelta(hours=hours), "version": version, "feature_brightness": brightness, "count": 0}
         for hours, version, brightness in records
@@ -85,7 +85,7 @@ def log(*records):
     return pa.Table.from_pylist(rows, schema=RECORD)
 
 
-def test_a_sliding_reference_is_what_the_same_version_was_asked_before_the_window():
+def test_a_sliding_reference_is_the_traffic_of_the_same_version_before_the_window():
     table = log((-169, "3", 0), (-168, "3", 1), (-100, "2", 2), (-1e-6, "3", 3), (0, "3", 4), (5, "3", 5))
     reference = window_reference(table, BEGIN, 168, "3")
     assert reference["feature_brightness"].to_pylist() == [1, 3]

@@ -1,4 +1,4 @@
-"""What a drill does to images, and which it sends."""
+"""Changes of images in a drill, and the selection of images."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def rng(seed=0):
 
 
 def scene(side=192):
-    """Smooth, with edges and grain, mid-grey in the mean."""
+    """Return a smooth image with edges and grain, mid-grey on average."""
     y, x = np.mgrid[:side, :side] / side
     shape = 128 + 60 * np.sin(7 * x) * np.cos(5 * y) + 30 * ((x * 8).astype(int) % 2)
     grain = rng(1).normal(0, 2, (side, side))
@@ -134,7 +134,7 @@ def test_no_image_comes_a_second_time_before_all_have_come(images, number, seed)
 @given(st.integers(1, 59), st.floats(0, 2), st.integers(1, 300))
 def test_the_rarest_class_reaches_the_share_that_it_is_to_have(few, severity, number):
     presence = np.zeros((60, 3), bool)
-    presence[:few, 1] = True  # class 0 is on no image, class 2 on all of them
+    presence[:few, 1] = True  # class 0 is on no image, class 2 on all
     presence[:, 2] = True
     shift = class_shift(presence, severity)
     assert shift == (1, few / 60, min(1, few / 60 + severity / 2))

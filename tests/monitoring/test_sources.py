@@ -1,4 +1,4 @@
-"""Traffic by source: each against its own, the mix as one column, and nothing changes where there are no sources."""
+"""Traffic by source: each source against its own, the mix as one column, and no change without sources."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def camera(name: str | None, n: int, seed: int, **how) -> pa.Table:
 
 
 def line(dark: int, bright: int, seed: int, *, bright_at: float = 0.8) -> pa.Table:
-    """Images of two cameras, of which one is brighter and nearer."""
+    """Return images of two cameras, of which one is brighter and nearer."""
     return pa.concat_tables(
         [camera("cam-1", dark, seed), camera("cam-2", bright, seed + 1000, brightness=bright_at, area=0.2)]
     )
@@ -169,7 +169,7 @@ def test_a_rule_reads_the_source_off_a_name():
 
 @pytest.mark.parametrize(
     ("pattern", "message"),
-    [("(", r"is no regular expression \(missing \)"), ("^cam", r"has no group named source, as in")],
+    [("(", r"is not a regular expression \(missing \)"), ("^cam", r"has no group named source, such as")],
 )
 def test_a_rule_that_cannot_be_one_is_refused(pattern, message):
     with pytest.raises(ValidationError, match=message):

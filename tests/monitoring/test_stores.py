@@ -1,4 +1,4 @@
-"""Stores of prediction logs: a real PostgreSQL and a real S3 server have what the folder has, once."""
+"""Stores of prediction logs: a real PostgreSQL and a real S3 server have the folder's records, each once."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ NOWHERE = "postgresql://tester@127.0.0.1:1/postgres"
 
 @pytest.fixture(scope="module")
 def postgres() -> Iterator[Postgres]:
-    """A server, with what the tests before left in it."""
+    """Yield a server; it may have data of earlier tests."""
     with postgres_server() as server:
         yield server
 
 
 @pytest.fixture
 def database(postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> str:
-    """URI of an empty database."""
+    """Return the URI of an empty database."""
     monkeypatch.setenv("PGPASSWORD", PASSWORD)
     with psycopg.connect(postgres.uri) as connection:
         connection.execute("DROP TABLE IF EXISTS visionops_predictions, visionops_predictions_files")
@@ -56,27 +56,27 @@ def database(postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> str:
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[str]:
-    """Address of a server."""
+    """Yield the address of a server."""
     with s3_server() as address:
         yield address
 
 
 @pytest.fixture
 def bucket(s3: str) -> Iterator[str]:
-    """URI of an empty prefix."""
+    """Yield the URI of an empty prefix."""
     with s3_bucket(s3, "parts") as uri:
         yield f"{uri}/log"
 
 
 @pytest.fixture(params=["database", "bucket"])
 def store(request: pytest.FixtureRequest) -> str:
-    """URI of an empty one, of each kind."""
+    """Yield the URI of an empty store of each kind."""
     return request.getfixturevalue(request.param)
 
 
 @pytest.fixture
 def make_log(tmp_path: Path) -> Iterator[Callable[..., PredictionLog]]:
-    """Logs into `tmp_path / "log"`; they end with the test."""
+    """Return a function for logs in `tmp_path / "log"`; closed with the test."""
     made: list[PredictionLog] = []
 
     def make(store: str | None = None, **more: Any) -> PredictionLog:
@@ -97,7 +97,7 @@ def ids(place: Path | str, **wanted: Any) -> list[str]:
 
 
 def sampled(request_id: str, data: bytes, name: str = "", **changes: object) -> dict[str, object]:
-    """A record that names an image."""
+    """Return a record that names an image."""
     named = {"image": name or f"images/2026-03-02/{request_id}.png", "image_sha256": hashlib.sha256(data).hexdigest()}
     return new(request_id, **named, **changes)
 
@@ -109,7 +109,7 @@ def put_image(log: Path, request_id: str, data: bytes) -> None:
 
 
 def stored(place: str, data: bytes) -> list[bytes | None]:
-    """The file of each segment with this content."""
+    """Return the files of each segment with this content."""
     store = open_store(place)
     return [store.read_file(stem, hashlib.sha256(data).hexdigest()) for stem in store.stems()]
 

@@ -1,4 +1,4 @@
-"""What monitoring reads of the log: the window, drills, and the earlier traffic of sources."""
+"""Traffic read by monitoring: the window, drills, and the earlier traffic of sources."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_the_own_history_of_a_source_is_read_where_the_reference_does_not_know_i
     config = MonitoringConfig()
     traffic = read_traffic(bundle, place, config, NOW)
     assert traffic.history is not None
-    assert len(traffic.history) == 40  # of drills none, whatever the setting says
+    assert len(traffic.history) == 40  # never of drills, whatever the setting
     report = detect_drift(traffic.reference, traffic.window, config.drift, traffic.history)
     (source,) = report.sources
     assert (source.name, source.reference_images, source.against) == ("cam-1", 40, Against.HISTORY)

@@ -49,7 +49,7 @@ def test_a_gateway_that_is_gone_is_one_line_and_fails_no_training(tmp_path, monk
     nobody = Pushgateway(f"http://127.0.0.1:{free_port()}")
     assert list(train(tmp_path, nobody, monkeypatch).epochs) == [1, 2]
     said = capsys.readouterr().err
-    assert said.startswith(f"warning: Pushgateway {nobody.url}: takes no figures (connection refused); start it, or")
+    assert said.startswith(f"warning: Pushgateway {nobody.url}: accepts no metrics (connection refused); start it, or")
     assert said.count("\n") == 1
 
 

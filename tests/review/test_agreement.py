@@ -1,4 +1,4 @@
-"""Figures of agreement, against scikit-learn and values by hand."""
+"""Measures of agreement, compared with scikit-learn and values by hand."""
 
 from __future__ import annotations
 
@@ -100,11 +100,11 @@ def test_a_rejection_is_no_label_but_an_answer():
     assert (found.questions["label"].value, found.questions["label"].num_items) == (1.0, 2)
 
 
-def test_pairs_and_reviewers_are_told_apart_and_the_third_counts_for_nobody():
+def test_pairs_and_reviewers_are_separate_and_the_third_counts_for_nobody():
     ok, bad = {"class_name": "ok"}, {"class_name": "defective"}
     opinions = two([(ok, ok), (bad, bad)])
     opinions += [said(10, 1, "chen", ok), said(10, 2, "anna", bad), said(10, 3, "bea", bad)]
-    opinions += [said(11, 1, "anna", ok)]  # waits
+    opinions += [said(11, 1, "anna", ok)]  # waits for a second opinion
     found = measure_agreement(CASTING, opinions)
     assert set(found.pairs) == {("anna", "bea"), ("anna", "chen")}
     assert found.pairs["anna", "bea"].agreed.value == 1

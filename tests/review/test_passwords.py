@@ -1,4 +1,4 @@
-"""Passwords: their hashes, and what a password must be."""
+"""Passwords: their hashes, and the rules for new ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The champion puts the queue in order: real bundles, a real database."""
+"""The champion orders the queue, with real bundles and a real database."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_copies_of_what_is_labelled_come_last(review: Review, classifier: Model)
 
 def test_an_image_that_the_model_cannot_use_is_named_and_waits_all_the_same(review: Review, classifier: Model):
     whole = encode(np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8))
-    half = whole[: len(whole) // 2]  # its header is whole, and the intake reads no more
+    half = whole[: len(whole) // 2]  # its header is valid, and the intake reads no more
     item = review.add("parts", half, Arrival(Origin.UPLOAD), ANNA, key="half", now=NOW).item.id
     add(review, "parts", filled((255, 0, 0)))
     found = order(review, "parts", classifier, NO_SHARE)

@@ -1,4 +1,4 @@
-"""A filter as the query of an address, and the classes that it looks up."""
+"""A filter as a URL query, and the classes that it looks up."""
 
 from __future__ import annotations
 
@@ -58,11 +58,11 @@ def test_nothing_set_is_an_empty_address_and_unknown_parameters_are_left_out():
 @pytest.mark.parametrize(
     ("query", "words"),
     [
-        ("from=0.9&to=0.1", "confidence: from 0.9 to 0.1 holds nothing; swap them"),
+        ("from=0.9&to=0.1", "confidence: from 0.9 to 0.1 is an empty range; swap the two values"),
         ("from=nan", "confidence: nan is not from 0 to 1"),
         ("from=two", "from: 'two' is not one of its values; remove it from the address"),
         ("since=2026-02-30", "since: '2026-02-30' is not one of its values"),
-        ("since=2026-03-02&until=2026-03-01", "date: from 2026-03-02 to 2026-03-01 holds nothing"),
+        ("since=2026-03-02&until=2026-03-01", "date: from 2026-03-02 to 2026-03-01 is an empty range"),
         ("state=lost", "state: 'lost' is not one of its values"),
         ("page=0", "page: 0 is not from 1"),
         ("text=%00", "text: has a control character"),

@@ -1,4 +1,4 @@
-"""The life of an item: pure functions, played by several reviewers."""
+"""The states of an item: pure functions, driven by several simulated reviewers."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ CHANGES = {
 
 
 class Ledger:
-    """The state machine with nothing around it."""
+    """The state machine without a store."""
 
     def __init__(self) -> None:
         self._statuses: dict[str, Status] = {}
@@ -137,7 +137,7 @@ def test_every_state_can_be_reached_and_left():
     assert {state for state, _ in TRANSITIONS} == set(State)
 
 
-def test_of_two_reviewers_one_wins_and_the_other_is_told_who():
+def test_of_two_reviewers_one_wins_and_the_other_gets_the_name():
     claimed = advance(NEW, Change(Action.CLAIM, ANNA, until=SOON), NOW, "i")
     with pytest.raises(HeldByAnother, match="anna has claimed it until 2026-11-29 12:10:00 UTC; take another"):
         advance(claimed, Change(Action.CLAIM, BEA, until=SOON), NOW, "i")
@@ -148,7 +148,7 @@ def test_of_two_reviewers_one_wins_and_the_other_is_told_who():
 def test_an_opinion_is_given_once_in_a_round():
     heard = advance(CLAIMED, CHANGES[Action.OPINE], NOW, "i")
     assert heard == Status(State.PENDING, revision=2, reviewers=("anna",))
-    with pytest.raises(OpinionGiven, match="item i: anna has given an opinion on it; another reviewer has to"):
+    with pytest.raises(OpinionGiven, match="item i: anna already gave an opinion on it; claim another item"):
         advance(heard, CHANGES[Action.CLAIM], NOW, "i")
     claimed = advance(heard, Change(Action.CLAIM, BEA, until=SOON), NOW, "i")
     with pytest.raises(OpinionGiven):

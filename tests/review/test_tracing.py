@@ -1,4 +1,4 @@
-"""Which models learned an image, and by which of its labels."""
+"""Models that were trained on an image, with the label that they used."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from visionops.review.tracing import TrainedModel, image_history
 
 
 def traced(*decided: tuple[bool, int | None]) -> Traced:
-    """Of an item whose round N was decided N hours in: with a label or not, in a data version or not."""
+    """Return an item whose round N was decided N hours in: with a label or not, in a data version or not."""
     header = read_header(png(1))
     image = ImageFacts("a" * 64, 100, header.width, header.height, header.format)
     item = ReviewItem("b" * 32, Submission("steel", image, Origin.UPLOAD), NOW, Status())

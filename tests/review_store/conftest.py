@@ -1,4 +1,4 @@
-"""Databases and places for images of each kind, empty ones."""
+"""Empty databases and places for images of each kind."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from visionops.review_store.store import SqlReviewStore
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
-    """A server."""
+    """Yield a server."""
     with postgres_server() as server:
         yield server
 
 
 @pytest.fixture
 def postgres_database(postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> str:
-    """URI of an empty database."""
+    """Return the URI of an empty database."""
     monkeypatch.setenv("PGPASSWORD", PASSWORD)
     with psycopg.connect(postgres.uri, autocommit=True) as connection:
         connection.execute("DROP SCHEMA public CASCADE")
@@ -36,45 +36,45 @@ def postgres_database(postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> st
 
 @pytest.fixture
 def sqlite_database(tmp_path: Path) -> str:
-    """Path of a file that is not there yet, in a folder that is not there either."""
+    """Return the path of a missing file in a missing folder."""
     return str(tmp_path / "review" / "review.db")
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def place(request: pytest.FixtureRequest) -> str:
-    """An empty database of each kind."""
+    """Return an empty database of each kind."""
     return str(request.getfixturevalue(f"{request.param}_database"))
 
 
 @pytest.fixture(scope="session")
 def s3() -> Iterator[str]:
-    """Address of a server."""
+    """Yield the address of a server."""
     with s3_server() as address:
         yield address
 
 
 @pytest.fixture
 def bucket(s3: str) -> Iterator[str]:
-    """URI of an empty prefix."""
+    """Return the URI of an empty prefix."""
     with s3_bucket(s3, "review") as uri:
         yield f"{uri}/images"
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> str:
-    """A folder that is not there yet."""
+    """Return the path of a missing folder."""
     return str(tmp_path / "images")
 
 
 @pytest.fixture(params=["folder", "bucket"])
 def image_place(request: pytest.FixtureRequest) -> str:
-    """An empty place for images of each kind."""
+    """Return an empty place for images of each kind."""
     return str(request.getfixturevalue(request.param))
 
 
 @pytest.fixture
 def opened() -> Iterator[Callable[[str, str], Review]]:
-    """Opens reviews of a database and a place for images, with two use cases; they are closed with the test."""
+    """Return a function that opens reviews with two use cases; they are closed with the test."""
     databases: list[Database] = []
 
     def open_one(place: str, images: str) -> Review:
@@ -91,5 +91,5 @@ def opened() -> Iterator[Callable[[str, str], Review]]:
 
 @pytest.fixture
 def review(place: str, folder: str, opened: Callable[[str, str], Review]) -> Review:
-    """One on each kind of database."""
+    """Return a review on each kind of database."""
     return opened(place, folder)

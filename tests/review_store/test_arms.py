@@ -1,4 +1,4 @@
-"""A and B on labels: each model on the labelled images that it answered, and how far they are apart."""
+"""A/B evaluation on labels: each model on the labelled images that it answered, and their difference."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def review(opened: Callable[[str, str], Review], sqlite_database: str, folder: s
 def decide(
     review: Review, bundle: ModelBundle, version: str, cells: list[tuple[str, int, int]], kind: str = RANDOM
 ) -> None:
-    """A label that says what is there, of an image that ``version`` answered."""
+    """Label an image that ``version`` answered with its true content."""
     key, data = f"{cells} {kind} {version}", encode(picture(cells))
     answer = Predictor(bundle).predict(data).to_dict()
     arrival = Arrival(Origin.TRAFFIC, predicted=Predicted("cells", version, answer), reasons=(Reason(kind),))
@@ -64,14 +64,14 @@ def compare(review: Review, bundle: ModelBundle, other: ModelBundle, cache: Path
 
 
 def test_each_arm_is_scored_on_its_own_images_that_were_drawn_at_random(review, bundle, tmp_path):
-    # The candidate sees no blue.
+    # The candidate does not detect blue.
     blind = make_bundle(tmp_path / "blind", class_names=("red", "green", "x"))
     for place in PLACES[:6]:
         decide(review, bundle, "1", [("red", *place)])
         decide(review, bundle, "2", [("green", *place)])
     for place in PLACES[6:9]:
-        decide(review, bundle, "2", [("red", *place)], kind="uncertainty")  # does not count
-        decide(review, bundle, "7", [("blue", *place)])  # nor does another version
+        decide(review, bundle, "2", [("red", *place)], kind="uncertainty")  # is not counted
+        decide(review, bundle, "7", [("blue", *place)])  # nor is another version
     found = compare(review, bundle, blind, tmp_path / "cache")
     assert (found.champion.images, found.candidate.images) == (6, 6)
     assert (found.champion.value, found.candidate.value) == (pytest.approx(1), pytest.approx(1))
@@ -103,7 +103,7 @@ def test_an_arm_without_labels_has_no_figure(review, bundle, tmp_path):
 
 
 def test_equal_models_differ_beyond_chance_once_in_twenty():
-    """The interval of the difference of two independent means, on numbers whose truth is known."""
+    """The interval of the difference of two independent means, on numbers with known means."""
     from visionops.canary.comparison import _difference
 
     rng = np.random.default_rng(7)

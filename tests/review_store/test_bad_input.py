@@ -1,4 +1,4 @@
-"""What people and programs send: tricks in texts are texts, and what cannot be kept is refused before it is."""
+"""Input of people and programs: text is never executed, and invalid input is refused before it is stored."""
 
 from __future__ import annotations
 
@@ -118,10 +118,10 @@ def test_a_name_is_one_line_that_is_not_empty(review: Review, name: str):
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
 def test_numbers_that_are_none_are_refused(review: Review, number: float):
-    with pytest.raises(Invalid, match="is no number"):
+    with pytest.raises(Invalid, match="is not a finite number"):
         Reason("uncertainty", number)
     found = {"class_id": 0, "class_name": "dent", "confidence": number, "box": [0, 0, 1, 1]}
-    with pytest.raises(Invalid, match="no number of JSON"):
+    with pytest.raises(Invalid, match="is not a JSON number"):
         Predicted("m", "1", {"detections": [found]})
     label = {"boxes": [{"class_name": "dent", "box": [0, 0, number, 1]}]}
     with pytest.raises(LabelError, match="finite number"):
@@ -156,7 +156,7 @@ def test_json_is_bounded_in_depth_and_kind():
 
 @pytest.mark.parametrize("name", BROKEN)
 def test_what_is_no_image_is_refused_and_not_kept(review: Review, name: str):
-    # A header is enough to be kept: what decodes badly later can still be rejected by a person.
+    # A valid header is enough to be stored; a person can still reject an image that does not decode.
     data = BROKEN[name][1]()
     try:
         review.add("steel", data, UPLOAD, ANNA, key="k", now=NOW)
@@ -170,8 +170,8 @@ def test_a_decision_says_what_its_verdict_needs(review: Review):
     label = {"class_name": "ok"}
     for answer, error, words in (
         (Answer(Verdict.CONFIRM), WrongState, "has no prediction to confirm; send a correction"),
-        (Answer(Verdict.CONFIRM, label=label), Invalid, "a confirmation has none of its own"),
-        (Answer(Verdict.CORRECT), Invalid, "label: is missing; a correction has one"),
+        (Answer(Verdict.CONFIRM, label=label), Invalid, "a confirmation takes no label"),
+        (Answer(Verdict.CORRECT), Invalid, "label: is missing; a correction needs one"),
         (Answer(Verdict.CORRECT, label=BOX), LabelError, "unknown key 'boxes'"),
         (Answer(Verdict.CORRECT, label={"class_name": "rust"}), LabelError, "unknown class 'rust'"),
         (Answer(Verdict.REJECT), Invalid, "reason: is empty; say why the image is rejected"),

@@ -1,4 +1,4 @@
-"""Killed at any moment: every acknowledged arrival, decision and export is there once, and no row without its image.
+"""Kills at random times: every acknowledged arrival, decision and export exists once, and no row without its image.
 
 `VISIONOPS_KILLS=200` kills as often; the seed is fixed.
 """

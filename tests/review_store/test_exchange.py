@@ -1,4 +1,4 @@
-"""Folders of images into a review, and decided labels out of it: what is written is read back the same."""
+"""Import folders of images into a review, and export decided labels: exports are read back unchanged."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def dataset(folder: Path, names: list[str], **more) -> Dataset:
 def test_a_folder_taken_in_again_changes_nothing(review: Review, tmp_path: Path):
     images = dataset(tmp_path / "new", ["a/1.png", "b/2.png", "'; DROP.png"])
     (tmp_path / "new" / "b" / "2.png").write_bytes(b"no image")
-    for expected in ((2, 0), (2, 0)):  # the second time each write is answered as the first time
+    for expected in ((2, 0), (2, 0)):  # the second time each write gets its first answer
         found = take_in(review, "steel", images, ANNA, NOW, labelled=False)
         assert (found.new, found.known) == expected
         (line,) = found.refused
@@ -164,12 +164,12 @@ def test_labels_come_as_proposals_or_as_decisions(review: Review, tmp_path: Path
     images = dataset(tmp_path / "new", ["1.png", "2.png"], **boxes)
     found = take_in(review, "steel", images, ANNA, NOW, labelled=True)
     assert (found.new, found.decided) == (1, 0)
-    assert "leaves the image of 64 x 48 pixels" in found.refused[0]
+    assert "exceeds the image of 64 x 48 pixels" in found.refused[0]
     (item,) = review.store.items(Wanted("steel"))
     assert (item.status.state, item.first.proposed) == (State.PENDING, BOX)
     for decided in (1, 0):
         found = take_in(review, "steel", images, Actor("import"), NOW, labelled=True, decided=True)
-        assert found.decided == decided or found.decided == 1  # its writes are answered as the first time
+        assert found.decided == decided or found.decided == 1  # its writes get their first answers
     (decision,) = review.store.decisions(item.id)
     assert (decision.reviewer, decision.label) == ("import", BOX)
 

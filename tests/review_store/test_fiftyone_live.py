@@ -1,4 +1,4 @@
-"""A real FiftyOne reads what we export, and writes what we read; it has an environment of its own: make fiftyone."""
+"""A real FiftyOne reads our exports, and we read its exports; it has its own environment: make fiftyone."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ print("SEEN", json.dumps(seen))
 
 
 def through_fiftyone(source: Path, target: Path, kind: str) -> dict[str, Any]:
-    """What FiftyOne's importer sees in an export, by file name; its exporter writes that anew.
+    """Return the content of an export by FiftyOne's importer, by file name; its exporter writes it again.
 
-    A dataset of FiftyOne's needs MongoDB, which no package index has; importer and exporter are what it uses itself.
+    A FiftyOne dataset needs MongoDB, which is not a Python package. FiftyOne itself uses this importer and exporter.
     """
     environment = {**os.environ, "FIFTYONE_DO_NOT_TRACK": "true", "HOME": str(target.parent)}
     command = [os.environ["VISIONOPS_FIFTYONE_PYTHON"], "-c", SCRIPT, str(source), str(target), kind]

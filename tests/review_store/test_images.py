@@ -1,4 +1,4 @@
-"""Images in a folder and in an object store: whole or not at all, by their hashes alone."""
+"""Images in a folder and in an object store: stored atomically, under their hashes only."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_an_image_is_put_read_listed_and_removed(image_place: str):
 def test_nothing_but_a_hash_becomes_a_path(tmp_path: Path, name: str):
     images = open_images(str(tmp_path / "images"))
     for call in (lambda: images.put(name, DATA), lambda: images.read(name), lambda: images.remove(name)):
-        with pytest.raises(Invalid, match="is no SHA-256 in lower-case hex"):
+        with pytest.raises(Invalid, match="is not a SHA-256 in lower-case hex"):
             call()
     assert list(tmp_path.iterdir()) == []
 
@@ -65,7 +65,7 @@ def test_a_damaged_image_is_not_given_out(tmp_path: Path):
     (tmp_path / DIGEST[:2] / DIGEST).write_bytes(DATA[:-1])
     with pytest.raises(Unavailable, match="is damaged in"):
         images.read(DIGEST)
-    images.put(DIGEST, DATA)  # of another length: replaced
+    images.put(DIGEST, DATA)  # of another length, so it is replaced
     assert images.read(DIGEST) == DATA
 
 
@@ -127,7 +127,7 @@ def test_what_names_no_place_is_refused(place: str):
 
 
 class Crash(BaseException):
-    """Of the process, in the middle of a call."""
+    """Crash of the process in the middle of a call."""
 
 
 @pytest.mark.parametrize("last", ["reserve", "put"])
@@ -141,7 +141,7 @@ def test_a_sweep_removes_what_an_intake_that_died_has_left(review: Review, monke
             review.add("steel", DATA, UPLOAD, ANNA, key="a", now=NOW)
     there = [DIGEST] if last == "put" else []
     assert [name for name, _ in review.images.digests()] == there
-    found = sweep(review.store, review.images, datetime.now(UTC))  # it may be under way
+    found = sweep(review.store, review.images, datetime.now(UTC))  # it may still be running
     assert (found.removed, [name for name, _ in review.images.digests()]) == (0, there)
     found = sweep(review.store, review.images, SOON, dry_run=True)
     assert (found.orphans, found.removed) == (tuple(there), 0)
@@ -189,7 +189,7 @@ def test_an_intake_does_not_trust_the_reservation_of_another_after_a_sweep(
         calls.append(sha256)
         if len(calls) == 1:
             assert sweep(review.store, review.images, SOON).removed == 1
-            assert review.store.reserve(sha256, NOW)  # of another intake, which has not put it yet
+            assert review.store.reserve(sha256, NOW)  # of another intake, which has not stored it yet
 
     monkeypatch.setattr(review.images, "put", put)
     review.add("steel", DATA, UPLOAD, ANNA, key="a", now=NOW)

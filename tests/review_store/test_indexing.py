@@ -1,4 +1,4 @@
-"""The data set of a training becomes known to the review: once, with its splits, and only what is new is fetched."""
+"""The data set of a training is registered with the review: once, with its splits, and only new images are fetched."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ CASE = UseCase(name="parts", task="detection")
 
 @dataclasses.dataclass
 class Store:
-    """A data set whose images are elsewhere, and which of them were fetched."""
+    """A remote data set, which records the fetched images."""
 
     folder: Path
     fetched: list[str] = dataclasses.field(default_factory=list)
 
     def dataset(self, **splits: str) -> Dataset:
-        """Pictures ``p1``, ``p2``, … and their splits."""
+        """Return pictures ``p1``, ``p2``, … with their splits."""
         rows = []
         for name, split in splits.items():
             data = encode(picture(int(name[1:])))
@@ -62,9 +62,9 @@ def index(store: Store, history: SplitHistory, **splits: str) -> None:
 
 @pytest.fixture
 def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What the step announces."""
+    """Return the message of the step."""
     lines: list[str] = []
-    monkeypatch.setattr("steps.review.log_metadata", lambda _: None)  # there is no step that runs
+    monkeypatch.setattr("steps.review.log_metadata", lambda _: None)  # no step is running
     monkeypatch.setattr("steps.review.announce", lines.append)
     return lines
 
@@ -78,7 +78,7 @@ def test_what_a_training_had_is_known_to_the_review_by_itself(
     store = Store(tmp_path)
     gone = SplitHistory.of(store.dataset(p4="test"))
     index(store, gone, p1="test", p2="val", p3="train", p9="train")
-    # Of p4, which an earlier version had, and p9, which came from review, the file is not read.
+    # The files of p4, which an earlier version had, and of p9, which came from review, are not read.
     (line,) = said
     assert line == (
         "3 images of the data set known to the review, 5 new or in another split; 0 items compared with them, "

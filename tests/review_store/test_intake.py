@@ -1,4 +1,4 @@
-"""Items of what a server logged: each record once, on both databases, and nothing left out in silence."""
+"""Items from a server's logs: each record once, on both databases, and nothing is skipped silently."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def log(tmp_path: Path) -> Path:
-    """Folder of the prediction log; not made yet."""
+    """Return the folder of the prediction log; it does not exist yet."""
     return tmp_path / "log"
 
 
@@ -55,7 +55,7 @@ def server(bundle: Path, log: Path, **changes: object):
 
 
 def part(number: int) -> bytes:
-    """Another image for each number, with one red cell."""
+    """Return a different image for each number, with one red cell."""
     stream = io.BytesIO(encode(picture([("red", 2, 1)])))
     image = Image.open(stream)
     image.putpixel((0, 0), (number & 255, number >> 8 & 255, 7))
@@ -107,12 +107,12 @@ def test_sampled_images_and_feedback_become_items_once(cells: Review, bundle: Pa
     assert [one.kind for one in feedback.reasons] == ["feedback"]
     (upload,) = cells.store.arrivals(other["item"])
     assert (upload.origin, upload.name, upload.comment) == (Origin.UPLOAD, "new.png", "missed")
-    # What a person has pointed out comes first, though the image was in the queue before.
+    # A reported image comes first, although it was in the queue before.
     from tests.helpers.review import ANNA
 
     heads = {cells.claim_next("cells", ANNA, key=f"k{n}", now=datetime.now(UTC)).id for n in range(2)}
     assert heads == {answer["item"], other["item"]}
-    # The server may remove what was taken.
+    # The server may remove records that were taken.
     assert [path.read_text() for path in (log / "feedback").glob("*.consumed")] == ["cells\n"]
 
 
@@ -194,7 +194,7 @@ def test_an_intake_that_dies_between_items_and_cursor_adds_nothing_twice(
         with pytest.raises(Unavailable):
             take(cells, ServerLogs(log))
     assert moves == 1
-    # Other reasons than the first time: the key still says that it is the same record.
+    # Different reasons than the first time: the key still identifies the same record.
     second = take(cells, ServerLogs(log), share=1)
     assert (second.new + second.known, second.feedback, second.refused) == (5, 1, ())
     assert len(cells.store.items(Wanted("cells"))) == 5
@@ -223,7 +223,7 @@ def test_sampled_images_and_feedback_reach_the_store(
         two = client.post("/feedback", files={"file": part(2)})
         assert (one.status_code, two.status_code) == (202, 202)
     assert len(ServerLogs(store).feedback.stems()) == 1
-    # Another machine, which has the store alone.
+    # Another machine, with only the store.
     taken = take(review, ServerLogs(store))
     assert (taken.new, taken.feedback, dict(taken.skipped)) == (1, 2, {"image gone": 1})
     traffic, arrival = review.store.arrivals(one.json()["item"])
@@ -232,7 +232,7 @@ def test_sampled_images_and_feedback_reach_the_store(
     assert review.images.read(one.json()["sha256"]) == part(1)
     assert review.images.read(two.json()["sha256"]) == part(2)
     assert take(review, ServerLogs(store)) == Taken(0, 0, 0, {}, ())
-    # And the machine that has the folder, too, knows the segments by the same names.
+    # The machine that also has the folder uses the same names of segments.
     assert take(review, ServerLogs(log, store)).feedback == 0
 
 

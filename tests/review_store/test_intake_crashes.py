@@ -1,4 +1,4 @@
-"""Killed at any moment, server and intake alike: each acknowledged feedback is there once, and no row without image.
+"""Kills of server and intake at random times: each acknowledged feedback exists once, and no row without image.
 
 `VISIONOPS_KILLS=200` kills as often; the seed is fixed.
 """

@@ -1,4 +1,4 @@
-"""What is known already: the nearest image, what the data set has, and what is kept out of training."""
+"""Known images: the nearest image, the content of the data set, and images kept out of training."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SHAPE = ShapeEmbedder()
 
 @pytest.fixture
 def opener(place: str, folder: str, tmp_path: Path) -> Iterator[object]:
-    """Opens reviews of the same database, each as another process would."""
+    """Return a function that opens reviews of the same database, each like another process."""
     opened: list[Database] = []
 
     def one(*, compares: bool = True) -> Review:
@@ -47,7 +47,7 @@ def opener(place: str, folder: str, tmp_path: Path) -> Iterator[object]:
 
 @pytest.fixture
 def review(opener) -> Review:
-    """One that compares what arrives."""
+    """Return a review that compares arriving images."""
     return opener()
 
 
@@ -61,7 +61,7 @@ def decide(review: Review, item: str) -> None:
 
 
 def make_known(review: Review, tmp_path: Path, **splits: str) -> tuple[int, list[str]]:
-    """Pictures ``p1``, ``p2``, … of the data set and their splits."""
+    """Register pictures ``p1``, ``p2``, … of the data set with their splits."""
     import hashlib
 
     images = []
@@ -89,7 +89,7 @@ def test_the_answer_and_the_item_say_what_is_nearest(review: Review):
     for item in (first, copy, other):
         assert review.store.item(item.id) == item
         assert not item.is_held_out
-    # The same write again, and the same file by another: what it resembled when it came stays.
+    # For the same write again, and for the same file by another writer, the first comparison result stays.
     assert add(review, copies(picture(1))["re-encoded"], "2").item == copy
     again = add(review, copies(picture(1))["re-encoded"], "4")
     assert (again.is_new, again.item) == (False, copy)
@@ -133,7 +133,7 @@ def test_the_very_file_of_a_split_is_known_even_where_it_shows_nothing(review: R
     assert item.likeness is not None
     assert other.likeness is not None
     assert (item.likeness.name, item.likeness.distance, item.likeness.seen_in) == ("blank.png", 0, "test")
-    # A corrected label of an image of the data set is taken: the image stays in its split.
+    # A corrected label of an image of the data set is used, because the image stays in its split.
     assert not item.is_held_out
     decide(review, item.id)
     version = review.export("steel", CHEN, key="e", now=NOW)
@@ -161,7 +161,7 @@ def test_items_that_came_before_the_data_set_was_known_are_compared_before_an_ex
         assert review.store.item(item.id).is_held_out
     assert review.similar is not None
     assert review.similar.recheck("steel") == 0
-    # A split that the data set gives otherwise now frees them.
+    # After the data set changes the splits, the images are no longer held out.
     assert make_known(review, tmp_path, p1="train") == (1, [])
     assert review.similar.recheck("steel") == 2
     assert review.store.stats("steel").unused == 2
@@ -232,7 +232,7 @@ def test_positions_have_no_gap_however_many_write(opener, tmp_path: Path):
 
     def work(number: int) -> list[str]:
         start.wait()
-        # Two write the same images, so that they meet.
+        # Both write the same images, to provoke conflicts.
         return [
             add(reviews[number], encode(picture(100 * (number // 2) + n, 32)), f"{number} {n}").item.id
             for n in range(12)

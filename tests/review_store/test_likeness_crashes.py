@@ -1,4 +1,4 @@
-"""Killed while embeddings are kept and indexes saved: none that was acknowledged is lost, and none is there twice.
+"""Kills while embeddings and indexes are stored: none that was acknowledged is lost, and none exists twice.
 
 `VISIONOPS_KILLS=200` kills as often; the seed is fixed.
 """
@@ -32,13 +32,13 @@ KIND, SIZE = ShapeEmbedder.kind, ShapeEmbedder().size
 
 
 def save_often() -> None:
-    """A graph for every collection, saved after every third embedding."""
+    """Use a graph for every collection, saved after every third embedding."""
     VectorIndex.__init__.__defaults__ = (0,)  # type: ignore[misc]
     growing._UNSAVED = 3
 
 
 def work(place: str, images: str, notes: str, first: int, environment: Mapping[str, str]) -> None:
-    """Take in image after image, from number ``first`` on, and note what was acknowledged."""
+    """Add image after image, from number ``first`` on, and record acknowledged ones."""
     os.environ.update(environment)
     save_often()
     file = os.open(notes, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
@@ -91,7 +91,7 @@ def test_no_acknowledged_embedding_is_lost_or_there_twice(
     assert [row.position for row in rows] == [*range(1, len(rows) + 1)]
     assert len(set(digests)) == len(digests)
     assert digests[: len(known)] == list(known.values())
-    assert len(digests) - len(known) <= 1  # that was kept, and its process killed before it said so
+    assert len(digests) - len(known) <= 1  # it was stored, but its process was killed before acknowledging it
     (path,) = caches.glob("*.usearch")
     monkeypatch.setattr(VectorIndex.__init__, "__defaults__", (0,))
     caplog.set_level(logging.WARNING)
@@ -108,6 +108,6 @@ def test_no_acknowledged_embedding_is_lost_or_there_twice(
         (best,) = index.nearest(np.frombuffer(row.vector, "<f4"), 1)
         assert best.position == row.position
     assert len(index) == len(rows)
-    assert caplog.records == []  # the file was whole, whenever it was
+    assert caplog.records == []  # the file was valid at all times
     print(f"{KILLS} kills: {len(known)} acknowledged, {len(rows)} kept")  # noqa: T201
     database.close()

@@ -1,4 +1,4 @@
-"""Second opinions on SQLite and on PostgreSQL: two reviewers, blind, and a third where they disagree."""
+"""Second opinions on SQLite and PostgreSQL: two blind reviewers, and a third one where they disagree."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CONFIRMED = {"boxes": [{"class_name": "scratch", "box": [0.0, 0.0, 10.5, 10.0]}]
 
 @pytest.fixture
 def item(review: Review) -> str:
-    """One that needs two opinions."""
+    """Return an item that needs two opinions."""
     review.set_second_share("steel", 1)
     return review.add("steel", png(1), UPLOAD, ANNA, key="add", now=NOW).item.id
 
@@ -86,7 +86,7 @@ def test_nobody_sees_an_opinion_before_its_time(review: Review, item: str):
     assert review.store.decisions(item) == []
     assert [row.details for row in review.store.history(item) if row.action == "opinion"] == [{}]
     review.decide(item, CORRECT, BEA, key="d", now=NOW)
-    # The third sees both, but neither who said what nor who was first.
+    # The third sees both, but neither the reviewers nor the order.
     nameless = [SeenOpinion(1, Verdict.CONFIRM, CONFIRMED, ""), SeenOpinion(1, Verdict.CORRECT, BOX, "")]
     assert review.opinions(item, DORA) == nameless
     say(review, item, DORA, REJECT)
@@ -107,7 +107,7 @@ def test_the_order_of_what_a_third_sees_tells_nothing(review: Review, item: str)
 
 def test_a_reviewer_gives_one_opinion_in_a_round(review: Review, item: str):
     say(review, item, ANNA, CONFIRM)
-    with pytest.raises(OpinionGiven, match="anna has given an opinion on it; another reviewer has to") as caught:
+    with pytest.raises(OpinionGiven, match="anna already gave an opinion on it; claim another item") as caught:
         review.claim(item, ANNA, key="again", now=LATER)
     assert (caught.value.status, caught.value.code) == (409, "opinion_given")
     assert review.claim_next("steel", ANNA, key="next", now=LATER) is None
@@ -116,7 +116,7 @@ def test_a_reviewer_gives_one_opinion_in_a_round(review: Review, item: str):
     taken = review.claim_next("steel", BEA, key="next", now=LATER)
     assert taken is not None
     assert taken.id == item
-    # After her lease it waits for anybody but anna.
+    # After her lease it is claimable for everybody except anna.
     assert review.claim_next("steel", ANNA, key="next 2", now=LATER + timedelta(hours=1)) is None
     assert review.claim_next("steel", DORA, key="next", now=LATER + timedelta(hours=1)) is not None
 
@@ -182,7 +182,7 @@ def test_an_answer_made_before_another_opinion_is_refused(review: Review, item: 
     stale = review.store.item(item)
     say(review, item, ANNA, CONFIRM)
     review.claim(item, BEA, key="c", now=NOW)
-    review.store.item = lambda _: stale  # what was read before
+    review.store.item = lambda _: stale  # the item as it was read before
     with pytest.raises(WrongState, match="got another opinion meanwhile; send yours again"):
         review.decide(item, CORRECT, BEA, key="d", now=NOW)
     del review.store.item

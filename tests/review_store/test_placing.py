@@ -1,4 +1,4 @@
-"""New places in the queue: kept on both databases, once, with their audit, and never for what somebody holds."""
+"""New places in the queue: stored once on both databases, with their audit, and never for claimed items."""
 
 from __future__ import annotations
 
@@ -93,11 +93,11 @@ def test_nothing_is_changed_where_one_item_is_wrong(review: Review):
     item = add(review, 1)
     other = review.add(CASTING.name, png(2), Arrival(Origin.UPLOAD), ANNA, key="o", now=NOW).item.id
     for wrong in ("nothing", other, "'; DROP TABLE review_items; --"):
-        with pytest.raises(NotFound, match="is not there for steel"):
+        with pytest.raises(NotFound, match="does not exist in steel"):
             place(review, Placed(item, (UNSURE,), None), Placed(wrong, (UNSURE,), None))
     with pytest.raises(NotFound, match="use case gold"):
         place(review, use_case="gold")
-    with pytest.raises(Invalid, match="one stands twice"):
+    with pytest.raises(Invalid, match="one occurs twice"):
         place(review, Placed(item, (UNSURE,), None), Placed(item, (FAR,), None))
     with pytest.raises(Invalid, match="21 are too many"):
         Placed(item, (UNSURE,) * 21, None)
@@ -115,7 +115,7 @@ def test_more_items_than_a_statement_takes(review: Review, monkeypatch: pytest.M
 
 
 def test_who_asks_while_the_queue_is_put_in_order_waits_for_an_item(review: Review):
-    """With every row locked, `SKIP LOCKED` finds nothing, which is not that nothing waits."""
+    """With every row locked, `SKIP LOCKED` finds nothing, although items are pending."""
     item = add(review, 1)
     store = review.store
     assert isinstance(store, SqlReviewStore)

@@ -1,4 +1,4 @@
-"""How good a model is on its traffic is said by the random share of a review, and by nothing else."""
+"""Only the random share of a review measures a model's quality on its traffic."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def decide(review: Review, cells: list[tuple[str, int, int]], kind: str, label: 
 
 
 def found_by(bundle: ModelBundle, cells: list[tuple[str, int, int]]) -> dict:
-    """What the model says, as a label."""
+    """Return the model's answer as a label."""
     prediction = Predictor(bundle).predict(encode(picture(cells)))
     return task_for("detection").label_of(prediction.to_dict())
 
@@ -76,7 +76,7 @@ def test_what_was_chosen_by_the_models_doubts_does_not_move_its_figure(
         before = read_labels(review, CELLS, tmp_path / "cache")
         assert before.drawn.num_images == number + 1
     assert figure(bundle, before) == pytest.approx(1)
-    # Where it was unsure, it was wrong each time.
+    # Where it was unsure, it was always wrong.
     nothing = {"boxes": [{"class_name": "red", "box": [0.0, 0.0, 3.0, 3.0]}]}
     for cells in ([("red", 3, 3)], [("red", 2, 1)], [("red", 1, 3)]):
         decide(review, cells, "uncertainty", nothing)
@@ -98,7 +98,7 @@ def test_a_step_reads_a_review_on_postgresql_and_an_object_store(
     review.put_use_case(CELLS)
     decide(review, [("red", 0, 0)], RANDOM, {"boxes": []})
     review.export("cells", ANNA, key="e", now=NOW)
-    monkeypatch.setattr("steps.review.log_metadata", lambda _: None)  # there is no step that runs
+    monkeypatch.setattr("steps.review.log_metadata", lambda _: None)  # no step is running
     source, use_case = ReviewSource(kind="review"), SCORING.use_case
     reviewed, version = read_reviewed.entrypoint(source, use_case, 4095, False)
     assert (version.number, version.images, reviewed.white_level) == (1, 1, 4095)

@@ -1,4 +1,4 @@
-"""Several reviewers, played on each kind of database: no order of what they do loses or doubles anything."""
+"""Several simulated reviewers on each kind of database: no order of actions loses or duplicates anything."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _CASES = itertools.count()
 
 
 class Kept:
-    """A review in a database; each game has a use case of its own. Every write is sent twice."""
+    """A review in a database; each run has its own use case. Every write is sent twice."""
 
     def __init__(self, review: Review) -> None:
         self._review = review

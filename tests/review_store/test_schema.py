@@ -1,4 +1,4 @@
-"""The schema of the database: made once, the same as the models, and brought up from every earlier version."""
+"""The schema of the database: created once, equal to the models, and migrated from every earlier version."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from visionops.review_store.store import SqlReviewStore
 from visionops.review_store.tables import Base
 
 ROWS = Path(__file__).parent / "rows"
-"""For each schema version, rows as a program of that version left them: ``0001.sql``."""
+"""SQL with the rows that a program of each schema version left, ``0001.sql``."""
 CONFIRM = Answer(Verdict.CONFIRM)
 TABLES = set(Base.metadata.tables)
 

@@ -1,4 +1,4 @@
-"""Search: each filter against what a plain program finds, on both databases."""
+"""Search: each filter gives the same result as a simple program, on both databases."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def fill(review: Review, images: int) -> None:
 
 
 def matches(traced: Traced, search: Search) -> bool:
-    """Say the same as the search in a program of a few lines."""
+    """Return whether an item matches, by a few lines of code."""
     item, arrivals = traced.item, [one.submission for one in traced.arrivals]
     labels = [decision.label for decision, _ in traced.decisions]
     model = findings_in(item.predicted.answer if item.predicted else None)
@@ -136,7 +136,7 @@ def test_every_filter_finds_what_a_plain_program_finds(review: Review):
         assert [item.id for item in found.items] == wanted[:PAGE], search
         assert (found.count, found.has_more) == (len(wanted), False)
         hits += 0 < len(wanted) < 70
-    assert hits > 14  # filters that let all or nothing through show little
+    assert hits > 14  # filters that match all or nothing test little
     second = review.store.search(Search("steel", page=2))
     assert [item.id for item in second.items] == list(every)[PAGE:]
     assert second.items[0].first == every[second.items[0].id].item.first
@@ -169,7 +169,7 @@ def test_an_item_is_found_by_what_is_said_of_it_now(review: Review):
     assert is_found("dent", SaidBy.LABEL)
     assert shown_label() == {"boxes": [{"class_name": "dent", "box": [0, 0, 9, 9]}]}
     review.reopen(item, "look again", CHEN, key="r", now=NOW)
-    assert is_found("dent", SaidBy.LABEL)  # until it is decided anew
+    assert is_found("dent", SaidBy.LABEL)  # until it is decided again
     assert shown_label() is None
     review.claim(item, BEA, key="c", now=NOW)
     review.decide(item, Answer(Verdict.REJECT, reason="blurred"), BEA, key="d", now=NOW)

@@ -1,4 +1,4 @@
-"""One review on SQLite and on PostgreSQL: what is kept, what is refused, what a write answers when it comes again."""
+"""Reviews on SQLite and PostgreSQL: stored and refused writes, and the answers to repeated ones."""
 
 from __future__ import annotations
 
@@ -184,11 +184,11 @@ def test_a_write_that_comes_again_is_done_once_and_answered_the_same(review: Rev
         review.claim(item, ANNA, key="add", now=LATER)
     with pytest.raises(KeyReused):
         review.export("casting", ANNA, key="export", now=LATER)
-    assert review.claim(item, BEA, key="add", now=LATER).status.holder == "bea"  # a key is its actor's
+    assert review.claim(item, BEA, key="add", now=LATER).status.holder == "bea"  # a key belongs to its actor
 
 
 def test_what_is_not_there_is_said(review: Review):
-    with pytest.raises(NotFound, match="item nothing: is not there"):
+    with pytest.raises(NotFound, match="item nothing: does not exist"):
         review.claim("nothing", ANNA, key="a", now=NOW)
     with pytest.raises(NotFound, match="use case wood: is not in review"):
         review.add("wood", png(1), UPLOAD, ANNA, key="a", now=NOW)
@@ -241,7 +241,7 @@ def test_classes_are_added_behind_those_that_are_there(review: Review):
     assert review.store.use_case("steel") == more
     assert review.store.use_cases() == [CASTING, more]
     for scheme in (STEEL.scheme, LabelScheme(class_names=("dent", "scratch", "rust"))):
-        with pytest.raises(Conflict, match="its classes in review are others; add new ones behind"):
+        with pytest.raises(Conflict, match="its classes differ from those in review; append new ones"):
             review.put_use_case(dataclasses.replace(STEEL, scheme=scheme))
     one = LabelScheme(questions=(Question(name="label", class_names=("a", "b")),))
     with pytest.raises(Conflict, match="is in review as detection, not classification"):
@@ -255,7 +255,7 @@ def test_a_reviewer_who_looked_away_while_it_was_reopened_decides_nothing(review
     review.decide(item, CONFIRM, ANNA, key="b", now=NOW)
     review.reopen(item, "no", CHEN, key="c", now=NOW)
     review.claim(item, ANNA, key="d", now=NOW)
-    review.store.item = lambda _: stale  # what was read before
+    review.store.item = lambda _: stale  # the item as it was read before
     with pytest.raises(WrongState, match="was reopened meanwhile"):
         review.decide(item, CORRECT, ANNA, key="e", now=NOW)
 

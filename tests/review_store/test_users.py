@@ -41,9 +41,9 @@ def test_users_are_kept_with_every_change(users: SqlUserStore):
     users.add("Zoë", UserRole.VIEWER, "Anna", NOW, subject="https://login.example.com 1")
     assert users.has_users()
     for other in ("anna", "ANNA", "\uff21nna"):
-        with pytest.raises(Conflict, match="user Anna: is there already"):
+        with pytest.raises(Conflict, match="user Anna: already exists"):
             users.add(other, UserRole.VIEWER, "root", NOW, hashed="h")
-    with pytest.raises(Conflict, match="user Zoë: is there already"):
+    with pytest.raises(Conflict, match="user Zoë: already exists"):
         users.add("other", UserRole.VIEWER, "root", NOW, subject="https://login.example.com 1")
     assert users.set_role("zoë", UserRole.ENGINEER, "Anna", NOW).role is UserRole.ENGINEER
     assert users.set_role("zoë", UserRole.ENGINEER, "Anna", NOW).role is UserRole.ENGINEER  # no change, no row
@@ -76,7 +76,7 @@ def test_sessions_end_by_idling_by_age_and_on_request(users: SqlUserStore):
     first, second = sign_in(users, "anna"), sign_in(users, "anna")
     assert not goes_on(users, token_digest("guessed"))
     later = NOW + timedelta(minutes=119)
-    assert goes_on(users, first, later)  # only looked at, so it is not kept alive
+    assert goes_on(users, first, later)  # only read, so it is not kept alive
     assert not goes_on(users, first, NOW + timedelta(hours=2))
     assert goes_on(users, second, later, is_used=True)
     assert goes_on(users, second, NOW + timedelta(hours=3))
@@ -88,7 +88,7 @@ def test_sessions_end_by_idling_by_age_and_on_request(users: SqlUserStore):
     assert (account.sessions, account.last_seen) == (3, NOW + timedelta(hours=11))
     users.end_session(third)
     assert not goes_on(users, third, later)
-    sign_in(users, "anna", NOW + timedelta(hours=12))  # forgets those that have ended
+    sign_in(users, "anna", NOW + timedelta(hours=12))  # deletes those that have ended
     (account,) = users.accounts(later, RULES)
     assert account.sessions == 1
 
@@ -142,7 +142,7 @@ def test_an_unknown_name_and_a_hash_that_has_changed_meanwhile(users: SqlUserSto
         lambda: users.set_role("bea", UserRole.VIEWER, "anna", NOW),
         lambda: users.end_sessions("bea", "anna", NOW),
     ):
-        with pytest.raises(NotFound, match="user bea: is not there; `visionops user list`"):
+        with pytest.raises(NotFound, match="user bea: does not exist; run `visionops user list`"):
             call()
     anna = users.user("anna")
     users.keep_hash(anna.id, "other", "h2")

@@ -1,4 +1,4 @@
-"""Decided labels as training data: which count, exactly once, with their images, and where they come from."""
+"""Decided labels as training data: each label that counts exactly once, with its image and origin."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DENT, NOTHING = BOX, {"boxes": []}
 
 
 class Reviewing:
-    """Adds and decides, a minute each time."""
+    """Review that adds and decides, a minute each time."""
 
     def __init__(self, review: Review) -> None:
         self.review, self.minutes = review, 0
@@ -59,7 +59,7 @@ class Reviewing:
         return made and made.number
 
     def labels(self, cache: Path, number: int | None = None, **options) -> dict[str, list[str]]:
-        """SHA-256 to the classes of its boxes, of a data version."""
+        """Return the classes of the boxes of a data version, by SHA-256."""
         found = read_version(self.review, STEEL, "steel", cache, number=number, **options)
         labels = task_for("detection").labels_in(found.dataset)
         digests = found.dataset.column("sha256")
@@ -85,11 +85,11 @@ def test_the_newest_label_counts_and_a_named_version_stays_what_it_was(steel: Re
     assert steel.labels(tmp_path) == before
     steel.reopen(first)
     steel.reopen(second)
-    assert steel.labels(tmp_path) == before  # until they are decided anew
+    assert steel.labels(tmp_path) == before  # until they are decided again
     steel.decide(first, DENT, BEA)
     steel.decide(second, None, BEA)
     steel.decide(third, DENT)
-    assert steel.labels(tmp_path) == {digest(steel, first): []}  # rejected counts at once, a label with its version
+    assert steel.labels(tmp_path) == {digest(steel, first): []}  # a rejection counts at once, a label with its version
     assert steel.export() == 2
     assert steel.labels(tmp_path) == {digest(steel, first): ["dent"], digest(steel, third): ["dent"]}
     assert steel.labels(tmp_path, 1) == before
@@ -128,7 +128,7 @@ def test_items_that_must_not_be_trained_on_are_left_out_and_counted(steel: Revie
     assert found.version.explain().endswith("; 1 image kept out")
     labels = read_labels(steel.review, STEEL, tmp_path, keeps_out=lambda one: one.item.id == items[0])
     assert (labels.decided, labels.unused(0)) == (3, 2)
-    assert labels.drawn.num_images == 3  # not trained on, it judges honestly
+    assert labels.drawn.num_images == 3  # it was not trained on, so it may be used for evaluation
 
 
 def test_labels_count_until_a_model_is_trained_on_their_version(steel: Reviewing, tmp_path: Path):
@@ -143,11 +143,11 @@ def test_labels_count_until_a_model_is_trained_on_their_version(steel: Reviewing
     steel.decide(first, NOTHING)
     labels = read_labels(steel.review, STEEL, tmp_path)
     assert [labels.unused(trained) for trained in (0, 1)] == [2, 1]
-    # Only the draw at random says how good a model is.
+    # Only the random draw measures a model's quality.
     assert labels.drawn.column("sha256") == [digest(steel, first)]
     assert [path.is_file() for path in labels.drawn.paths()] == [True]
     assert labels.drawn.num_boxes == 0
-    # An image that was chosen, and is drawn later, too, counts.
+    # A selected image that is also drawn later counts.
     steel.review.add(
         "steel", png(1), Arrival(Origin.BATCH, reasons=(Reason(RANDOM),)), BEA, key=steel.key(), now=steel.now
     )

@@ -99,7 +99,7 @@ def test_the_page_shows_what_is_served(page: Any):
         "absent",
     ]
     assert cards.locator(".state").all_inner_texts() == ["Answers", "Answers", "Answers", "Does not answer"]
-    assert "it is no model bundle" in cards.nth(3).inner_text()
+    assert "it is not a model bundle" in cards.nth(3).inner_text()
     assert "crazing, <b>inclusion</b>, scratches" in cards.first.inner_text()
     assert "this machine only" in page.inner_text("#server")
     assert page.locator("#model option").all_inner_texts() == ["steel", "casting", "solar"]

@@ -69,7 +69,7 @@ def test_thresholds_of_boxes_are_refused(labelling: TestClient, query: str, name
     for route in ("predict", "explain"):
         response = labelling.post(f"/{route}?{query}", files={"file": RED})
         assert (response.status_code, error_of(response)) == (422, "bad_parameter")
-        assert response.json()["error"]["message"].startswith(f"{name}: this model answers labels")
+        assert response.json()["error"]["message"].startswith(f"{name}: a model of labels takes")
     assert metric(labelling, 'visionops_rejected_total{reason="bad_parameter"}') == 2
 
 

@@ -64,7 +64,7 @@ def test_a_port_in_use_ends_with_one_line(capsys):
 
 def test_a_missing_bundle_ends_with_one_line(capsys, tmp_path: Path):
     assert run_main("--port", "0", "--bundle", str(tmp_path)) == 2
-    assert "is no model bundle" in one_line(capsys)
+    assert "is not a model bundle" in one_line(capsys)
 
 
 def test_missing_smoke_images_end_with_one_line(capsys, bundle: Path, tmp_path: Path):

@@ -110,7 +110,7 @@ def test_a_share_of_the_images_is_kept_beside_the_records(bundle: Path, folder: 
     assert 0 < len(kept) < len(records) == 24
     assert {path.read_bytes() for path in kept.values()} == {red_cell}
     assert {path.parent.parent for path in kept.values()} == {folder / "images"}
-    with pytest.raises(ConfigError, match="--prediction-log-images: needs a folder, given by --prediction-log"):
+    with pytest.raises(ConfigError, match="--prediction-log-images: needs a folder; set --prediction-log"):
         Settings.parse(["--prediction-log-images", "0.5"], {})
 
 

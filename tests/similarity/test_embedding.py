@@ -1,4 +1,4 @@
-"""Embeddings: close for copies of a picture, far for others, whatever the file."""
+"""Embeddings: close for copies of a picture, far for others, whatever the file format."""
 
 from __future__ import annotations
 

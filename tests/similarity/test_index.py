@@ -1,4 +1,4 @@
-"""Nearest neighbours: as brute force finds them, from a graph, too, and after it was saved."""
+"""Nearest neighbours equal those of brute force, also from a graph, and after it was saved."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SIZE = 8
 
 @pytest.fixture(autouse=True)
 def heard(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    """A test before may have set up the loggers of a server, which keep their lines to themselves."""
+    """Enable log capture, because an earlier test may have set up the loggers of a server, which do not propagate."""
     for name in ("visionops", "visionops.similarity"):
         monkeypatch.setattr(logging.getLogger(name), "propagate", True)
         monkeypatch.setattr(logging.getLogger(name), "disabled", False)
@@ -34,7 +34,7 @@ def unit(count: int, seed: int, size: int = SIZE) -> np.ndarray:
 
 
 class Table:
-    """Embeddings in memory, as a database has them."""
+    """Embeddings in memory, in the form of a database table."""
 
     def __init__(self, vectors: np.ndarray) -> None:
         digests = [hashlib.sha256(vector.tobytes()).hexdigest() for vector in vectors]
@@ -86,13 +86,13 @@ def test_another_size_is_refused():
 
 @pytest.fixture
 def graphs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A graph for every collection, saved every 20 embeddings."""
+    """Use a graph for every collection, saved every 20 embeddings."""
     monkeypatch.setattr(VectorIndex.__init__, "__defaults__", (0,))
     monkeypatch.setattr("visionops.similarity.growing._UNSAVED", 20)
 
 
 def found_in(table: Table, path: Path) -> list[int]:
-    """The position nearest to each embedding of the table."""
+    """Return the nearest position of each embedding of the table."""
     index = GrowingIndex(table, "test", SIZE, path)
     found = [index.nearest(np.frombuffer(row.vector, "<f4"), 1)[0].position for row in table.rows]
     index.close()
@@ -160,7 +160,7 @@ def test_a_table_that_became_shorter_is_seen(tmp_path: Path, caplog: pytest.LogC
     found_in(table, path)
     del table.rows[30:]  # as after a backup was restored
     assert found_in(table, path) == [*range(1, 31)]
-    assert "is of other images than the database has" in caplog.text
+    assert "has other images than the database" in caplog.text
 
 
 @pytest.mark.usefixtures("graphs")

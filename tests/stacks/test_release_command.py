@@ -78,7 +78,7 @@ def test_a_release_from_its_beginning_to_both_ends(zenml_home: Path, tmp_path: P
 
     words = ("--config", str(file))
     try:
-        assert "nothing is tried beside the champion" in run("status", *words, code=2)
+        assert "there is no candidate beside the champion" in run("status", *words, code=2)
         try_out(versions[1])
         assert "hold      0 images of 5 that it must answer" in run("status", *words)
         assert set(ask(60)) == {"1", "2"}
@@ -103,7 +103,7 @@ def test_a_release_from_its_beginning_to_both_ends(zenml_home: Path, tmp_path: P
         assert release_state(registry.by_version("cells", "3")).by == "ann"
         assert set(ask(5)) == {"2"}
 
-        assert "so there is nothing to compare" in run("compare", *words, code=2)
+        assert "there is no candidate beside the champion to compare" in run("compare", *words, code=2)
         try_out(other)
         labeller = make_bundle(tmp_path / "labeller")
         with open_review() as review:
@@ -119,7 +119,7 @@ def test_a_release_from_its_beginning_to_both_ends(zenml_home: Path, tmp_path: P
         assert "promoted  seen on line 3" in run(*promoted)
         assert registry.champion("cells").version == "4"
         assert (release_state(registry.champion("cells")).by, set(ask(5))) == ("ann", {"4"})
-        assert "nothing is tried beside the champion" in run(*promoted, code=2)
+        assert "there is no candidate beside the champion" in run(*promoted, code=2)
 
         listed = json.loads(run("cells", "--json", command="models").splitlines()[-1])["cells"]["versions"]
         ends = {one["version"]: (one["release"]["stage"], one["release"]["by"]) for one in listed if one["release"]}

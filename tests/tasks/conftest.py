@@ -1,4 +1,4 @@
-"""The fixtures of scenes of coloured cells."""
+"""Fixtures of scenes of coloured cells."""
 
 from tests.helpers.scenes import make_dataset, scoring
 

@@ -1,4 +1,4 @@
-"""What models are compared on when they do not know the same classes."""
+"""Test data for comparing models that do not know the same classes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SIZE = Head(name="size", class_names=("s", "l"))
 
 
 def boxes_dataset(class_names=("blue", "crack", "red"), splits=("test", "test", "test", "train")) -> Dataset:
-    """An image of blue and crack, one of crack, one of nothing, one to learn from."""
+    """Return an image of blue and crack, one of crack, an empty one, and one for training."""
     names = ["blue", "crack", "crack", "red"]
     boxes = {"image": [0, 0, 1, 3], "class_id": [class_names.index(name) for name in names]}
     boxes |= {"x1": [0, 1, 2, 3], "y1": [0] * 4, "x2": [9] * 4, "y2": [9] * 4}
@@ -68,7 +68,7 @@ def test_images_that_a_model_was_trained_or_selected_on_are_left_out(tmp_path):
 
 
 def test_images_of_a_class_that_the_champion_cannot_answer_are_left_out(tmp_path):
-    attributes = [Attribute("surface", ("violet", "green", "red"))]  # one question on each side, whatever its name
+    attributes = [Attribute("surface", ("violet", "green", "red"))]  # one question on each side, with any name
     dataset = labels_dataset({"surface": [0, 1, 2, None, 0]}, attributes)
     card = make_label_bundle(tmp_path / "bundle").card
     comparison = comparison_set(dataset, [card])

@@ -1,4 +1,4 @@
-"""The data set as a trainer reads it: whole or not there, shared by trainings, and the same wherever it lies."""
+"""Converted data sets: written atomically, shared by trainings, and independent of their place."""
 
 from __future__ import annotations
 
@@ -127,14 +127,14 @@ def test_from_scratch_there_are_links_alone(tmp_path):
     assert {path.parent for path in shown} == {converted.folder / "images" / split for split in ("train", "val")}
 
 
-# Whatever the task
+# For any task
 
 
 @pytest.mark.parametrize("fails", ["images", "late"])
 def test_a_conversion_that_fails_leaves_nothing(tmp_path, monkeypatch, fails):
     dataset, target = labelled_plates(tmp_path / "images", (SIDE,)), tmp_path / "out" / "converted"
     if fails == "images":
-        Path(dataset.column("path")[30]).write_bytes(b"no image")  # of val: the features of train are there by then
+        Path(dataset.column("path")[30]).write_bytes(b"no image")  # of val: the features of train exist by then
         dataset = dataset.replace_column("sha256", [""] * dataset.num_images)
         with pytest.raises(DataError, match=r"30\.png"):
             convert(dataset, labels_plan().conversion, target)

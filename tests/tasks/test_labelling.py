@@ -1,4 +1,4 @@
-"""Labels that people give, of every task: what is kept, what is refused, and the way into a data set and out of it."""
+"""People's labels of every task: accepted and refused labels, and their conversion to and from a data set."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def test_a_box_within_rounding_of_the_edge_is_cut_there():
 @pytest.mark.parametrize(
     ("task", "scheme", "label", "words"),
     [
-        ("detection", BOXES, box(0, 0, 101, 50), "boxes.0: .* leaves the image of 100 x 50 pixels"),
-        ("detection", BOXES, box(-1, 0, 10, 50), "leaves the image"),
+        ("detection", BOXES, box(0, 0, 101, 50), "boxes.0: .* exceeds the image of 100 x 50 pixels"),
+        ("detection", BOXES, box(-1, 0, 10, 50), "exceeds the image"),
         ("detection", BOXES, box(5, 0, 5, 50), "has no area; expected x1 < x2"),
         ("detection", BOXES, box(9, 0, 5, 50), "has no area"),
         ("detection", BOXES, box(100.2, 0, 100.4, 50), "has no area"),
@@ -75,7 +75,7 @@ def test_a_box_within_rounding_of_the_edge_is_cut_there():
         ("classification", CLASSES, {"class_name": "'; DROP TABLE review_items; --"}, "unknown class"),
         ("attributes", FACE, {"attributes": {"hat": "maybe"}}, "hat: unknown class 'maybe'"),
         ("attributes", FACE, {"attributes": {"scarf": "yes"}}, "unknown attribute 'scarf'; expected one of hat, mood"),
-        ("attributes", FACE, {"attributes": {"hat": None}}, "answers nothing"),
+        ("attributes", FACE, {"attributes": {"hat": None}}, "attributes: is empty"),
         ("attributes", FACE, {"attributes": {"hat": 1}}, "expected a text"),
     ],
 )
@@ -92,7 +92,7 @@ def test_what_does_not_fit_is_refused_in_one_line(task, scheme, label, words):
      ("attributes", LabelScheme()), ("attributes", BOXES)],
 )  # fmt: skip
 def test_a_scheme_that_the_task_cannot_answer_by_is_refused(task, scheme):
-    with pytest.raises(LabelError, match=f"task {task}: .*name"):
+    with pytest.raises(LabelError, match=f"task {task}: .*add the classes"):
         task_for(task).check_scheme(scheme)
 
 

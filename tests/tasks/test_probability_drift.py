@@ -1,4 +1,4 @@
-"""Class probabilities and their entropy: derived from what every record of a classifier has, however old."""
+"""Class probabilities and their entropy, derived from every record of a classifier, including old ones."""
 
 from __future__ import annotations
 
@@ -67,8 +67,8 @@ def test_a_model_that_becomes_unsure_drifts_by_it(tmp_path):
     def rows(spread, seed):
         rng = np.random.default_rng(seed)
         images = [filled(tuple(int(v) for v in 128 + rng.uniform(-spread, spread, 3))) for _ in range(80)]
-        told = [record_of(predictor.predict(image), *describe_image(image)) for image in images]
-        return pa.Table.from_pylist(told, schema=RECORD)
+        records = [record_of(predictor.predict(image), *describe_image(image)) for image in images]
+        return pa.Table.from_pylist(records, schema=RECORD)
 
     before, after = expand_records([rows(120, 0), rows(20, 1)], bundle.card)
     report = detect_drift(before, after, DriftSettings())
@@ -84,5 +84,5 @@ def test_a_detector_has_none_and_an_older_reference_without_them_is_said(tmp_pat
     card = make_label_bundle(tmp_path / "b").card
     classes = sum(len(head.class_names) for head in card.heads)
     old, new = table(*[[]] * 40), table(*[[1 / classes] * classes] * 40)
-    told = detect_drift(*expand_records([old, new], card), DriftSettings()).explain()
-    assert "Not compared, the reference has none: probability of" in told
+    text = detect_drift(*expand_records([old, new], card), DriftSettings()).explain()
+    assert "Not in the reference, so not compared: probability of" in text

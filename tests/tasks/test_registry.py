@@ -1,4 +1,4 @@
-"""How tasks are found, and what comes with them."""
+"""Lookup of tasks, and their dependencies."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SPEC = Grades()
 
 
 def install(folder: Path, entry: str) -> dict[str, str]:
-    """A package with an entry point, as pip leaves it; the environment of a process that has it."""
+    """Install a package with an entry point, as pip does; return the environment of a process that has it."""
     info = folder / "grades-1.0.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: grades\nVersion: 1.0\n")
@@ -77,8 +77,8 @@ def test_a_package_brings_a_task_to_every_process(tmp_path):
     [
         ("grades = not_there:SPEC", "task 'grades': not_there:SPEC cannot be imported"),
         ("grades = grades_task:NONE", "task 'grades': grades_task:NONE cannot be imported"),
-        ("grades = grades_task:Grades", "task 'grades': grades_task:Grades is no task of that name"),
-        ("marks = grades_task:SPEC", "task 'marks': grades_task:SPEC is no task of that name"),
+        ("grades = grades_task:Grades", "task 'grades': grades_task:Grades is not a task with that name"),
+        ("marks = grades_task:SPEC", "task 'marks': grades_task:SPEC is not a task with that name"),
     ],
 )
 def test_a_broken_package_is_one_line(tmp_path, entry, words):
@@ -102,7 +102,7 @@ def test_no_package_takes_the_name_of_one_of_ours(tmp_path):
 
 def test_a_name_is_registered_once():
     register(served_task("detection"))  # the same object again
-    with pytest.raises(TaskError, match="task 'classification': is registered already"):
+    with pytest.raises(TaskError, match="task 'classification': is already registered"):
         register(ClassificationTask())
 
 

@@ -1,4 +1,4 @@
-"""Labels that a model contradicts, of every task."""
+"""Labels that a model contradicts, for every task."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_boxes_that_are_missing_of_another_class_or_in_doubt():
     found = task_for("detection").suspects(labels, answers, BOXES)
     assert {row: round(one.quality, 6) for row, one in found.items()} == {1: 0.2, 2: 0.3, 4: 0.5}
     assert found[1].text == "labelled dent, the model says scratch (0.80)"
-    assert found[2].text == "the model finds dent (0.70), which the label has not"
+    assert found[2].text == "the model finds dent (0.70), which is not in the label"
     assert found[4].text == "labelled dent, which the model does not find"
 
 

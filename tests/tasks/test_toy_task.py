@@ -1,7 +1,7 @@
-"""A task from outside: how bright a part is, as a number. All of it is in this module; nothing else knows of it.
+"""A custom task: how bright a part is, as a number. It is defined only in this module.
 
-It learns from a layer of its own (``lux``, in the names of the files), answers with a number instead of classes, and
-goes through training, evaluation, the gate, bundle, server, batch inference, prediction log and drift.
+It has its own annotation layer (``lux``, from the file names), answers with a number instead of classes, and passes
+through training, evaluation, the gate, bundle, server, batch inference, prediction log and drift.
 """
 
 from __future__ import annotations
@@ -81,13 +81,13 @@ COUNT = 40
 class BrightnessTraining(TrainingBase):
     task: Literal["brightness"] = "brightness"
     tolerance: float = 0.05
-    """An answer is right up to this far from the truth."""
+    """Largest error of a correct answer."""
     shift: float = 0.0
-    """Added to every answer: something to search for."""
+    """Added to every answer, as a parameter for tuning."""
 
 
 class BrightnessAnswer(BaseModel):
-    """How bright the part is."""
+    """Brightness of the part."""
 
     brightness: float
 
@@ -198,7 +198,7 @@ class BrightnessTask(TaskSpec[BrightnessPrediction]):
         dataset = converted.dataset
         train = dataset.select_split(Split.TRAIN)
         spec = PreprocessingSpec(width=SIDE, height=SIDE, resize=Resize.STRETCH, white=dataset.white)
-        # Before there is a model there is a graph that gives the mean of its input.
+        # Without a model there is a graph that returns the mean of its input.
         draft = _seal(self, work / "draft", plan, dataset, spec, (1.0, 0.0))
         means = [one.brightness for one in Predictor(draft).predict_many([p.read_bytes() for p in train.paths()])]
         slope, offset = np.polyfit(means, _truth(train), 1)
@@ -237,7 +237,7 @@ class BrightnessTask(TaskSpec[BrightnessPrediction]):
 
 
 BRIGHTNESS = BrightnessTask()
-"""What an entry point of a package would name."""
+"""Object that an entry point of a package would name."""
 
 
 def _truth(dataset: Dataset) -> np.ndarray:
@@ -289,13 +289,13 @@ def _seal(task, folder: Path, plan: TrainingPlan, dataset: Dataset, spec, line: 
 
 class NoTuningLog:
     def trial(self, trial: Trial) -> None:
-        """Drop."""
+        """Discard."""
 
     def progress(self, done: int, total: int, note: str) -> None:
-        """Drop."""
+        """Discard."""
 
 
-# Its way through
+# From training to drift
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -306,7 +306,7 @@ def _registered() -> Iterator[None]:
 
 
 def shade(rng: np.random.Generator, level: float) -> bytes:
-    """A part of this brightness, 0 to 1, that looks like no other."""
+    """Return a part of this brightness, 0 to 1, that looks like no other."""
     spots = rng.uniform(-40, 40, (6, 8, 1))
     pattern = np.kron(spots - spots.mean(), np.ones((4, 4, 1)))
     return encode(np.clip(255 * level + pattern.repeat(3, axis=2), 0, 255).astype(np.uint8))
@@ -374,9 +374,9 @@ def test_a_use_case_has_the_settings_of_its_task(config):
     ],
 )
 def test_what_is_wrong_with_its_settings_is_said_as_of_any_task(data, config, override, words):
-    with pytest.raises(ConfigError) as told:
+    with pytest.raises(ConfigError) as caught:
         load_config(data.parent / "parts.yaml", [override])
-    assert words in str(told.value)
+    assert words in str(caught.value)
 
 
 def test_its_annotations_are_split_stored_and_read_with_the_images(prepared):
@@ -428,7 +428,7 @@ def test_a_card_that_contradicts_the_task_is_refused(bundle):
         BundleCard.model_validate(card)
 
 
-def test_it_is_served_recorded_and_told_in_the_schema(bundle, tmp_path):
+def test_it_is_served_recorded_and_described_in_the_schema(bundle, tmp_path):
     rng, log = np.random.default_rng(1), tmp_path / "log"
     with client_of(settings_of(bundle.folder, name="parts", prediction_log=log)) as client:
         answer = client.post("/predict", content=shade(rng, 0.3), headers={"content-type": "image/png"}).json()
@@ -461,7 +461,7 @@ def test_it_is_served_recorded_and_told_in_the_schema(bundle, tmp_path):
         assert {"$ref": "#/components/schemas/BrightnessAnswer"} in content["schema"]["anyOf"]
         assert content["examples"]["brightness"]["value"]["brightness"] == 0.42
     rows = read_log(log, model="parts")
-    # As the card has it, whatever a request wants: nothing counts as dark.
+    # At the card's thresholds, whatever the request's options: nothing counts as dark.
     assert sorted(rows["brightness"].to_pylist()) == pytest.approx([0.25, 0.3, 0.5, 0.5, 0.6, 0.75], abs=0.02)
     assert rows["count"].to_pylist() == [0] * 6
 
@@ -492,8 +492,8 @@ def test_drift_of_its_answers_is_found(bundle, tmp_path):
     about = {"time": datetime.now(UTC), "model": "parts", "version": "1", "digest": "d", "latency_ms": 1.0}
     steady = reference.drop_columns(["time", "model", "version", "digest", "latency_ms", "brightness"]).to_pylist()
     for number in range(60):
-        told = steady[number % len(steady)] | about | {"request_id": str(number)}
-        log.append(told | {"brightness": 0.4 * float(rng.choice(before))})
+        row = steady[number % len(steady)] | about | {"request_id": str(number)}
+        log.append(row | {"brightness": 0.4 * float(rng.choice(before))})
     log.close()
     settings = DriftSettings(min_images=3, permutations=999)
     many = pa.concat_tables([reference] * (60 // reference.num_rows + 1))

@@ -1,4 +1,4 @@
-"""A task that learns nothing, in milliseconds: how good its bundle is follows from the settings by arithmetic."""
+"""A task without training: the quality of its bundle is computed from the settings, in milliseconds."""
 
 from __future__ import annotations
 
@@ -27,21 +27,22 @@ BEST_RATE = 0.003
 
 
 def score(training: Any) -> float:
-    """1 at a learning rate of 0.003 and batch 8; falls with the distance in orders of magnitude and in batches."""
+    """Return 1 at a learning rate of 0.003 and batch 8, less with the distance in orders of magnitude and in
+    batches."""
     distance = math.log10(training.learning_rate / BEST_RATE)
     return round(max(1 - 0.3 * distance**2 - 0.002 * abs(training.batch - 8), 0.0), 6)
 
 
 @dataclasses.dataclass(frozen=True)
 class Quadratic:
-    """A `Task`; travels to other processes."""
+    """A `Task` that can be sent to other processes."""
 
     diary: Path
-    """A line for each training that began."""
+    """File with a line for each training that began."""
     fails_at: tuple[int, ...] = ()
-    """Batches with which a training fails."""
+    """Batch sizes with which a training fails."""
     dies_at: int = 0
-    """A batch with which the process is killed once, after its second epoch."""
+    """Batch size with which the process is killed once, after its second epoch."""
     metric: str = "map50"
 
     def train(self, converted: ConvertedDataset, plan: TrainingPlan, work: Path, log: TrainingLog) -> ModelBundle:
@@ -70,7 +71,7 @@ class Quadratic:
 
 
 class Notes:
-    """A `TuningLog` that remembers."""
+    """A `TuningLog` that records all reports."""
 
     def __init__(self) -> None:
         self.trials: list[Trial] = []
@@ -89,7 +90,7 @@ def dataset() -> Dataset:
 
 
 def search_data(plan: SearchPlan) -> SearchData:
-    """What a search of `Quadratic` is given: no trial looks into it."""
+    """Return the data for a search of `Quadratic`, which no trial reads."""
     return SearchData(ConvertedDataset(dataset(), plan.plan.conversion, Path("nowhere")), dataset)
 
 

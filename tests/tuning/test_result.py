@@ -13,8 +13,8 @@ from visionops.tuning.result import Trial, TrialState, TuningResult
 
 def result(trials, **more):
     best = max((t for t in trials if t.value is not None), key=lambda t: t.value)
-    told = {"use_case": "toy", "study": "toy-1", "metric": "balanced_accuracy", "settings": best.settings}
-    return TuningResult(**told, best=best.number, value=best.value, trials=tuple(trials), **more)
+    values = {"use_case": "toy", "study": "toy-1", "metric": "balanced_accuracy", "settings": best.settings}
+    return TuningResult(**values, best=best.number, value=best.value, trials=tuple(trials), **more)
 
 
 def trial(number, value, **settings):

@@ -54,7 +54,7 @@ def test_the_settings_of_the_use_case_are_the_first_trial_and_the_best_beats_the
     assert [trial.number for trial in log.trials] == list(range(8))
     assert log.lines[-1][:2] == (8, 8)
     assert set(result.importance) == set(SPACE)
-    assert result.importance["learning_rate"] > result.importance["batch"]  # by the arithmetic of `score`
+    assert result.importance["learning_rate"] > result.importance["batch"]  # from the formula of `score`
     assert sum(result.importance.values()) == pytest.approx(1)
 
 
@@ -85,7 +85,7 @@ def test_each_row_of_a_grid_is_tried_once_and_none_is_pruned(task):
     assert [trial.settings for trial in result.trials] == rows
     assert result.counts()["complete"] == len(rows) == len(task.trainings())
     assert result.settings == {"learning_rate": 0.004}
-    assert result.default_value == result.trials[0].value  # the first row says what the use case says
+    assert result.default_value == result.trials[0].value  # the first row equals the use case's settings
 
 
 def test_bad_trials_are_pruned(task):
@@ -164,7 +164,7 @@ def test_more_trials_go_on_with_the_study_and_other_data_or_space_begin_another(
 
 
 def test_a_search_cut_in_two_tries_what_a_whole_one_does(task, tmp_path, monkeypatch):
-    """A sampler with one seed for all would propose its first settings again after the cut."""
+    """A sampler with one seed for all trials would propose its first settings again after the interruption."""
     case = search_plan({"trials": 6, "space": SPACE}, epochs=2)
     whole = search(task, case)
     monkeypatch.setenv("VISIONOPS_HOME", str(tmp_path / "other"))
@@ -227,7 +227,7 @@ def test_a_process_that_dies_is_a_failed_trial(tmp_path):
     result = search(task, search_plan({"grid": [{"batch": b} for b in (12, 8, 16, 20)], "parallel": 2}))
     assert len(result.trials) == 4
     assert "lower tuning.parallel or training.batch" in result.trials[0].note
-    # A process takes the trial beside it down; which one that is, a busy machine decides. The others go on in new ones.
+    # A dying process fails its trial, and timing decides which one. The others continue in new processes.
     others = result.trials[1:]
     assert sum(trial.value is None for trial in others) <= 1
     for trial in others:
@@ -236,7 +236,7 @@ def test_a_process_that_dies_is_a_failed_trial(tmp_path):
 
 
 def test_two_machines_share_a_storage(task, tmp_path, monkeypatch):
-    """The second goes on where the first stopped, and leaves alone what the first is doing."""
+    """The second machine continues after the first, and ignores the running trials of the first."""
     import optuna
 
     storage = f"sqlite:///{tmp_path / 'shared.db'}"
@@ -257,7 +257,7 @@ def test_two_machines_share_a_storage(task, tmp_path, monkeypatch):
 
 def test_the_same_search_runs_once_at_a_time(task):
     case = search_plan({"trials": 2, "space": SPACE})
-    with alone_in(tuning_folder(dataset(), case)), pytest.raises(TrainingError, match="runs already"):
+    with alone_in(tuning_folder(dataset(), case)), pytest.raises(TrainingError, match="is already running"):
         search(task, case)
 
 
@@ -284,7 +284,7 @@ def test_a_storage_that_cannot_be_opened_is_one_line_without_its_password(task, 
 
 
 def test_the_result_and_its_pictures_are_written_anew(task):
-    """The files of a search may be linked into an artifact: going on must not change that."""
+    """The files of a search may be linked into an artifact, which resuming must not change."""
     case = search_plan({"trials": 4, "space": SPACE})
     folder = search(task, case).folder
     first = (folder / "tuning.json").stat().st_ino

@@ -1,4 +1,4 @@
-"""Trials share a converted data set unless they change what the conversion reads."""
+"""Trials share a converted data set unless they change the conversion settings."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TILES = {"size": 128, "overlap": 8}
 
 @dataclasses.dataclass(frozen=True)
 class Remembers(Quadratic):
-    """Notes which data set each training was given."""
+    """Task that records the data set of each training."""
 
     def train(self, converted, plan, work, log):
         with self.diary.with_suffix(".given").open("a", encoding="utf-8") as given:

@@ -1,4 +1,4 @@
-"""What a configuration may say under `tuning`, and how it is told otherwise before anything runs."""
+"""Valid and invalid settings under `tuning`, with errors before anything runs."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def load(tmp_path, text):
         ("optimizer: {choices: [Adam, Sdg]}", "expected AdamW, Adam or SGD; did you mean 'SGD'? (got 'Sdg')"),
         (
             "task: {choices: [classification, attributes]}",
-            "tuning.space.task: is of the use case, and no setting to try",
+            "tuning.space.task: belongs to the use case and cannot be tuned",
         ),
         ("learning: {choices: [scratch, frozen]}", "tuning.space.learning: cnn has no pretrained weights"),
         (
@@ -67,7 +67,7 @@ def load(tmp_path, text):
         ("epochs.a: {low: 1, high: 2}", "'epochs' holds a value, not settings"),
     ],
 )
-def test_a_space_that_cannot_be_tried_names_line_and_mend(tmp_path, line, words):
+def test_a_space_that_cannot_be_tried_names_line_and_fix(tmp_path, line, words):
     with pytest.raises(ConfigError) as caught:
         load(tmp_path, CASE % line)
     message = str(caught.value)
@@ -81,11 +81,11 @@ def test_a_space_that_cannot_be_tried_names_line_and_mend(tmp_path, line, words)
     [
         ("[{epochs: 3}, {epoch: 3}]", 8, "tuning.grid.1: unknown key 'training.epoch'; did you mean 'epochs'?"),
         ("[{epochs: 3}, {filters: 0}]", 8, "expected 1 or more (got 0)"),
-        ("[{epochs: 3}, {filters: 8}, {epochs: 3}]", 8, "the same settings stand in row 0 already"),
+        ("[{epochs: 3}, {filters: 8}, {epochs: 3}]", 8, "has the same settings as row 0"),
         ("[{epochs: 3}]\n  space: {epochs: {low: 1, high: 3}}", 7, "either a space to search or a grid"),
     ],
 )
-def test_a_grid_that_cannot_be_tried_names_line_and_mend(tmp_path, rows, line, words):
+def test_a_grid_that_cannot_be_tried_names_line_and_fix(tmp_path, rows, line, words):
     with pytest.raises(ConfigError) as caught:
         load(tmp_path, CASE[: CASE.index("  space")] + f"  grid: {rows}\n")
     assert f":{line}: " in str(caught.value)

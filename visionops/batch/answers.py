@@ -1,4 +1,4 @@
-"""What images were answered, as a table of a row an image."""
+"""Keep the answers for the images of a shard as a table, one row for each image."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ANSWERS = pa.schema(
         ("sha256", pa.string()),
         ("width", pa.int32()),
         ("height", pa.int32()),
-        ("error", pa.string()),  # without the key: two images may have the same bytes
+        ("error", pa.string()),  # no key, because two images may have the same bytes
         ("answer", pa.string()),  # JSON of `Prediction.to_dict`; "" with an error
     ]
 )
@@ -38,21 +38,21 @@ class Answer(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class BatchAnswers:
-    """What the images of one shard were answered."""
+    """Answers for the images of one shard."""
 
     run: str
-    """Identity of model, engine and thresholds."""
+    """Digest of model, engine and thresholds."""
     asked: int
-    """Images that the model was asked for now."""
+    """Number of images that this run sent to the model."""
     seconds: float
     rows: pa.Table
-    """``key`` and what is kept of an answer, a row an image."""
+    """``key`` and the stored answer, one row for each image."""
 
     def save(self, folder: Path) -> None:
         """Write ``answers.parquet`` and ``answers.json`` into ``folder``."""
         pq.write_table(self.rows, folder / "answers.parquet")
-        told = {"run": self.run, "asked": self.asked, "seconds": self.seconds}
-        (folder / "answers.json").write_text(json.dumps(told), encoding="utf-8")
+        content = {"run": self.run, "asked": self.asked, "seconds": self.seconds}
+        (folder / "answers.json").write_text(json.dumps(content), encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path) -> BatchAnswers:
@@ -62,7 +62,7 @@ class BatchAnswers:
             DataError: A file is missing or is not what `save` writes.
         """
         try:
-            told = json.loads((folder / "answers.json").read_text(encoding="utf-8"))
-            return cls(**told, rows=pq.read_table(folder / "answers.parquet"))
+            content = json.loads((folder / "answers.json").read_text(encoding="utf-8"))
+            return cls(**content, rows=pq.read_table(folder / "answers.parquet"))
         except (OSError, ValueError, TypeError, pa.ArrowException) as error:
             raise DataError(f"{folder}: no saved answers of a batch ({error}); run again") from error

@@ -1,4 +1,4 @@
-"""The images of a batch, and where its tables go."""
+"""Find the images of a batch, and the place for its tables."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ["batch_places", "list_images", "named_images"]
 
 
 def list_images(folder: Path, name: str) -> Dataset:
-    """The images below a folder, for a batch: not looked into, without labels.
+    """List the images below a folder for a batch, without opening them and without labels.
 
     Raises:
-        DataError: No such folder, or no image in it.
+        DataError: The folder does not exist or holds no image.
     """
     folder = folder.absolute()
     if not folder.is_dir():
@@ -30,15 +30,15 @@ def list_images(folder: Path, name: str) -> Dataset:
 
 
 def batch_places(given: tuple[str | None, str | None], label: str, shared: str | None) -> tuple[str, str]:
-    """Where the images are ("" for those of the data set) and where the tables go.
+    """Return the place of the images ("" for those of the data set) and the place for the tables.
 
     Args:
-        given: ``--input`` and ``--output``.
-        label: Of the tables, below where they go when nothing is given.
-        shared: What steps on other machines share, as ``s3://bucket/prefix``; None where steps run on this one.
+        given: Values of ``--input`` and ``--output``.
+        label: Name of the default folder for the tables.
+        shared: Storage shared with steps on other machines, as ``s3://bucket/prefix``; None where steps run here.
 
     Raises:
-        DataError: A folder of this machine is given to steps on others.
+        DataError: Steps run on other machines, and a folder of this machine is given.
     """
     for flag, place in zip(("--input", "--output"), given, strict=True):
         if place and shared is not None and not is_uri(place):
@@ -54,5 +54,5 @@ def batch_places(given: tuple[str | None, str | None], label: str, shared: str |
 
 
 def named_images(keys: Sequence[str], name: str) -> Dataset:
-    """Images for a batch of which only the names are known yet."""
+    """Return the images of a batch of which only the names are known yet."""
     return Dataset.from_columns(name, (), {"key": keys, "split": [Split.UNLABELLED.value] * len(keys)}, {})

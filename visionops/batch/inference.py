@@ -1,4 +1,4 @@
-"""Answer for many images with one predictor: several at once, and each image once."""
+"""Predict many images with one predictor: several at once, each image only once."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ from visionops.monitoring.log import PredictionLog
 __all__ = ["ask_images", "batch_predictor", "predict_batch"]
 
 _SEGMENT = 64
-"""Images between two writes: what a killed run has to do again at most."""
+"""Number of images between two writes, which a killed run has to repeat at most."""
 _VERSION = 2
-"""Of how answers are kept: those of another one are asked again."""
+"""Version of the stored answers. Answers of another version are computed again."""
 
 
 def batch_predictor(bundle: ModelBundle, serving: ServingConfig) -> Predictor:
-    """The predictor of the server, with one thread an image: a batch has an image for every core."""
+    """Return a server predictor with one thread for each image, because a batch has an image for every core."""
     update = {"confidence": serving.confidence, "iou": serving.iou}
     thresholds = bundle.card.thresholds.model_copy(update=update)
-    busy = Load(images=1)  # the last image of a batch is computed as the first was
+    busy = Load(images=1)  # the last image of a batch is computed in the same way as the first
     return Predictor(bundle, serving.engine, thresholds=thresholds, streams=available_cpus(), load=busy)
 
 
@@ -55,10 +55,10 @@ def predict_batch(
     progress: Callable[[int, str], None] = lambda _done, _note: None,
     log: PredictionLog | None = None,
 ) -> BatchSummary:
-    """`ask_images`, then `write_tables`.
+    """Run `ask_images`, then `write_tables`.
 
     Raises:
-        DataError: As either.
+        DataError: See both functions.
     """
     answers = ask_images(predictor, dataset, output, version, progress, log)
     return write_tables([answers], predictor.bundle.card, version, output)
@@ -72,16 +72,15 @@ def ask_images(
     progress: Callable[[int, str], None] = lambda _done, _note: None,
     log: PredictionLog | None = None,
 ) -> BatchAnswers:
-    """Answer for the unlabelled images of ``dataset``; keep the answers below ``output`` as they come.
+    """Predict the unlabelled images of ``dataset``, and store the answers below ``output`` while they are computed.
 
-    A bad image is a row with an error. What the same model has answered into ``output`` before, by the bytes of the
-    image, is not asked again; a killed run goes on. Several processes may answer into one output at once, each for
-    images of its own.
+    A bad image becomes a row with an error. Answers of the same model for the same image bytes in ``output`` are
+    reused, so a killed run resumes. Several processes may write to one output at once, each for images of its own.
 
     Args:
-        version: Of the model, for the log.
-        progress: Called from this thread with the images done and a note.
-        log: Gets a record of each image that is asked now.
+        version: Version of the model, for the log.
+        progress: Called from this thread with the number of images done and a note.
+        log: Gets a record of each image that this run predicts.
 
     Raises:
         DataError: ``output`` cannot be read or written.
@@ -103,16 +102,16 @@ def ask_images(
     def keep(segment: Sequence[Answer]) -> None:
         write_segment(output, segments, segment)
 
-    asked = _predict(images, todo, answers, ask, keep, progress)
+    predicted = _predict(images, todo, answers, ask, keep, progress)
     rows = pa.Table.from_pylist([answer._asdict() for answer in answers if answer is not None], schema=ANSWERS)
     keys = pa.array(images.column("key"), pa.string())
-    return BatchAnswers(run, asked, time.perf_counter() - start, rows.add_column(0, "key", keys))
+    return BatchAnswers(run, predicted, time.perf_counter() - start, rows.add_column(0, "key", keys))
 
 
 def _identity(predictor: Predictor) -> str:
-    """What two runs share when their answers are the same."""
-    told = f"{_VERSION} {predictor.bundle.digest} {predictor.engine.name} {predictor.thresholds.model_dump_json()}"
-    return hashlib.sha256(told.encode()).hexdigest()[:16]
+    """Return a digest that is equal for two runs with the same answers."""
+    identity = f"{_VERSION} {predictor.bundle.digest} {predictor.engine.name} {predictor.thresholds.model_dump_json()}"
+    return hashlib.sha256(identity.encode()).hexdigest()[:16]
 
 
 def _predict(
@@ -123,13 +122,13 @@ def _predict(
     keep: Callable[[Sequence[Answer]], None],
     progress: Callable[[int, str], None],
 ) -> int:
-    """Fill ``answers`` at the rows ``todo``; how many the model was asked for."""
+    """Fill ``answers`` at the rows ``todo``; return the number of images sent to the model."""
     keys, paths = images.column("key"), images.paths()
-    done, failed, asked = images.num_images - len(todo), 0, 0
+    done, failed, predicted = images.num_images - len(todo), 0, 0
     segment: list[Answer] = []
-    # Twice as many as there are streams: while they compute, the next images are decoded.
+    # Twice as many as there are streams, so that the next images are decoded while these are computed.
     with ThreadPoolExecutor(2 * available_cpus()) as pool:
-        # A window ahead of what is written: no core waits at the end of a segment, and memory stays bounded.
+        # Stay one window ahead of the writes: no core idles at the end of a segment, and memory stays bounded.
         ahead: deque[tuple[int, Future[tuple[Answer, bool]]]] = deque()
         try:
             for row in itertools.chain(todo, itertools.repeat(None, _SEGMENT)):
@@ -140,7 +139,7 @@ def _predict(
                 first, future = ahead.popleft()
                 answer, is_new = future.result()
                 answers[first] = answer
-                done, failed, asked = done + 1, failed + bool(answer.error), asked + is_new
+                done, failed, predicted = done + 1, failed + bool(answer.error), predicted + is_new
                 progress(done, f"{failed} failed" if failed else "")
                 if answer.sha256 and is_new:
                     segment.append(answer)
@@ -152,16 +151,16 @@ def _predict(
             raise
     if segment:
         keep(segment)
-    return asked
+    return predicted
 
 
 def _ask(
     predictor: Predictor, recorder: BatchRecorder | None, known: Mapping[str, Answer], path: Path, key: str
 ) -> tuple[Answer, bool]:
-    """The answer, and whether it is a new one."""
+    """Return the answer, and whether it is new."""
     try:
         data = path.read_bytes() if path != Path() else b""
-    except OSError as error:  # without the bytes there is no name to remember it by: the next run tries again
+    except OSError as error:  # without the bytes there is no digest to store it under: the next run tries again
         return Answer("", None, None, f"cannot be read ({describe_os_error(error)})", ""), True
     if path == Path():
         return Answer("", None, None, "the file is missing", ""), True

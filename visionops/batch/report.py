@@ -1,4 +1,4 @@
-"""What a batch came to: counts and shares per lot, and the page that shows them."""
+"""Summarize a batch: counts and shares for each lot, and a page that shows them."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ __all__ = ["BatchSummary", "Lot", "LotSummary", "render_batch_html"]
 
 
 class LotSummary(BaseModel):
-    """One folder of images."""
+    """Summary of one folder of images."""
 
     model_config = ConfigDict(frozen=True)
 
     images: int
     failed: int
-    """Images without an answer."""
+    """Number of images without an answer."""
     shares: dict[str, float]
-    """Class (of attributes ``attribute=class``) to the share of answered images that are, or show, it."""
+    """Share of answered images with a class, keyed by class (``attribute=class`` for attributes)."""
     confidence: float | None
-    """Mean over all answers; None without any."""
+    """Mean confidence over all answers; None without any."""
 
 
 class BatchSummary(BaseModel):
-    """What a batch came to."""
+    """Summary of a batch."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -34,18 +34,18 @@ class BatchSummary(BaseModel):
     version: str
     images: int
     predicted: int
-    """Asked of the model now; the others were answered by an earlier run."""
+    """Images that this run sent to the model; an earlier run answered the others."""
     failed: int
     seconds: float
     lots: dict[str, LotSummary]
-    """First folder of the key ("." for none) to its images."""
+    """Summary of each lot, keyed by the first folder of the key ("." for none)."""
     files: tuple[str, ...]
     """Absolute paths or URIs of the tables."""
 
 
 @dataclasses.dataclass
 class Lot:
-    """Count what a `LotSummary` says, answer by answer."""
+    """Counter for a `LotSummary`."""
 
     images: int = 0
     answered: int = 0

@@ -1,4 +1,4 @@
-"""Answers kept below the output as they come, so that no image is asked twice."""
+"""Store answers below the output while they are computed, so that no image is predicted twice."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _READERS = 8
 
 
 def read_segments(output: Output, folder: str, images: Dataset) -> tuple[dict[str, Answer], bool]:
-    """Read what was answered before, of these images if their hashes are known; and whether anything was.
+    """Read earlier answers for these images, as far as their hashes are known, and whether there were any answers.
 
     Raises:
         DataError: A file of ``folder`` cannot be read.
@@ -36,7 +36,7 @@ def read_segments(output: Output, folder: str, images: Dataset) -> tuple[dict[st
             rows = pq.read_table(pa.BufferReader(data), schema=ANSWERS).to_pylist()
         except (OSError, pa.ArrowException) as error:
             place = f"{output.place}/{folder}/{name}"
-            raise DataError(f"{place}: cannot be read ({error}); remove it, its images are asked again") from error
+            raise DataError(f"{place}: cannot be read ({error}); remove it to predict its images again") from error
         return [Answer(**row) for row in rows if not is_hashed or row["sha256"] in wanted]
 
     with ThreadPoolExecutor(_READERS) as pool:
@@ -45,7 +45,7 @@ def read_segments(output: Output, folder: str, images: Dataset) -> tuple[dict[st
 
 
 def write_segment(output: Output, folder: str, answers: Sequence[Answer]) -> None:
-    """Keep ``answers`` as one more file of ``folder``.
+    """Store ``answers`` as one more file of ``folder``.
 
     Raises:
         DataError: ``output`` cannot be written.

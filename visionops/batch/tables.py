@@ -1,4 +1,4 @@
-"""The answers of all shards as tables, and their summary."""
+"""Write the answers of all shards as tables, and their summary."""
 
 from __future__ import annotations
 
@@ -24,21 +24,20 @@ from visionops.inference.task_registry import served_task
 __all__ = ["write_tables"]
 
 _CHUNK = 65_536
-"""Rows of a table that are made at once: what the rest of it costs is Arrow's memory, not Python's."""
+"""Number of table rows built at once, so that large tables use Arrow's memory and not Python's."""
 
 
 def write_tables(parts: Sequence[BatchAnswers], card: BundleCard, version: str, output: Output) -> BatchSummary:
     """Join the answers of all shards, sorted by key, into the tables and ``summary.json``.
 
-    The tables depend on the images and the model alone: into how many shards the images were cut, and in which order
-    those were done, changes no byte.
+    The tables depend only on the images and the model. The number and the order of the shards change no byte.
 
     Args:
-        parts: Each image in one of them.
-        card: Of the bundle that answered.
+        parts: Answers of all shards, each image in one of them.
+        card: Card of the bundle that answered.
 
     Raises:
-        DataError: No image was answered for, the shards were answered by different models, or ``output`` cannot be
+        DataError: There are no answers, the shards were answered by different models, or ``output`` cannot be
             written.
     """
     start = time.perf_counter()
@@ -55,12 +54,12 @@ def write_tables(parts: Sequence[BatchAnswers], card: BundleCard, version: str, 
             chunk = rows.slice(first, _CHUNK)
             keys = chunk["key"].to_pylist()
             answers = [Answer(**row) for row in chunk.drop_columns("key").to_pylist()]
-            told = [from_json(answer.answer) if answer.answer else None for answer in answers]
-            for name, table in _tables(keys, answers, told, card, version).items():
+            parsed = [from_json(answer.answer) if answer.answer else None for answer in answers]
+            for name, table in _tables(keys, answers, parsed, card, version).items():
                 if name not in writers:
                     writers[name] = stack.enter_context(_table_writer(output, name, table.schema))
                 writers[name].write(table)
-            for key, answer in zip(keys, told, strict=True):
+            for key, answer in zip(keys, parsed, strict=True):
                 folder, slash, _ = key.partition("/")
                 lots.setdefault(folder if slash else ".", Lot()).add(None if answer is None else task.labels(answer))
     summary = BatchSummary(
@@ -79,7 +78,7 @@ def write_tables(parts: Sequence[BatchAnswers], card: BundleCard, version: str, 
 
 @dataclasses.dataclass
 class _TableWriter:
-    """A table as Parquet and CSV, in pieces."""
+    """Write a table as Parquet and CSV, in pieces."""
 
     parquet: pq.ParquetWriter
     csv: pyarrow.csv.CSVWriter
@@ -105,11 +104,11 @@ def _table_writer(output: Output, name: str, schema: pa.Schema) -> Iterator[_Tab
 def _tables(
     keys: Sequence[str],
     rows: Sequence[Answer],
-    told: Sequence[dict[str, Any] | None],
+    parsed: Sequence[dict[str, Any] | None],
     card: BundleCard,
     version: str,
 ) -> dict[str, pa.Table]:
-    """File name to its table."""
+    """Return the tables, keyed by file name."""
     n = len(rows)
     columns: dict[str, Any] = {
         "key": pa.array(keys, pa.string()),
@@ -123,17 +122,17 @@ def _tables(
         ),
     }
     task, shared = served_task(card.task), dict(columns)
-    for name, array in task.table(card, told):
+    for name, array in task.table(card, parsed):
         columns[_free(name, columns)] = array
     tables = {"predictions": pa.table(columns)}
-    for name, part in task.part_tables(card, told).items():
+    for name, part in task.part_tables(card, parsed).items():
         own = {column: shared[column].take(part.rows) for column in ("key", "sha256", "model", "version")}
         tables[name] = pa.table(own | dict(part.columns))
     return tables
 
 
 def _free(name: str, taken: Mapping[str, Any]) -> str:
-    """An attribute may be called "width"."""
+    """Return a column name that is not taken: an attribute may be called "width"."""
     while name in taken:
         name += "_"
     return name

@@ -1,1 +1,1 @@
-"""Releases that are held: a candidate beside the champion, what is decided of it, and what the registry keeps."""
+"""Releases on hold: try a candidate beside the champion, decide on it, and record it in the registry."""

@@ -1,4 +1,4 @@
-"""What people are told when a release ends."""
+"""Build the alerts that are sent when a release ends."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from visionops.canary.holding import Held, Stage
 __all__ = ["RETURNED", "release_alerts"]
 
 RETURNED = "VisionOpsReleaseReturned"
-"""Name of the alert that says that a candidate went back."""
+"""Name of the alert for a candidate that was rolled back."""
 
 _LASTS = timedelta(hours=26)
 
 
 def release_alerts(held: Held) -> tuple[Alert, ...]:
-    """Return what is sent after a look: that a candidate went back, or, once another was promoted, the end of that.
+    """Return the alerts to send after a look: one for a rolled-back candidate, or its end after a promotion.
 
-    Nothing while it is held on.
+    Empty while the release is still on hold.
     """
     state, version = held.state, held.version
     if state.stage not in {Stage.RETURNED, Stage.PROMOTED}:

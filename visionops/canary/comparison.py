@@ -1,7 +1,7 @@
-"""A/B evaluation: how champion and candidate do on the labelled traffic that each of them answered.
+"""Compare champion and candidate on the labelled traffic that each of them answered (A/B evaluation).
 
-Only images that were drawn at random count, as everywhere that a figure is to say how good a model is on its traffic.
-Each arm has its own images, so the difference is one of two independent samples.
+Only images that were drawn at random count, as for every measure of a model's quality on its traffic. Each arm has its
+own images, so the difference is between two independent samples.
 """
 
 from __future__ import annotations
@@ -33,29 +33,29 @@ _LEVELS = (2.5, 97.5)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Arm:
-    """One model on the labelled images that it answered."""
+    """A model with its metric on the labelled images that it answered."""
 
     version: str
     images: int
     value: float
     interval: tuple[float, float] | None
-    """At 95 %; None where the task does not resample."""
+    """95 % interval; None where the task does not resample."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ArmComparison:
-    """Both models, and how far the candidate is ahead."""
+    """Both models, and the lead of the candidate."""
 
     metric: str
     champion: Arm
     candidate: Arm
     difference: float
-    """Candidate less champion."""
+    """Candidate minus champion."""
     interval: tuple[float, float] | None
-    """Of the difference, at 95 %; None where the task does not resample."""
+    """95 % interval of the difference; None where the task does not resample."""
 
     def explain(self) -> str:
-        """Return one sentence."""
+        """Return a one-sentence summary."""
         if self.interval is None:
             return f"{self.metric} differs by {self.difference:+.3f}; nothing says whether that is chance"
         low, high = self.interval
@@ -64,10 +64,10 @@ class ArmComparison:
 
 
 def labelled_arms(review: Review, use_case: UseCase, versions: tuple[str, ...], cache: Path) -> dict[str, Dataset]:
-    """Return the labelled random share of each version's own traffic; no entry for a version without any.
+    """Return the labelled random share of each version's own traffic; versions without any are left out.
 
     Args:
-        versions: Registered versions of the model that is named as the use case.
+        versions: Registered versions of the model with the use case's name.
         cache: Folder for images, by their content.
 
     Raises:
@@ -93,12 +93,12 @@ def compare_arms(
 ) -> ArmComparison:
     """Score both models, each on its own labelled images, by the gate's metric.
 
-    Classes that one of them does not know count for neither.
+    Classes that one of them does not know are ignored for both.
 
     Args:
         champion: Version and bundle.
         candidate: Version and bundle.
-        arms: By `labelled_arms`.
+        arms: Labelled images from `labelled_arms`.
 
     Raises:
         MetricError: An arm has no labelled image, or its images do not define the metric.
@@ -136,7 +136,7 @@ def arm_line(role: str, arm: Arm) -> str:
 def _difference(ours: Any, theirs: Any) -> tuple[float, float] | None:
     """Return the percentile interval of the difference of two independent samples.
 
-    Resamples draw alike where both have equally many images; put in another order they are independent.
+    Resampling draws the same indexes where both have equally many images; shuffling one sample makes them independent.
     """
     ours, theirs = ours[~np.isnan(ours)], theirs[~np.isnan(theirs)]
     count = min(len(ours), len(theirs))

@@ -1,7 +1,7 @@
-"""What becomes of a candidate: a pure function of the release's settings and of what the servers report.
+"""Decide on a candidate: a pure function of the release's settings and of the servers' reports.
 
-While the hold lasts, only what is certain sends a candidate away: the whole 95 % interval of a figure lies beyond its
-bound. At the end the figures themselves must keep the bounds. Too few images decide nothing, however long it takes.
+During the hold a candidate is rolled back only when the whole 95 % interval of a figure lies beyond its bound. At the
+end the figures themselves must keep the bounds. With too few images there is no decision, however long it takes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _Z = 1.96
 
 
 class Action(enum.StrEnum):
-    """What is done with a candidate."""
+    """Action on a candidate."""
 
     HOLD = "hold"
     PROMOTE = "promote"
@@ -30,7 +30,7 @@ class Action(enum.StrEnum):
 
 
 class Figures(BaseModel):
-    """Champion and candidate over all servers."""
+    """Figures of champion and candidate, summed over all servers."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -38,17 +38,17 @@ class Figures(BaseModel):
     candidate: ArmFigures = ArmFigures()
     agreement: Agreement = Agreement()
     heard: int = 0
-    """Servers that reported on this candidate."""
+    """Number of servers that reported on this candidate."""
     expected: int = 1
 
     @property
     def latency_ratio(self) -> float | None:
-        """Median of the candidate's times over the champion's; None where one has no image."""
+        """Return the median of the candidate's times over the champion's; None where one has no image."""
         ours, theirs = self.candidate.median_seconds, self.champion.median_seconds
         return ours / theirs if ours and theirs else None
 
     def summary(self) -> dict[str, float | int | None]:
-        """Return what the registry keeps: counts, rates from 0 to 1, times in ms."""
+        """Return the figures for the registry: counts, rates from 0 to 1, times in ms."""
         low, high = error_interval(self.candidate)
         agreed = self.agreement.interval()
         has_agreement = self.agreement.images > 0
@@ -84,23 +84,23 @@ class Figures(BaseModel):
 
 
 class Verdict(BaseModel):
-    """What becomes of a candidate, and why."""
+    """Decision on a candidate, with its reason."""
 
     model_config = ConfigDict(frozen=True)
 
     action: Action
     reason: str
-    """One sentence."""
+    """One-sentence reason."""
     figures: Figures
 
 
 def decide(release: ReleaseConfig, version: str, found: ReleaseReports, since: datetime, now: datetime) -> Verdict:
-    """Decide whether ``version`` is promoted, goes back, or is held on.
+    """Decide whether ``version`` is promoted, rolled back, or kept on hold.
 
     Args:
-        release: Its bounds.
-        found: What the servers report; those that have another candidate, or none, do not count as heard.
-        since: When the hold began; aware.
+        release: Release settings with the bounds.
+        found: Reports of the servers; those with another candidate, or none, are not counted as heard.
+        since: Begin of the hold; aware.
         now: Aware.
     """
     figures = sum_up(version, found)
@@ -134,7 +134,7 @@ def sum_up(version: str, found: ReleaseReports) -> Figures:
 
 
 def error_interval(arm: ArmFigures) -> tuple[float, float]:
-    """Return the 95 % interval of the share of images that a model fails on (Wilson's score); 0 to 1 without images."""
+    """Return the 95 % interval of a model's failure rate over images (Wilson's score); 0 to 1 without images."""
     images, rate = arm.images, arm.error_rate
     if not images:
         return 0.0, 1.0
@@ -145,7 +145,7 @@ def error_interval(arm: ArmFigures) -> tuple[float, float]:
 
 
 def _certainly_broken(release: ReleaseConfig, figures: Figures) -> str:
-    """Return the bound that the candidate breaks beyond chance; "" for none."""
+    """Return the bound that the candidate certainly breaks; "" for none."""
     candidate, agreement = figures.candidate, figures.agreement
     if candidate.images >= release.min_requests and error_interval(candidate)[0] > release.max_error_rate:
         return _too_many_errors(release, figures)

@@ -1,8 +1,7 @@
-"""Releases over the registry and the endpoint: begun, looked at, and ended, so that an interruption loses nothing.
+"""Begin, check and end releases over the registry and the endpoint, so that an interruption loses nothing.
 
-The version that is tried carries the alias ``candidate`` and the tag ``visionops.release``, a `ReleaseState`: whoever
-looks finds both, whatever process began it. A verdict is written before it is carried out, so that the next look goes
-on where one was killed.
+The candidate version has the alias ``candidate`` and the tag ``visionops.release``, a `ReleaseState`, so every process
+can find it. A verdict is written before it is carried out, so that the next look continues after a kill.
 """
 
 from __future__ import annotations
@@ -37,41 +36,41 @@ __all__ = [
 
 
 class Stage(enum.StrEnum):
-    """How far a release has come."""
+    """Stage of a release."""
 
     HELD = "held"
     PROMOTING = "promoting"
-    """Decided; endpoint and alias may not have moved yet."""
+    """Promotion decided; endpoint and alias may not have moved yet."""
     RETURNING = "returning"
-    """Decided; the endpoint may not have been given back yet."""
+    """Rollback decided; the endpoint may not be restored yet."""
     PROMOTED = "promoted"
     RETURNED = "returned"
     SUPERSEDED = "superseded"
-    """Another version was released, or the champion changed, before it was decided."""
+    """Another version was released, or the champion changed, before a decision."""
 
 
 class ReleaseState(BaseModel):
-    """What the registry keeps of a release, on the version that is tried."""
+    """State of a release, stored as a tag on the candidate version."""
 
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
     stage: Stage
     release: ReleaseConfig
     champion: str
-    """Version beside which it is tried."""
+    """Version of the champion beside it."""
     since: datetime
-    """When the hold began; aware."""
+    """Begin of the hold; aware."""
     reason: str = ""
-    """Why it was promoted, or went back."""
+    """Reason for the promotion or rollback."""
     by: str = ""
-    """Who decided, where it was no figure but a person."""
+    """Person who decided; empty where the figures decided."""
     ended: datetime | None = None
     figures: dict[str, float | int | None] = {}
-    """`Figures.summary` when it was decided."""
+    """`Figures.summary` at the time of the decision."""
 
 
 class Held(BaseModel):
-    """A version that is tried beside a champion."""
+    """A candidate version beside a champion."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -80,7 +79,7 @@ class Held(BaseModel):
 
 
 def release_state(version: RegisteredVersion) -> ReleaseState | None:
-    """Return what became of the release of a version; None where it had none."""
+    """Return the state of the release of a version; None where it had none."""
     if not version.release_text:
         return None
     try:
@@ -93,7 +92,7 @@ def release_state(version: RegisteredVersion) -> ReleaseState | None:
 
 
 def find_held(registry: ModelRegistry, name: str) -> Held | None:
-    """Return what is tried beside the champion of ``name``; None for nothing."""
+    """Return the candidate beside the champion of ``name``; None where there is none."""
     version = registry.by_alias(name, CANDIDATE)
     state = release_state(version) if version else None
     return Held(version=version, state=state) if version and state else None
@@ -107,11 +106,11 @@ def put_into_service(
     images: tuple[bytes, ...],
     candidate: RegisteredVersion | None = None,
 ) -> Endpoint:
-    """Fetch the bundle of ``version``, check it and hand it to the deployer, as the champion.
+    """Fetch the bundle of ``version``, check it and deploy it as the champion.
 
     Args:
         images: Encoded images that a new model must answer before it gets traffic.
-        candidate: Tried beside it; without one, what was tried is taken away.
+        candidate: Candidate to deploy beside it; None removes the current one.
     """
     with tempfile.TemporaryDirectory(prefix="visionops-bundle-") as folder:
         bundle = registry.fetch_bundle(version, Path(folder) / "champion")
@@ -139,10 +138,10 @@ def begin(
     images: tuple[bytes, ...],
     now: datetime,
 ) -> Endpoint:
-    """Try ``version`` beside the champion, as ``serving.release`` says; one that is tried already is tried on.
+    """Deploy ``version`` beside the champion, as ``serving.release`` says; a current candidate continues.
 
     Raises:
-        DeploymentError: It does not load or does not answer; the champion answers all.
+        DeploymentError: It does not load or does not answer; the champion answers all requests.
     """
     held = find_held(registry, version.name)
     if held and held.version.version != version.version:
@@ -167,15 +166,15 @@ def begin(
 
 
 def look(registry: ModelRegistry, deployer: EndpointDeployer, name: str, now: datetime) -> tuple[Held, Verdict]:
-    """Return what is tried, and what should become of it by now. Changes nothing.
+    """Return the current candidate and the decision on it. Changes nothing.
 
     Raises:
-        RegistryError: Nothing is tried.
-        DeploymentError: The endpoint does not say how it does.
+        RegistryError: There is no candidate.
+        DeploymentError: The endpoint does not report its figures.
     """
     held = _held(registry, name)
     state, version = held.state, held.version.version
-    if state.stage in {Stage.PROMOTING, Stage.RETURNING}:  # whoever decided was interrupted
+    if state.stage in {Stage.PROMOTING, Stage.RETURNING}:  # the process that decided was interrupted
         action = Action.PROMOTE if state.stage is Stage.PROMOTING else Action.RETURN
         return held, Verdict(action=action, reason=state.reason, figures=Figures())
     return held, decide(state.release, version, deployer.release_reports(name), state.since, now)
@@ -184,14 +183,14 @@ def look(registry: ModelRegistry, deployer: EndpointDeployer, name: str, now: da
 def settle(
     registry: ModelRegistry, deployer: EndpointDeployer, name: str, serving: ServingConfig, now: datetime
 ) -> tuple[Held, Verdict]:
-    """Look, and do what follows: promote, take back, or nothing yet.
+    """Check the candidate, and promote it, roll it back, or keep it on hold.
 
     The endpoint moves first and the alias after, as in every release. A champion that changed meanwhile ends the
     release without a verdict.
 
     Raises:
-        RegistryError: Nothing is tried.
-        DeploymentError: The endpoint does not say how it does, or cannot be switched; the next look tries again.
+        RegistryError: There is no candidate.
+        DeploymentError: The endpoint does not report its figures, or cannot be switched; the next look tries again.
     """
     held = _held(registry, name)
     champion = registry.champion(name)
@@ -223,10 +222,10 @@ def promote_early(
     reason: str,
     by: str,
 ) -> Held:
-    """Promote what is tried before its hold is over, because a person says so.
+    """Promote the candidate before its hold is over, on request of a person.
 
     Raises:
-        RegistryError: Nothing is tried, or its servers sent it away.
+        RegistryError: There is no candidate, or its servers rolled it back.
     """
     held, verdict = look(registry, deployer, name, now)
     if verdict.action is Action.RETURN:
@@ -247,10 +246,10 @@ def abort(
     reason: str,
     by: str,
 ) -> Held:
-    """Take back what is tried, because a person says so; the endpoint need not say how it does.
+    """Roll the candidate back on request of a person; the endpoint need not report its figures.
 
     Raises:
-        RegistryError: Nothing is tried.
+        RegistryError: There is no candidate.
     """
     verdict = Verdict(action=Action.RETURN, reason=reason, figures=Figures())
     return _take_back(registry, deployer, _held(registry, name), verdict, serving, now, by)
@@ -260,7 +259,7 @@ def _held(registry: ModelRegistry, name: str) -> Held:
     if held := find_held(registry, name):
         return held
     raise RegistryError(
-        f"{name}: nothing is tried beside the champion; set serving.release.strategy to canary or shadow and train"
+        f"{name}: there is no candidate beside the champion; set serving.release.strategy to canary or shadow and train"
     )
 
 
@@ -297,7 +296,7 @@ def _take_back(
 
 def _decided(held: Held, stage: Stage, verdict: Verdict, by: str) -> Held:
     if held.state.stage is stage:
-        return held  # decided before, with figures that are gone by now
+        return held  # decided before, from figures that no longer exist
     figures = verdict.figures.summary() if verdict.figures.heard else {}
     change = {"stage": stage, "reason": verdict.reason, "by": by, "figures": figures}
     return held.model_copy(update={"state": held.state.model_copy(update=change)})

@@ -1,4 +1,4 @@
-"""Answers of the server, typed."""
+"""Typed answers of the server."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["Answer", "Box", "Label", "Model", "answer_of"]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Model:
-    """The model that has answered."""
+    """Model that answered."""
 
     name: str
     version: str
@@ -20,12 +20,12 @@ class Model:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Box:
-    """One object that a detector has found."""
+    """An object found by a detector."""
 
     class_id: int
     class_name: str
     confidence: float
-    """0 to 1."""
+    """Confidence, 0 to 1."""
     box: tuple[float, float, float, float]
     """Left, top, right, bottom in pixels of the image after EXIF rotation."""
 
@@ -36,35 +36,35 @@ class Label:
 
     class_name: str
     confidence: float
-    """0 to 1."""
+    """Confidence, 0 to 1."""
     probabilities: Mapping[str, float]
-    """Probability of each class; they sum to 1."""
+    """Probability of each class; all sum to 1."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Answer:
-    """The answer of a model for one image. Which fields it has depends on the model's task; `data` has all of them."""
+    """Answer of a model for one image. Its fields depend on the model's task; `data` has all of them."""
 
     request_id: str
-    """Name of this answer for `Client.feedback`, and in the server's log."""
+    """Request id of this answer, for `Client.feedback` and in the server's log."""
     model: Model
     width: int
-    """Pixels of the image after EXIF rotation."""
+    """Width in pixels of the image after EXIF rotation."""
     height: int
     timing_ms: Mapping[str, float]
     """Milliseconds of the server's work, by part; ``total`` is their sum."""
     data: Mapping[str, Any]
-    """The whole answer, as the server sent it."""
+    """Complete answer, as the server sent it."""
     detections: tuple[Box, ...] = ()
-    """Objects that a detector has found, the most confident first."""
+    """Objects found by a detector, most confident first."""
     classification: Label | None = None
     """Answer of a classifier."""
     attributes: Mapping[str, Label] = dataclasses.field(default_factory=dict)
-    """Answers of a model of several attributes, by their names."""
+    """Answers of a model with several attributes, by attribute name."""
 
     @property
     def task(self) -> str:
-        """``detection``, ``classification`` or ``attributes``; "" for a task that is not one of these."""
+        """Return ``detection``, ``classification`` or ``attributes``; "" for any other task."""
         for name in ("detections", "classification", "attributes"):
             if name in self.data:
                 return "detection" if name == "detections" else name

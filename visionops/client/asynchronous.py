@@ -1,4 +1,4 @@
-"""The client for asyncio: the methods of `Client`, to await."""
+"""Asyncio client: the methods of `Client`, to await."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _Read = TypeVar("_Read")
 
 
 class AsyncClient:
-    """A connection to a prediction server, with the methods and arguments of `Client`.
+    """Connection to a prediction server, with the methods and arguments of `Client`.
 
     Use it within one event loop; requests may run side by side. Files are read, and arrays encoded, on a thread.
     """
@@ -56,7 +56,7 @@ class AsyncClient:
         model: str = "",
         source: str = "",
     ) -> Answer:
-        """Do as `Client.predict`."""
+        """See `Client.predict`."""
         parameters = {"model": model, "conf": conf, "iou": iou}
         return await self._send(calls.predict(await _encoded(image), parameters, source))
 
@@ -69,7 +69,7 @@ class AsyncClient:
         model: str = "",
         source: str = "",
     ) -> list[Answer | RequestRefused]:
-        """Do as `Client.predict_batch`."""
+        """See `Client.predict_batch`."""
         if not images:
             return []
         parameters = {"model": model, "conf": conf, "iou": iou}
@@ -84,14 +84,14 @@ class AsyncClient:
         iou: float | None = None,
         model: str = "",
     ) -> Image.Image:
-        """Do as `Client.explain`."""
+        """See `Client.explain`."""
         parameters = {"model": model, "grid": grid, "conf": conf, "iou": iou}
         return await self._send(calls.explain(await _encoded(image), parameters))
 
     async def feedback(
         self, answer: Answer | str, *, label: Mapping[str, Any] | None = None, comment: str = "", key: str = ""
     ) -> Mapping[str, Any]:
-        """Do as `Client.feedback`."""
+        """See `Client.feedback`."""
         return await self._send(calls.feedback(answer, "", label, comment, key, ""))
 
     async def feedback_on_image(
@@ -103,40 +103,40 @@ class AsyncClient:
         key: str = "",
         model: str = "",
     ) -> Mapping[str, Any]:
-        """Do as `Client.feedback_on_image`."""
+        """See `Client.feedback_on_image`."""
         return await self._send(calls.feedback(await _encoded(image), name_of(image), label, comment, key, model))
 
     async def model(self, name: str = "") -> Mapping[str, Any]:
-        """Do as `Client.model`."""
+        """See `Client.model`."""
         card: Mapping[str, Any] = await self._send(calls.get("/model", {"model": name}))
         return card
 
     async def models(self) -> Sequence[Mapping[str, Any]]:
-        """Do as `Client.models`."""
+        """See `Client.models`."""
         names: Sequence[Mapping[str, Any]] = await self._send(calls.get("/models"))
         return names
 
     async def release(self, name: str = "") -> Mapping[str, Any]:
-        """Do as `Client.release`."""
+        """See `Client.release`."""
         report: Mapping[str, Any] = await self._send(calls.get("/release", {"model": name}))
         return report
 
     async def reload(self, placement: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Do as `Client.reload`."""
+        """See `Client.reload`."""
         card: Mapping[str, Any] = await self._send(calls.post("/reload", placement))
         return card
 
     async def unload(self, name: str, role: str = "champion") -> Sequence[Mapping[str, Any]]:
-        """Do as `Client.unload`."""
+        """See `Client.unload`."""
         names: Sequence[Mapping[str, Any]] = await self._send(calls.post("/unload", {"name": name, "role": role}))
         return names
 
     async def is_live(self) -> bool:
-        """Do as `Client.is_live`."""
+        """See `Client.is_live`."""
         return await self._probe("/health")
 
     async def is_ready(self, model: str = "") -> bool:
-        """Do as `Client.is_ready`."""
+        """See `Client.is_ready`."""
         return await self._probe("/ready", {"model": model} if model else {})
 
     async def _probe(self, path: str, parameters: Mapping[str, str] | None = None) -> bool:
@@ -161,5 +161,5 @@ class AsyncClient:
 
 
 async def _encoded(image: ImageLike) -> bytes:
-    """Return an image as bytes, without holding up the event loop."""
+    """Return an image as bytes, without blocking the event loop."""
     return image if isinstance(image, bytes) else await asyncio.to_thread(encoded, image)

@@ -1,4 +1,4 @@
-"""The requests of both clients, how their answers are read, and when they are sent again; no network here."""
+"""Build the requests of both clients, read their answers, and decide on retries; without network access."""
 
 from __future__ import annotations
 
@@ -41,24 +41,24 @@ _BUSY = {429, 502, 503, 504}
 _BINARY = {"Content-Type": "application/octet-stream"}
 _ERRNO = re.compile(r"^\[Errno -?\d+\] ")
 _CONNECTING = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
-"""Errors before the server has seen anything of the request."""
+"""Errors that occur before the server has received any of the request."""
 _Read = TypeVar("_Read")
 Parameters = Mapping[str, str | float | None]
-"""Parameters of a request; those that are None are not sent."""
+"""Query parameters of a request; those that are None are not sent."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Retry:
-    """How long a client tries while nobody answers or the server is busy (429, 502, 503, 504)."""
+    """How long a client retries while the server does not answer or is busy (429, 502, 503, 504)."""
 
     seconds: float = 30.0
-    """From the first try to the start of the last; 0: one try."""
+    """Seconds from the first try to the start of the last; 0 for a single try."""
     first_wait: float = 0.1
     """Seconds before the second try; each wait is twice as long as the one before, with jitter."""
     longest_wait: float = 5.0
 
     def arguments(self) -> dict[str, Any]:
-        """Return the arguments of `tenacity.Retrying`; a server's longer ``Retry-After`` counts instead of our wait."""
+        """Return the arguments of `tenacity.Retrying`; a longer ``Retry-After`` of the server replaces our wait."""
         own = tenacity.wait_exponential_jitter(
             multiplier=self.first_wait, max=self.longest_wait, jitter=self.first_wait
         )
@@ -76,10 +76,10 @@ class Retry:
 
 
 class TryAgain(Exception):
-    """Nobody answers, or the server is busy; never leaves the client.
+    """The server does not answer or is busy. This error never leaves the client.
 
     Args:
-        after: Seconds to wait, as the server says.
+        after: Seconds to wait, from the server.
         status: HTTP status of the answer, None where there is none.
     """
 
@@ -92,27 +92,27 @@ class TryAgain(Exception):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Call(Generic[_Read]):
-    """One request, and how its answer is read."""
+    """A request with the function that reads its answer."""
 
     method: str
     path: str
     read: Callable[[httpx.Response], _Read]
     arguments: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    """Arguments of httpx' ``request``."""
+    """Arguments of httpx's ``request``."""
     is_repeatable: bool = True
-    """Whether the server may do it twice: if not, it is sent again only where the server has not begun it."""
+    """Whether the server may process it twice; if not, it is repeated only where the server has not begun it."""
 
 
 def connection(url: str, key: str | None, timeout: float) -> dict[str, Any]:
     """Return the arguments of an httpx client.
 
     Raises:
-        ClientError: The address or the key cannot be one.
+        ClientError: The address or the key is not valid.
     """
     try:
         parsed = httpx.URL(url)
     except httpx.InvalidURL as error:
-        raise ClientError(f"url {url!r}: is no address ({error}); expected http://HOST:PORT") from error
+        raise ClientError(f"url {url!r}: is not an address ({error}); expected http://HOST:PORT") from error
     if parsed.scheme not in {"http", "https"} or not parsed.host:
         raise ClientError(f"url {url!r}: expected http://HOST:PORT or https://HOST")
     if key and not (key.isascii() and key.isprintable()):
@@ -169,7 +169,7 @@ def get(path: str, parameters: Parameters | None = None) -> Call[Any]:
 
 
 def post(path: str, body: Mapping[str, Any]) -> Call[Any]:
-    """Return a request that changes the server, which is not sent twice."""
+    """Return a request that changes the server and is not sent twice."""
     return Call("POST", path, read_json, {"json": body}, is_repeatable=False)
 
 
@@ -178,7 +178,7 @@ def _sent(parameters: Parameters, **arguments: Any) -> dict[str, Any]:
 
 
 def _named(source: str) -> dict[str, str]:
-    """Return the headers that name a prediction: sent again, it has the same id."""
+    """Return the headers that identify a prediction: a repeated request has the same id."""
     if source and not is_source(source):
         raise ClientError(
             f"source {source!r}: expected 1 to 64 letters, digits, dots, dashes and underscores, "
@@ -191,7 +191,7 @@ def _named(source: str) -> dict[str, str]:
 
 
 def checked(response: httpx.Response) -> httpx.Response:
-    """Return a response that is no refusal.
+    """Return a response that is not an error.
 
     Raises:
         TryAgain: The server is busy.
@@ -211,10 +211,10 @@ def checked(response: httpx.Response) -> httpx.Response:
 
 
 def is_yes(response: httpx.Response) -> bool:
-    """Return whether a probe says yes; False where the server is busy or has no model.
+    """Return whether a probe succeeds; False where the server is busy or has no model.
 
     Raises:
-        RequestRefused: The server refuses to say.
+        RequestRefused: The server refuses the request.
     """
     try:
         return checked(response).status_code == 200
@@ -223,7 +223,7 @@ def is_yes(response: httpx.Response) -> bool:
 
 
 def not_answered(call: Call[Any], url: str, error: httpx.RequestError) -> TryAgain | ClientError:
-    """Return what follows from a request that has no answer."""
+    """Return the error for a request without an answer."""
     reason = _ERRNO.sub("", str(error)) or type(error).__name__
     if not isinstance(error, httpx.TransportError) or isinstance(error, httpx.LocalProtocolError):
         return ClientError(f"{url}{call.path}: the request or its answer is not valid HTTP ({reason})")
@@ -235,7 +235,7 @@ def not_answered(call: Call[Any], url: str, error: httpx.RequestError) -> TryAga
 
 
 def gave_up(url: str, last: TryAgain) -> ServerUnavailable:
-    """Return the error of a client whose time is over."""
+    """Return the error of a client whose retries are over."""
     if last.status is None:
         return ServerUnavailable(f"{url}: does not answer ({last}); is the server running?")
     return ServerUnavailable(f"{url}: {last}", last.status, last.code)

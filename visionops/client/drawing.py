@@ -1,4 +1,4 @@
-"""Answers drawn over their image."""
+"""Draw answers over their image."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def draw_answer(image: ImageLike, answer: Answer) -> Image.Image:
     try:
         drawn = ImageOps.exif_transpose(Image.open(io.BytesIO(encoded(image)))).convert("RGB")
     except (ImportError, OSError, Image.DecompressionBombError) as error:
-        # Ultralytics, in the same process, lets Pillow fail by the import of a decoder.
-        raise ClientError(f"{name_of(image)}: cannot be drawn: it is no image that Pillow can read") from error
+        # Ultralytics, in the same process, can make Pillow fail by importing a decoder.
+        raise ClientError(f"{name_of(image)}: cannot be drawn: Pillow cannot read it as an image") from error
     draw = ImageDraw.Draw(drawn)
     size = max(_SMALLEST_TEXT, round(max(drawn.size) * _TEXT_SHARE))
     font = ImageFont.load_default(size)

@@ -1,9 +1,9 @@
 """Errors of the client.
 
 VisionOpsError
-└── ClientError             the request cannot be made or sent, or the answer is not one of this server's
-    ├── RequestRefused      the server refuses the request: sending it again changes nothing
-    └── ServerUnavailable   nobody answers, or the server stays busy, for as long as the client tries
+└── ClientError             the request cannot be made or sent, or the answer is not that of a VisionOps server
+    ├── RequestRefused      the server refuses the request; repeating it changes nothing
+    └── ServerUnavailable   the server does not answer or stays busy until the client gives up
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ __all__ = ["ClientError", "RequestRefused", "ServerUnavailable"]
 
 
 class ClientError(VisionOpsError):
-    """Base of the client's errors."""
+    """Base class of the client's errors."""
 
     code = "client_error"
 
@@ -36,11 +36,11 @@ class RequestRefused(ClientError):
 
 
 class ServerUnavailable(ClientError):
-    """Nobody answers, or the server stays busy; the message has the last reason.
+    """The server does not answer, or stays busy; the message has the last reason.
 
     Args:
         status: HTTP status of the last answer, None where there was none.
-        code: The server's code in it, such as ``overloaded``; ``server_unavailable`` where there was none.
+        code: The server's code in that answer, such as ``overloaded``; ``server_unavailable`` where there was none.
     """
 
     code = "server_unavailable"

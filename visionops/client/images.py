@@ -1,4 +1,4 @@
-"""Images in every form that the client accepts, as the bytes that it sends."""
+"""Encode images for a request, from every form that the client accepts."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 __all__ = ["ImageLike", "encoded", "name_of"]
 
 ImageLike: TypeAlias = "str | Path | bytes | npt.NDArray[np.uint8] | Image.Image"
-"""A path, the bytes of a file, an array of uint8, RGB (height, width, 3) or grey (height, width), or Pillow's image."""
+"""A path, the bytes of a file, a uint8 array, RGB (height, width, 3) or grey (height, width), or a Pillow image."""
 
 
 def encoded(image: ImageLike) -> bytes:
-    """Return an image as encoded bytes; an array or Pillow's image becomes a PNG, which loses nothing.
+    """Return an image as encoded bytes; an array or a Pillow image becomes a lossless PNG.
 
     Raises:
-        ClientError: The file cannot be read, or the array is no image.
+        ClientError: The file cannot be read, or the array is not an image.
     """
     if isinstance(image, bytes):
         return image
@@ -36,7 +36,7 @@ def encoded(image: ImageLike) -> bytes:
 
 
 def name_of(image: ImageLike) -> str:
-    """Return the name of an image's file; ``image`` where it has none."""
+    """Return the file name of an image; ``image`` where it has none."""
     return Path(image).name if isinstance(image, str | Path) else "image"
 
 

@@ -1,4 +1,4 @@
-"""The client for code without asyncio."""
+"""Synchronous client."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ _Read = TypeVar("_Read")
 
 
 class Client:
-    """A connection to a prediction server. Safe to use from several threads.
+    """Connection to a prediction server. Safe to use from several threads.
 
-    Every method raises `RequestRefused` where the server refuses the request, `ServerUnavailable` where nobody answers
-    for as long as ``retry`` says, and `ClientError` where the request cannot be made.
+    Every method raises `RequestRefused` where the server refuses the request, `ServerUnavailable` where it does not
+    answer within the time of ``retry``, and `ClientError` where the request cannot be made.
 
     Args:
         url: Address of the server, such as ``http://127.0.0.1:8000``.
-        key: API key, where the server wants one.
+        key: API key, where the server requires one.
         timeout: Seconds for one try.
-        retry: How long to try.
+        retry: How long to retry.
 
     Raises:
-        ClientError: The address or the key cannot be one.
+        ClientError: The address or the key is not valid.
     """
 
     def __init__(self, url: str, key: str | None = None, *, timeout: float = 30.0, retry: Retry | None = None) -> None:
@@ -68,7 +68,7 @@ class Client:
         """Return the model's answer for an image.
 
         Args:
-            image: A path, the bytes of a file, an RGB array of uint8 (height, width, 3), or Pillow's image.
+            image: A path, the bytes of a file, an RGB array of uint8 (height, width, 3), or a Pillow image.
             conf: Lowest confidence of a detector's box, 0 to 1.
             iou: Overlap above which a detector drops the weaker of two boxes of a class, 0 to 1.
             model: Name of the model; the server's default when empty.
@@ -86,7 +86,7 @@ class Client:
         model: str = "",
         source: str = "",
     ) -> list[Answer | RequestRefused]:
-        """Return the answers for several images, in their order; for an image that the server refuses, the error."""
+        """Return the answers for several images, in order, with an error for each image that the server refuses."""
         if not images:
             return []
         parameters = {"model": model, "conf": conf, "iou": iou}
@@ -101,19 +101,19 @@ class Client:
         iou: float | None = None,
         model: str = "",
     ) -> Image.Image:
-        """Return a picture of the parts that an answer rests on; it takes as long as ``grid`` x ``grid`` answers."""
+        """Return a picture of the image parts that matter for an answer; as slow as ``grid`` x ``grid`` answers."""
         parameters = {"model": model, "grid": grid, "conf": conf, "iou": iou}
         return self._send(calls.explain(encoded(image), parameters))
 
     def feedback(
         self, answer: Answer | str, *, label: Mapping[str, Any] | None = None, comment: str = "", key: str = ""
     ) -> Mapping[str, Any]:
-        """Send what is wrong with an answer, or what is right; it becomes an item of the review.
+        """Send feedback on an answer; it becomes an item of the review.
 
         Args:
             answer: The answer, or its request id.
-            label: The right answer, in the form of the task.
-            key: Your name for this feedback: the server keeps feedback of one name once. One is made when empty.
+            label: The correct answer, in the form of the task.
+            key: Idempotency key: the server stores feedback with the same key once. Generated when empty.
         """
         return self._send(calls.feedback(answer, "", label, comment, key, ""))
 
@@ -126,7 +126,7 @@ class Client:
         key: str = "",
         model: str = "",
     ) -> Mapping[str, Any]:
-        """Send an image with what is right about it, as `feedback` does where the server has kept the image."""
+        """Send an image with its correct label, as `feedback` does where the server has stored the image."""
         return self._send(calls.feedback(encoded(image), name_of(image), label, comment, key, model))
 
     def model(self, name: str = "") -> Mapping[str, Any]:
@@ -135,17 +135,17 @@ class Client:
         return card
 
     def models(self) -> Sequence[Mapping[str, Any]]:
-        """Return all names of models with their roles, and why the last one did not load."""
+        """Return all model names with their roles, and why the last one did not load."""
         names: Sequence[Mapping[str, Any]] = self._send(calls.get("/models"))
         return names
 
     def release(self, name: str = "") -> Mapping[str, Any]:
-        """Return how the candidate of a release does beside the champion."""
+        """Return how the candidate of a release compares with the champion."""
         report: Mapping[str, Any] = self._send(calls.get("/release", {"model": name}))
         return report
 
     def reload(self, placement: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Put a model into its role, with an admin key. Not sent twice where the answer is lost.
+        """Load a model into its role, with an admin key. Not repeated where the answer is lost.
 
         Args:
             placement: Body of `/reload`: ``name``, ``version`` and ``bundle``, and for a canary or a shadow ``role``.
@@ -154,16 +154,16 @@ class Client:
         return card
 
     def unload(self, name: str, role: str = "champion") -> Sequence[Mapping[str, Any]]:
-        """Take a model out of its role, with an admin key, and return what is left. Not sent twice, as `reload`."""
+        """Remove a model from its role, with an admin key, and return the remaining ones. Not repeated, as `reload`."""
         names: Sequence[Mapping[str, Any]] = self._send(calls.post("/unload", {"name": name, "role": role}))
         return names
 
     def is_live(self) -> bool:
-        """Return whether the server answers at all; one try."""
+        """Return whether the server answers at all, in one try."""
         return self._probe("/health")
 
     def is_ready(self, model: str = "") -> bool:
-        """Return whether a model can answer; one try."""
+        """Return whether a model can answer, in one try."""
         return self._probe("/ready", {"model": model} if model else {})
 
     def _probe(self, path: str, parameters: Mapping[str, str] | None = None) -> bool:

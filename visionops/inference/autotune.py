@@ -1,9 +1,9 @@
 """Choose how many images an engine computes side by side, from the rates of live requests.
 
-Each number of streams is a mode. Which mode answers most depends on the model, the CPU, its quota, the decoding beside
-it and whatever else the machine does, so no trial before the traffic can tell. While requests queue, the tuner lets
-other modes work in short turns between turns of the current one, and compares neighbours in time. It switches when
-another mode is clearly faster. A stable result makes comparisons rarer; a change of the current rate makes them due.
+Each number of streams is a mode. The fastest mode depends on the model, the CPU, its quota, the decoding and the other
+load of the machine, so a trial before live traffic cannot find it. While requests queue, the tuner runs other modes in
+short turns between turns of the current one, and compares adjacent turns. It switches when another mode is clearly
+faster. A stable result makes comparisons rarer; a change of the current rate starts a new one.
 """
 
 from __future__ import annotations
@@ -18,49 +18,49 @@ from collections.abc import Callable, Iterable, Mapping
 __all__ = ["StreamTuner", "TunerState", "Turn", "first_streams", "stream_modes"]
 
 _TURN_SECONDS = 0.3
-"""Shortest turn that is measured."""
+"""Shortest turn that is measured, in seconds."""
 _MOST_SLACK = 0.1
-"""Share of a turn in which no request may have waited; beyond it the turn is dropped."""
+"""Share of a turn in which no request may have waited; a turn above it is dropped."""
 _GAIN = 1.08
-"""Ratio of rates from which a switch pays."""
+"""Ratio of rates from which a switch is worthwhile."""
 _LEAST_PAIRS, _MOST_PAIRS = 3, 12
-"""Pairs of turns before a switch, and in one comparison."""
+"""Number of pairs of turns before a switch, and in one comparison."""
 _SURE, _LIKELY = 3.0, 2.0
-"""Standard errors: of a gain, before a switch; of a loss, before a mode is left alone."""
+"""Standard errors required: of a gain before a switch, and of a loss before a mode is no longer tried."""
 _LEAST_SPREAD = 0.04
-"""Standard deviation of log ratios that is assumed at least: a few equal pairs prove little."""
+"""Least standard deviation of log ratios that is assumed, because a few equal pairs prove little."""
 _HALF_LIFE = 30.0
 _KEPT_SECONDS = 120.0
-"""Seconds after which a measurement counts half, and after which a comparison is dropped."""
+"""Half-life of a measurement in seconds; older comparisons are dropped."""
 _CHANGE = math.log(1.2)
 _CHANGE_TURNS = (4, 8, 16)
 _CHANGE_ERRORS = 6
 _CHANGE_OLDER = 10
-"""The conditions have changed where the mean log rate of the last few turns differs from that of older ones by 20 %,
-and by so many standard errors; there must be so many older turns."""
+"""The conditions have changed where the mean log rate of the last few turns differs from that of older ones by 20 % and
+by this many standard errors. There must be at least this many older turns."""
 _SHARE = 0.05
-"""Of the time under load: most that goes to other modes, beyond the reserve."""
+"""Largest share of the time under load that other modes get, beyond the reserve."""
 _RESERVE_SECONDS, _RESERVE_TURNS = 6.0, 12
-"""Time for other modes that may be saved up; the greater of both."""
+"""Time for other modes that may be saved up; the larger of both applies."""
 _NEEDED, _NEEDED_SOON = 0.5, 0.3
 """Share of the reserve with which a comparison begins: one by schedule, one after a change."""
 _FIRST_PAUSE, _LAST_PAUSE = 4.0, 60.0
-"""Seconds between comparisons: doubled while the result is the same."""
+"""Seconds between comparisons, doubled while the result stays the same."""
 
 
 def stream_modes(threads: int) -> tuple[int, ...]:
-    """Return the stream counts worth trying with so many threads, ascending; at most four, for memory's sake."""
+    """Return the stream counts worth trying with this many threads, ascending; at most four, to save memory."""
     return tuple(sorted({1, threads, max(1, threads // 2), max(1, threads // 4)}))
 
 
 def first_streams(threads: int, graph_bytes: int) -> int:
-    """Return the stream count to begin with, before any traffic was measured.
+    """Return the initial stream count, before any traffic was measured.
 
-    One image on each core is best for small graphs on few cores. More cores share memory bandwidth, and so do
-    large graphs, whose weights fit no cache: they get two or four cores an image.
+    One image on each core is best for small graphs on few cores. Many cores, and large graphs whose weights exceed the
+    cache, are limited by memory bandwidth: they get two or four cores for each image.
 
     Args:
-        threads: Most threads in work at once.
+        threads: Maximum number of threads at once.
         graph_bytes: Size of the graph's file.
     """
     share = (2 if threads > 4 else 1) * (2 if graph_bytes > 100_000_000 else 1)
@@ -69,23 +69,23 @@ def first_streams(threads: int, graph_bytes: int) -> int:
 
 @dataclasses.dataclass(eq=False, slots=True)
 class Turn:
-    """A stretch of time in which new images are computed in one mode."""
+    """A period in which new images are computed in one mode."""
 
     streams: int
     began: float
     in_work: int = 0
-    """Images of this turn in the engine."""
+    """Number of images of this turn in the engine."""
     since: float | None = None
-    """Start of the measurement; None while images of the turn before are still in the engine."""
+    """Start of the measurement; None while images of the previous turn are still in the engine."""
     slack: float = 0.0
-    """What ``slack`` was then."""
+    """Value of ``slack`` at the start."""
     images: int = 0
-    """Done since then."""
+    """Number of images finished since the start."""
 
 
 @dataclasses.dataclass(slots=True)
 class _Mean:
-    """A mean whose old values fade."""
+    """Mean with exponentially fading weights of old values."""
 
     weight: float = 0.0
     total: float = 0.0
@@ -105,19 +105,19 @@ class _Mean:
 
     @property
     def spread(self) -> float:
-        """Standard deviation."""
+        """Return the standard deviation."""
         return math.sqrt(max(0.0, self.squares / self.weight - self.value**2))
 
 
 class _Change:
-    """Tells when the current rate has become another."""
+    """Detector of a change of the current rate."""
 
     def __init__(self) -> None:
         self._recent: collections.deque[float] = collections.deque()
         self._older = _Mean()
 
     def add(self, rate: float, now: float) -> bool:
-        """Return whether this rate and the last ones differ from those before."""
+        """Add a rate; return whether the latest rates differ from the earlier ones."""
         self._recent.append(math.log(rate))
         if len(self._recent) > max(_CHANGE_TURNS):
             self._older.add(self._recent.popleft(), now)
@@ -133,47 +133,47 @@ class _Change:
 
 @dataclasses.dataclass(slots=True)
 class _Comparison:
-    """The current mode against others, one after the other."""
+    """Comparison of the current mode with others, one after the other."""
 
     waiting: list[int]
     before: float
     """Rate of the current mode in the turn before the trial."""
     is_urgent: bool
-    """The first one, or the first after a change."""
+    """Whether it is the first comparison, or the first after a change."""
     pairs: int = 0
     trial: float | None = None
     """Rate of the other mode in the last turn."""
     paid: float = 0.0
-    """Seconds in the other mode."""
+    """Seconds spent in other modes."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TunerState:
-    """What a tuner knows now."""
+    """Snapshot of a tuner."""
 
     streams: int
-    """Of the current mode."""
+    """Number of streams of the current mode."""
     modes: tuple[int, ...]
-    """Stream counts that are compiled, and so can be chosen."""
+    """Stream counts that are compiled and can be chosen."""
     images_per_second: Mapping[int, float]
-    """By the number of streams: measured while requests waited; old values fade."""
+    """Rate by the number of streams, measured while requests waited; old values fade."""
     measured: Mapping[int, float]
     """Seconds since each of these rates was last measured."""
     switches: int
-    """Since the start."""
+    """Number of switches since the start."""
     trial_seconds: float
-    """Time spent in modes that did not win."""
+    """Seconds spent in modes that did not win."""
 
 
 class StreamTuner:
-    """Chooses the mode of each image and learns from its completion. Safe to call from several threads.
+    """Choose the mode of each image and learn from its completion. Safe to use from several threads.
 
     Args:
         modes: Stream counts that may be used from the start; `allow` adds others.
-        first: The mode to begin with, one of them.
-        slack: Seconds so far in which no request waited for a core; grows with the clock while there is no load.
-        threads: Cores of the engine: turns have at least two images for each.
-        clock: Seconds.
+        first: Initial mode, one of ``modes``.
+        slack: Total seconds in which no request waited for a core; grows with the clock while there is no load.
+        threads: Cores of the engine; turns have at least two images for each.
+        clock: Function that returns the time in seconds.
         on_switch: Called with the new state after each switch, by the thread that ended the last image; must not wait.
     """
 
@@ -200,23 +200,23 @@ class StreamTuner:
         self._change = _Change()
         self._pause, self._next = _FIRST_PAUSE, -math.inf
         self._is_urgent = True
-        """The first comparison, or the first after a change: it does not wait for a reserve."""
+        """The first comparison, or the first after a change, does not wait for a reserve."""
         self._reserve = _RESERVE_SECONDS
         self._switches, self._trial_seconds = 0, 0.0
 
     @property
     def streams(self) -> int:
-        """The current mode."""
+        """Return the number of streams of the current mode."""
         return self._current
 
     @property
     def state(self) -> TunerState:
-        """Return what is known now."""
+        """Return a snapshot of the tuner."""
         with self._lock:
             return self._state()
 
     def allow(self, streams: int) -> None:
-        """Use this mode, too, from now on: it has been compiled."""
+        """Allow a mode that has been compiled meanwhile."""
         with self._lock:
             self._modes.add(streams)
             self._compare_soon(-math.inf)
@@ -229,10 +229,10 @@ class StreamTuner:
             return self._turn
 
     def end(self, turn: Turn, *, counts: bool = True) -> None:
-        """Note that an image has left the engine.
+        """Record that an image has left the engine.
 
         Args:
-            counts: False: the engine failed, which says nothing of its speed.
+            counts: False after a failure, which must not be measured.
         """
         with self._lock:
             self._in_engine -= 1
@@ -245,7 +245,7 @@ class StreamTuner:
         if state is not None:
             self._on_switch(state)
 
-    # Inside, under the lock
+    # Called under the lock
 
     def _state(self) -> TunerState:
         now = self._clock()
@@ -260,7 +260,7 @@ class StreamTuner:
 
     def _note(self, turn: Turn, now: float) -> None:
         if turn.since is None:
-            if self._in_engine == turn.in_work:  # the images of the turn before have left
+            if self._in_engine == turn.in_work:  # the images of the previous turn have left
                 turn.since, turn.slack, turn.images = now, self._slack(), 0
             return
         turn.images += 1
@@ -271,7 +271,7 @@ class StreamTuner:
             self._measured(turn, turn.images / elapsed, now)
 
     def _interrupt(self, turn: Turn, now: float) -> None:
-        """The queue was empty: what was measured says nothing."""
+        """Drop the current measurement because the queue was empty."""
         if turn.streams != self._current:
             self._pay(now - turn.began)
         if self._comparison is not None:
@@ -333,7 +333,7 @@ class StreamTuner:
         self._go_on(self._current, now)
 
     def _gain(self, other: int, now: float) -> tuple[float, float, float]:
-        """Return the mean log ratio of rates, its standard error, and how many pairs it is worth."""
+        """Return the mean log ratio of rates, its standard error, and its weight in pairs."""
         recent = [(at, ratio) for at, ratio in self._evidence.get(other, ()) if now - at < _KEPT_SECONDS]
         self._evidence[other] = recent
         weighted = [(0.5 ** ((now - at) / _HALF_LIFE), ratio) for at, ratio in recent]
@@ -369,7 +369,7 @@ class StreamTuner:
             self._comparison.paid += seconds
 
     def _go_on(self, streams: int, now: float) -> None:
-        """Begin to measure anew, in the same mode without a pause."""
+        """Start a new measurement in the same mode without a pause."""
         if streams == self._turn.streams:
             self._turn.since, self._turn.slack, self._turn.images = now, self._slack(), 0
         else:

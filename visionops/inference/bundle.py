@@ -1,11 +1,11 @@
-"""`ModelBundle`: all that is needed to serve a model, in one directory.
+"""`ModelBundle`: all files that serve a model, in one directory.
 
     model.onnx           the graph
-    model.int8.xml       the same in 8-bit integers, as OpenVINO has it (when it has been quantized),
+    model.int8.xml       the same in 8-bit integers, as OpenVINO IR (after quantization),
     model.int8.bin       and its weights
     bundle.json          the card: task, classes in order, preprocessing, thresholds, metrics, data version, digests
-    checkpoint.pt        what training resumes from (not needed to serve)
-    reference.parquet    the drift reference (when monitoring has made one)
+    checkpoint.pt        checkpoint for resuming the training (not needed to serve)
+    reference.parquet    the drift reference (after monitoring has made one)
 
 The card carries the SHA-256 of every other file, and `ModelBundle.load` checks them before anything is used.
 """
@@ -47,30 +47,31 @@ _INT8_WEIGHTS = "model.int8.bin"
 
 
 class Decode(enum.StrEnum):
-    """What the graph's outputs mean, in the bundles of our own tasks."""
+    """Meaning of the graph's outputs, in the bundles of built-in tasks."""
 
     YOLO = "yolo"
     """(1, 4 + classes, anchors): cx, cy, w, h in input pixels and class scores; needs NMS."""
     YOLO_END2END = "yolo_end2end"
     """(1, N, 6): x1, y1, x2, y2 in input pixels, score, class; NMS is not needed."""
     LOGITS = "logits"
-    """(1, classes of all heads): logits, head after head in the card's order. Then the backbone's pooled features,
-    (1, D), as embedding."""
+    """(1, classes of all heads): logits, head after head in the card's order. The second output, (1, D), is the
+    backbone's pooled features, used as embedding."""
 
 
 class Head(BaseModel):
-    """One question about an image: an attribute, its classes, and how the answer is chosen."""
+    """A question about an image: an attribute, its classes, and how the answer is chosen."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(min_length=1)
     class_names: tuple[str, ...] = Field(min_length=2)
     positive: str | None = None
-    """Of two classes, the one that is looked for ("defective"): the threshold is on its probability."""
+    """Positive class of two ("defective"), to whose probability the threshold applies."""
     threshold: float | None = Field(default=None, ge=0, le=1)
-    """The positive class is answered from this probability on; the most probable class when absent."""
+    """Probability from which the positive class is the answer; None selects the most probable class."""
     temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False)
-    """Divides the logits before the softmax (Guo et al., On calibration of modern neural networks, 2017)."""
+    """Temperature that divides the logits before the softmax (Guo et al., On calibration of modern neural networks,
+    2017)."""
 
     @model_validator(mode="after")
     def _agree(self) -> Head:
@@ -84,7 +85,7 @@ class Head(BaseModel):
 
 
 class Thresholds(BaseModel):
-    """What a detection must pass."""
+    """Thresholds of detections."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -94,7 +95,7 @@ class Thresholds(BaseModel):
 
 
 class BundleCard(BaseModel):
-    """`bundle.json`."""
+    """Content of `bundle.json`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -103,22 +104,22 @@ class BundleCard(BaseModel):
     name: str
     architecture: str
     class_names: tuple[str, ...] = Field(min_length=1)
-    """Of boxes; of a classification, its classes; of attributes, ``attribute=class`` for each column of the logits."""
+    """Classes of boxes or of a classification; for attributes, ``attribute=class`` for each column of the logits."""
     heads: tuple[Head, ...] = ()
-    """Of a classification (one) and of attributes; in the order of the logits. A detector has none."""
+    """Heads of a classification (one) or of attributes, in the order of the logits. Empty for a detector."""
     preprocessing: PreprocessingSpec
     decode: Annotated[str, AfterValidator(str)]
-    """What the graph's outputs mean: a `Decode`, or a word that another task knows."""
+    """Meaning of the graph's outputs: a `Decode`, or a name defined by another task."""
     thresholds: Thresholds = Thresholds()
     precision: Precision = Precision.F32
     metrics: dict[str, float] = Field(default_factory=dict)
     data_fingerprint: str = ""
     training: dict[str, Any] = Field(default_factory=dict)
-    """What the trainer was told, for a reader; serving does not use it."""
+    """Settings of the trainer, for information only; serving does not use them."""
     records: RecordRules = RecordRules()
-    """What a record of its predictions holds beside the task's own columns, in the reference as in the log."""
+    """Additional columns in records of its predictions, in the reference and in the log."""
     files: dict[str, str] = Field(default_factory=dict)
-    """File name to SHA-256, lower-case hex."""
+    """SHA-256 of each file, lower-case hex, keyed by file name."""
 
     @model_validator(mode="after")
     def _agree(self) -> BundleCard:
@@ -127,7 +128,7 @@ class BundleCard(BaseModel):
 
     @model_serializer(mode="wrap")
     def _write(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out rules that say nothing: the digest of a bundle without any is what it was."""
+        """Leave out empty rules, so that the digest of a bundle without rules does not change."""
         card: dict[str, Any] = write(self)
         if self.records == RecordRules():
             card.pop("records", None)
@@ -136,26 +137,26 @@ class BundleCard(BaseModel):
 
 @dataclasses.dataclass(frozen=True)
 class ModelBundle:
-    """A directory that has been checked, and its card."""
+    """A verified bundle directory with its card."""
 
     folder: Path
     card: BundleCard
 
     @property
     def model_path(self) -> Path:
-        """The graph that is served and was measured, by the card's precision: ONNX, or OpenVINO's for INT8."""
+        """Return the path of the served graph for the card's precision: ONNX, or OpenVINO IR for INT8."""
         return self.folder / _graph_files(self.card.precision)[0]
 
     @functools.cached_property
     def digest(self) -> str:
-        """Identity of the bundle: SHA-256 over the card, which has the digest of every file."""
+        """Return the identity of the bundle: SHA-256 over the card, which has the digest of every file."""
         return hashlib.sha256(self.card.model_dump_json().encode()).hexdigest()
 
     def in_precision(self, precision: Precision) -> ModelBundle:
-        """The same files with another precision: f32 of a quantized bundle, say, to compare the two.
+        """Return the bundle with another precision, such as f32 of a quantized bundle for a comparison.
 
         Raises:
-            BundleError: It has no graph for it.
+            BundleError: It has no graph for that precision.
         """
         for name in _graph_files(precision):
             if name not in self.card.files:
@@ -167,7 +168,7 @@ class ModelBundle:
         """Seal ``folder``, which holds ``model.onnx``: hash its files and write the card last.
 
         Raises:
-            BundleError: There is no ``model.onnx``, or none for the card's precision.
+            BundleError: ``model.onnx``, or the graph for the card's precision, is missing.
         """
         for name in (_MODEL, *_graph_files(card.precision)):
             if not (folder / name).is_file():
@@ -187,7 +188,7 @@ class ModelBundle:
         try:
             raw = json.loads((folder / _CARD).read_text(encoding="utf-8"))
         except FileNotFoundError as error:
-            raise BundleError(f"{folder}: has no {_CARD}, so it is no model bundle") from error
+            raise BundleError(f"{folder}: has no {_CARD}, so it is not a model bundle") from error
         except (OSError, ValueError) as error:
             raise BundleError(f"{folder / _CARD}: cannot be read ({error})") from error
         version = raw.get("bundle_version") if isinstance(raw, dict) else None
@@ -203,7 +204,7 @@ class ModelBundle:
             raise BundleError(f"{folder / _CARD}: {place}: {first['msg'].removeprefix('Value error, ')}") from error
         for name in (_MODEL, *_graph_files(card.precision)):
             if name not in card.files:
-                raise BundleError(f"{folder / _CARD}: lists no {name}")
+                raise BundleError(f"{folder / _CARD}: {name} is missing in its list of files")
         for name, expected in card.files.items():
             path = folder / name
             if Path(name).name != name:
@@ -216,7 +217,7 @@ class ModelBundle:
 
 
 def _graph_files(precision: Precision) -> tuple[str, ...]:
-    """What the engine reads; the graph first."""
+    """Return the files that the engine reads, the graph first."""
     return (_INT8_MODEL, _INT8_WEIGHTS) if precision is Precision.INT8 else (_MODEL,)
 
 

@@ -1,4 +1,4 @@
-"""From the graph's outputs to a `Prediction`: what the decoder of every task does."""
+"""Decoders turn the graph's outputs into a `Prediction`; base for every task."""
 
 from __future__ import annotations
 
@@ -17,46 +17,46 @@ from visionops.inference.task_registry import served_task
 __all__ = ["Decoder", "Outputs", "RawOutput", "decoder_for"]
 
 Outputs = Sequence[npt.NDArray[np.float32]]
-"""All outputs of the graph for one view, in its order."""
+"""All outputs of the graph for one view, in the graph's order."""
 
 _AnswerT_co = TypeVar("_AnswerT_co", bound=Prediction, covariant=True)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RawOutput:
-    """What the graph said of one view: a whole image, or one of its tiles."""
+    """Output of the graph for one view: a whole image, or one of its tiles."""
 
     outputs: Outputs
-    """float32, as the card's `decode` says."""
+    """float32, with the meaning given by the card's `decode`."""
     geometry: Geometry
 
 
 class Decoder(Protocol[_AnswerT_co]):
-    """Makes an answer of what the graph says. Holds no state of an image."""
+    """Decoder of the graph's outputs into an answer. Holds no state of an image."""
 
     @property
     def everything(self) -> Mapping[str, float]:
-        """The options under which nothing is left out of an answer."""
+        """Return the options under which nothing is left out of an answer."""
 
     def contradiction(self, outputs: Outputs) -> str:
-        """How the outputs contradict the card: what is wanted; "" when they fit."""
+        """Return what the card expects where the outputs contradict it; "" where they fit."""
 
     def decode(self, views: Sequence[RawOutput], options: Mapping[str, float]) -> _AnswerT_co:
-        """The answer for one image.
+        """Return the answer for one image.
 
         Args:
-            views: The whole image, or every tile of it.
-            options: What this request alone wants otherwise.
+            views: Outputs for the whole image, or for every tile of it.
+            options: Options of this request.
 
         Raises:
-            OptionError: This task knows no such option.
+            OptionError: This task does not have the option.
         """
 
 
 def decoder_for(card: BundleCard, thresholds: Thresholds) -> Decoder[Prediction]:
-    """Return the decoder of a card, by its task.
+    """Return the decoder for a card, by its task.
 
     Args:
-        thresholds: Of this process, where the task has any.
+        thresholds: Thresholds of this process, where the task has any.
     """
     return served_task(card.task).decoder(card, thresholds)

@@ -1,10 +1,11 @@
-"""What runs a bundle's graph: OpenVINO or ONNX Runtime, behind one small protocol.
+"""Run a bundle's graph with OpenVINO or ONNX Runtime, behind one small protocol.
 
-Either package alone is enough: each is imported when it is asked for. Precision is what the bundle's card says and
-never what the engine would pick.
+Either package alone is enough: each is imported when it is needed. The precision is that of the bundle's card, never
+the engine's default.
 
-All cores on one image answer soonest; several images side by side, each with its share of the cores (a stream), often
-answer more. An engine begins with one number of streams; others are compiled when `Engine.add` is called.
+Using all cores for one image gives the lowest latency. Computing several images at once, each with its share of the
+cores (a stream), often gives the highest throughput. An engine starts with one number of streams; others are compiled
+by `Engine.add`.
 """
 
 from __future__ import annotations
@@ -28,22 +29,22 @@ __all__ = ["Engine", "available_cpus", "load_engine"]
 
 
 class Engine(Protocol):
-    """A loaded graph. Safe to call from several threads at once."""
+    """A loaded graph. Safe to use from several threads at once."""
 
     name: EngineName
     precision: Precision
     threads: int
-    """Most threads one inference uses."""
+    """Maximum number of threads of one inference."""
 
     @property
     def streams(self) -> tuple[int, ...]:
-        """Numbers of streams that are compiled, the first one first."""
+        """Return the numbers of streams that are compiled, the first one first."""
 
     def add(self, streams: int) -> None:
-        """Compile for another number of streams, run once, and use it from then on; may be called beside `infer`.
+        """Compile for another number of streams, run it once, and use it from then on. May run during `infer`.
 
         Raises:
-            BundleError: The graph's file has gone or cannot be loaded any more.
+            BundleError: The graph's file is missing or cannot be loaded any more.
         """
 
     def infer(self, tensor: npt.NDArray[np.float32], *, streams: int = 1) -> list[npt.NDArray[np.float32]]:
@@ -51,12 +52,12 @@ class Engine(Protocol):
 
         Args:
             tensor: float32 (1, 3, H, W), contiguous.
-            streams: Images side by side, each with its share of the threads; 1: all threads on this image. The first
-                number is used where this one is not compiled. The numbers of the answer do not depend on it by more
-                than the engine's rounding.
+            streams: Number of images computed at once, each with its share of the threads; 1 uses all threads for
+                this image. Falls back to the first number where this one is not compiled. Results differ between
+                numbers only by the engine's rounding.
 
         Returns:
-            Every output, in the graph's order. The arrays belong to the caller.
+            All outputs, in the graph's order. The arrays belong to the caller.
         """
 
 
@@ -72,14 +73,14 @@ def load_engine(
     """Load a bundle's graph.
 
     Args:
-        device: What it computes on.
-        threads: Most threads in work at once; `available_cpus` when absent.
-        streams: Images side by side; at most ``threads``. Only this number is compiled.
-        cache: Folder where OpenVINO keeps what it compiled: loading again takes a fraction of the time.
+        device: Device that computes.
+        threads: Maximum number of threads at once; `available_cpus` when None.
+        streams: Number of images computed at once; at most ``threads``. Only this number is compiled.
+        cache: Folder for OpenVINO's compiled models, which makes loading again much faster.
 
     Raises:
-        BundleError: The file is no ONNX graph of one image, or this machine cannot compute in the card's precision, or
-            has no such device.
+        BundleError: The file is not an ONNX graph of one image, or this machine does not support the card's precision
+            or the device.
     """
     forbid_telemetry()
     count = threads or available_cpus()
@@ -90,10 +91,10 @@ def load_engine(
 
 @functools.cache
 def _core() -> Any:
-    """Return OpenVINO's core, one for as long as the process lives.
+    """Return OpenVINO's core, one for the lifetime of the process.
 
-    The CPU plugin gives the thread that loads it a stack for signal handlers. With its last core it goes, and takes the
-    memory of that stack with it, whichever thread drops the core: the next SIGTERM would end in a segmentation fault.
+    The CPU plugin gives the thread that loads it a stack for signal handlers. Dropping the last core unloads the plugin
+    and frees that stack, so the next SIGTERM would end in a segmentation fault.
     """
     import openvino
 
@@ -111,7 +112,7 @@ class _OpenVino:
         core = _core()
         self._bundle, self._target = bundle, device.value.upper()
         target = self._target
-        # Of several GPUs each has its number behind a dot.
+        # With several GPUs, each has its number behind a dot.
         if target not in {name.partition(".")[0] for name in core.available_devices}:
             raise _without_gpu(bundle, f"OpenVINO sees {', '.join(core.available_devices)} here", "Intel's")
         if device is Device.GPU and self.precision is Precision.BF16:
@@ -130,11 +131,11 @@ class _OpenVino:
             frontends.OpValidationFailure,
         )
         self._options: dict[str, Any] = {
-            # A quantized graph says itself what is computed in integers; the hint is for the rest.
+            # A quantized graph defines what is computed in integers; the hint applies to the rest.
             "INFERENCE_PRECISION_HINT": "bf16" if self.precision is Precision.BF16 else "f32",
         }
         if device is Device.CPU:
-            # Pinned, two servers on one node would sit on the same first cores.
+            # With pinning, two servers on one node would use the same first cores.
             self._options |= {"INFERENCE_NUM_THREADS": threads, "ENABLE_CPU_PINNING": False}
         if cache is not None:
             self._options["CACHE_DIR"] = str(cache)
@@ -157,7 +158,7 @@ class _OpenVino:
         from openvino import frontend as frontends
 
         try:
-            # Not Core.read_model: for a file that is no ONNX it tries every other format and prints what each thinks.
+            # Not Core.read_model: for a file that is not ONNX it tries every other format and prints an error for each.
             form = "ir" if self.precision is Precision.INT8 else "onnx"
             frontend = frontends.FrontEndManager().load_by_framework(form)
             model = frontend.convert(frontend.load(str(self._bundle.model_path)))
@@ -168,14 +169,14 @@ class _OpenVino:
 
 
 class _Compiled:
-    """A graph of OpenVINO and its idle requests: each computes one thing at a time."""
+    """A compiled OpenVINO graph with its idle requests, each of which computes one image at a time."""
 
     def __init__(self, model: Any) -> None:
         self.model = model
         self._idle: collections.deque[Any] = collections.deque()
 
     def infer(self, tensor: npt.NDArray[np.float32]) -> list[npt.NDArray[np.float32]]:
-        # As many requests are made as callers were ever here at once.
+        # As many requests are created as there were concurrent callers.
         try:
             request = self._idle.pop()
         except IndexError:
@@ -197,10 +198,10 @@ class _OnnxRuntime:
         self.threads = threads
         self._bundle = bundle
         if self.precision is not Precision.F32:
-            mend = "go back to the f32 version" if self.precision is Precision.INT8 else "train again in f32"
+            fix = "go back to the f32 version" if self.precision is Precision.INT8 else "train again in f32"
             raise BundleError(
                 f"{bundle.folder}: precision {self.precision.value} needs the openvino engine; "
-                f"set serving.engine: openvino, or {mend}"
+                f"set serving.engine: openvino, or {fix}"
             )
         self._unusable = (
             ort_errors.Fail,
@@ -217,7 +218,7 @@ class _OnnxRuntime:
         if provider not in providers:
             raise _without_gpu(bundle, f"ONNX Runtime has {', '.join(providers)} here", "NVIDIA's")
         if device is Device.GPU:
-            onnxruntime.preload_dlls()  # CUDA and cuDNN, where they are packages of Python
+            onnxruntime.preload_dlls()  # use CUDA and cuDNN from Python packages, where installed
 
         self._provider = provider
         self._first = self._session(streams)
@@ -250,15 +251,15 @@ class _OnnxRuntime:
             made = onnxruntime.InferenceSession(str(self._bundle.model_path), options, providers=[self._provider])
         except self._unusable as error:
             raise _unreadable(self._bundle, error) from error
-        if made.get_providers()[0] != self._provider:  # it takes the CPU where CUDA cannot be loaded, and goes on
+        if made.get_providers()[0] != self._provider:  # without CUDA it silently falls back to the CPU
             raise _without_gpu(self._bundle, "ONNX Runtime cannot load CUDA and cuDNN, or finds no GPU", "NVIDIA's")
         return made
 
 
 def available_cpus(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
-    """How many CPUs this process may keep busy: its affinity mask, cut down to its container's quota.
+    """Return how many CPUs this process may use: its affinity mask, limited by its container's quota.
 
-    The count of the machine, which engines take by default, makes threads that throttle each other in a container.
+    Engines use the machine's CPU count by default, which creates threads that throttle each other in a container.
     """
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = _quota(cgroup)
@@ -266,7 +267,7 @@ def available_cpus(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
 
 
 def _quota(cgroup: Path) -> float | None:
-    """CPUs granted by cgroup v2 or v1; None without a limit."""
+    """Return the CPU quota of cgroup v2 or v1; None without a limit."""
     for files in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
         try:
             limit, period = " ".join((cgroup / file).read_text() for file in files).split()
@@ -288,7 +289,7 @@ def _require_bf16(bundle: ModelBundle, capabilities: list[str]) -> None:
 
 def _without_gpu(bundle: ModelBundle, seen: str, whose: str) -> BundleError:
     return BundleError(
-        f"{bundle.folder}: is to be served on a GPU, and {seen}; start the server on a node with one of {whose}, from "
+        f"{bundle.folder}: is configured for a GPU, but {seen}; start the server on a node with one of {whose}, from "
         "the image for it (docs/how-to/gpu.md), or set serving.device: cpu"
     )
 
@@ -318,6 +319,6 @@ def _check_input(bundle: ModelBundle, shapes: list[tuple[int | None, ...]]) -> N
 def _unreadable(bundle: ModelBundle, error: Exception) -> BundleError:
     reason = (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
     return BundleError(
-        f"{bundle.model_path}: is no {'OpenVINO' if bundle.card.precision is Precision.INT8 else 'ONNX'} graph "
+        f"{bundle.model_path}: is not an {'OpenVINO' if bundle.card.precision is Precision.INT8 else 'ONNX'} graph "
         f"this engine can run ({reason}); export it again"
     )

@@ -1,8 +1,8 @@
-"""Why a model answers as it does: occlusion saliency, for every task and without a training framework.
+"""Explain answers by occlusion saliency, for every task and without a training framework.
 
-Patch after patch of the image is covered, and the model asked again; where the answer loses support, it was looking
-(Zeiler and Fergus, Visualizing and understanding convolutional networks, 2014, section 4.2). The patch is laid onto the
-model's input, after crop and resize: on the image itself it would move the content crop.
+Each patch of the image is covered in turn and the model runs again. The answer depends on the patches that reduce its
+support (Zeiler and Fergus, Visualizing and understanding convolutional networks, 2014, section 4.2). The patch covers
+the model's input after crop and resize, because on the image itself it would move the content crop.
 
 >>> saliency, prediction = explain(predictor, Path("part.jpg").read_bytes())
 >>> Image.fromarray(draw_saliency(predictor.pixels(data), saliency)).save("why.png")
@@ -26,45 +26,46 @@ from visionops.inference.preprocessing import Geometry, Window, to_canvas, to_te
 __all__ = ["DEFAULT_GRID", "Saliency", "Support", "draw_saliency", "explain"]
 
 DEFAULT_GRID = 8
-"""Positions of the patch along each side: 64 inferences."""
+"""Number of positions of the patch along each side: 64 inferences in total."""
 
 Support = Callable[[Prediction, Prediction], float]
-"""How strongly the second answer still says what the first says, 0 to 1."""
+"""Function that returns how strongly the second answer supports the first, 0 to 1."""
 
 _PATCH = 2.0
-"""Side of the patch in steps of the grid: neighbours overlap by half."""
+"""Side of the patch in steps of the grid; neighbours overlap by half."""
 _FLOOR = 1e-6
-"""Support below this, or as close to 1, counts as this: what float32 probabilities still tell apart."""
+"""Lower bound of support, and of 1 minus support: the resolution of float32 probabilities."""
 _FAINT = 0.05
-"""A largest loss below this is drawn as faint as it is, not stretched to the full range."""
+"""A largest loss below this is drawn faintly instead of being stretched to the full range."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Saliency:
-    """Where a model looked in one image."""
+    """Saliency of one image."""
 
     grid: npt.NDArray[np.float32]
-    """float32 (rows, columns): by how much the log-odds of the answer's support fall when the patch around the middle
-    of this cell is covered. Above 0 speaks for the answer, below 0 against it. Log-odds, because the probability of a
-    sure answer does not move before half the image is gone."""
+    """float32 (rows, columns): decrease of the log-odds of the answer's support when the patch around the middle of
+    this cell is covered. Above 0 supports the answer, below 0 contradicts it. Log-odds are used because the probability
+    of a confident answer hardly changes until half the image is covered."""
     box: tuple[float, float, float, float]
-    """What the grid covers: xyxy in pixels of the original image. Less than all where the model crops or has tiles."""
+    """Area that the grid covers: xyxy in pixels of the original image. Smaller than the image where the model crops or
+    tiles."""
     width: int
-    """Pixels of the original image."""
+    """Width of the original image in pixels."""
     height: int
 
     def heat(self) -> npt.NDArray[np.float32]:
-        """float32 (height, width), pixels of the original image: ``grid`` between its middles, 0 outside ``box``."""
+        """Return a float32 (height, width) map of the original image: ``grid`` interpolated, 0 outside ``box``."""
         return self.heat_at(self.width, self.height)
 
     def heat_at(self, width: int, height: int) -> npt.NDArray[np.float32]:
-        """`heat` for the image scaled to this size."""
+        """Return `heat` scaled to this size."""
         scale = np.array([width / self.width, height / self.height] * 2)
         x1, y1, x2, y2 = np.rint(np.array(self.box) * scale).astype(int).tolist()
         x2, y2 = max(x2, x1 + 1), max(y2, y1 + 1)
         smooth = cv2.resize(self.grid, (x2 - x1, y2 - y1), interpolation=cv2.INTER_CUBIC)
         heat = np.zeros((height, width), dtype=np.float32)
-        # A cubic curve overshoots its points.
+        # Cubic interpolation overshoots, so clip to the range of the grid.
         np.clip(smooth[: height - y1, : width - x1], self.grid.min(), self.grid.max(), out=heat[y1:y2, x1:x2])
         return heat
 
@@ -78,21 +79,21 @@ def explain(
     support: Support = lambda ours, theirs: ours.support(theirs),
     where: str = "image",
 ) -> tuple[Saliency, Prediction]:
-    """Answer for one image, and tell where the answer comes from.
+    """Return the saliency of an image, and its answer.
 
-    Of an image that is looked at in tiles, the tile with the best box is explained, and the others left dark.
-    Costs ``grid * grid`` inferences more than the answer. The same image gives the same saliency.
+    For a tiled image, only the tile with the best box is explained; the others stay dark. This takes ``grid * grid``
+    inferences more than the answer. The same image gives the same saliency.
 
     Args:
         image: An encoded file, or uint8 (H, W, 3) RGB.
-        options: Of the answer, as `Predictor.predict` takes them.
-        grid: Positions of the patch along each side.
-        support: What is asked of the changed image; the whole answer when absent.
+        options: Options of the answer, as for `Predictor.predict`.
+        grid: Number of positions of the patch along each side.
+        support: Function that scores the answer to the changed image; support of the whole answer when None.
         where: Named in errors.
 
     Raises:
         ImageError: The bytes or the array cannot be used.
-        OptionError: The task knows no such option.
+        OptionError: The task does not have the option.
     """
     spec = predictor.bundle.card.preprocessing
     pixels = predictor.pixels(image, where)
@@ -111,7 +112,7 @@ def explain(
             for column, (left, right) in enumerate(_patches(x1, x2, grid)):
                 covered = canvas.copy()
                 covered[top:bottom, left:right] = fill
-                # A detector must not cut off what fades: the fall would be a cliff at its threshold.
+                # With its threshold, a detector would drop a fading box, and the support would fall abruptly.
                 view = RawOutput(predictor.engine.infer(to_tensor(covered[None], spec)), geometry)
                 rest = support(explained, predictor.decoder.decode([view], predictor.decoder.everything))
                 falls[row, column] = _log_odds(base) - _log_odds(rest)
@@ -121,10 +122,10 @@ def explain(
 
 
 def draw_saliency(image: npt.NDArray[np.uint8], saliency: Saliency) -> npt.NDArray[np.uint8]:
-    """The image in grey, and in colour over it what spoke for the answer, from dark red to yellow.
+    """Draw the saliency over the image in grey, supporting areas in dark red to yellow.
 
     Args:
-        image: uint8 (H, W, 3), RGB: the one that was explained, at any size.
+        image: uint8 (H, W, 3), RGB: the explained image, at any size.
 
     Returns:
         uint8 (H, W, 3), RGB.
@@ -138,7 +139,7 @@ def draw_saliency(image: npt.NDArray[np.uint8], saliency: Saliency) -> npt.NDArr
 
 
 def _visible(geometry: Geometry, width: int, height: int) -> tuple[int, int, int, int]:
-    """The part of the model's input that shows the image and is no padding: xyxy, whole pixels."""
+    """Return the part of the model's input that shows the image without padding: xyxy, whole pixels."""
     x1, y1 = max(round(geometry.pad_x), 0), max(round(geometry.pad_y), 0)
     x2 = min(round(geometry.pad_x + geometry.width * geometry.gain_x), width)
     y2 = min(round(geometry.pad_y + geometry.height * geometry.gain_y), height)
@@ -146,7 +147,7 @@ def _visible(geometry: Geometry, width: int, height: int) -> tuple[int, int, int
 
 
 def _patches(start: int, end: int, grid: int) -> list[tuple[int, int]]:
-    """From where to where each patch reaches along one side; at least a pixel."""
+    """Return the begin and end of each patch along one side; each has at least one pixel."""
     step = (end - start) / grid
     middles = [start + step * (position + 0.5) for position in range(grid)]
     reach = step * _PATCH / 2

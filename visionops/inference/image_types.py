@@ -1,8 +1,8 @@
-"""Which types of image are accepted: the one list of data sets, batches and the server.
+"""List the accepted image types for data sets, batches and the server.
 
-The list is what the installed Pillow opens, and HEIC where pillow-heif is installed, less the few types below that
-cannot be read safely or rightly. The header decides what a file is; a suffix only says that a file in a folder is
-meant to be an image.
+Accepted are all types that the installed Pillow opens, and HEIC where pillow-heif is installed, except the few types
+below that cannot be read safely or correctly. The header determines the type of a file; a suffix only marks a file in a
+folder as an image.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ __all__ = ["FORMATS", "HAS_HEIF", "IMAGE_SUFFIXES", "UNREADABLE_IMAGE_SUFFIXES",
 
 
 def _register_heif() -> bool:
-    """Add HEIC to Pillow's types; return whether the library is there, whose wheels do not exist everywhere."""
+    """Add HEIC to Pillow's types; return whether the library is installed, which has no wheels for some platforms."""
     try:
         import pillow_heif
     except ImportError:
         return False
-    # A thumbnail inside the file may show something else than the image: only the image counts.
+    # A thumbnail inside the file may show something else than the image, so it is ignored.
     pillow_heif.register_heif_opener(thumbnails=False, depth_images=False, aux_images=False)
     return True
 
@@ -31,31 +31,32 @@ HAS_HEIF = _register_heif()
 
 _REFUSED = {
     "EPS": "is run by Ghostscript, another program",
-    "WMF": "is drawn by Windows, and by no other system; EMF comes in by it, too",
-    "BUFR": "is recognised by Pillow, which cannot decode it",
-    "GRIB": "is recognised by Pillow, which cannot decode it",
-    "HDF5": "is recognised by Pillow, which cannot decode it",
-    "MPEG": "is a film; Pillow cannot decode it",
-    "IPTC": "wraps a file of any type, refused ones included, whose size the header does not tell",
-    "BLP": "is decoded pixel by pixel in Python, which would hold up a server, and wraps JPEGs of any size",
+    "WMF": "can only be drawn by Windows, as can EMF",
+    "BUFR": "is recognised by Pillow, but cannot be decoded",
+    "GRIB": "is recognised by Pillow, but cannot be decoded",
+    "HDF5": "is recognised by Pillow, but cannot be decoded",
+    "MPEG": "is a video; Pillow cannot decode it",
+    "IPTC": "wraps a file of any type, even a refused one, whose size is not in the header",
+    "BLP": "is decoded pixel by pixel in Python, which would block a server, and wraps JPEGs of any size",
     "FITS": "has a scale and an offset for its values, which Pillow ignores",
-    "IM": "is deprecated by Pillow, which warns of it with each file and will drop it",
-    "SPIDER": "has no signature, so that any file might be one, and only float pixels",
-    "IMT": "has no signature, so that any file might be one",
+    "IM": "is deprecated by Pillow, which warns about each file and will drop it",
+    "SPIDER": "has no signature, so any file might be one, and only float pixels",
+    "IMT": "has no signature, so any file might be one",
 }
-"""Pillow's name of a type that is not accepted -> why. All others that Pillow opens are."""
+"""Reason for which a type is not accepted, keyed by Pillow's name. All other types that Pillow opens are accepted."""
 
-_FIRST = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF")  # tried before the others: nearly all files are of these
-_LAST = ("TGA",)  # has no signature: what any other type takes is that
+_FIRST = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF")  # tried first, because nearly all files have these types
+_LAST = ("TGA",)  # tried last, because it has no signature and would accept files of any other type
 _OTHERS_SUFFIXES = {
-    ".gbr",  # Gerber, the drawing of a circuit board; Pillow means brushes of GIMP
-    ".pcd",  # a point cloud; Pillow means Kodak's Photo CD
-    ".vst",  # a template of Visio; Pillow means TGA
+    ".gbr",  # Gerber, the drawing of a circuit board; Pillow uses the suffix for GIMP brushes
+    ".pcd",  # a point cloud; Pillow uses the suffix for Photo CD
+    ".vst",  # a Visio template; Pillow uses the suffix for TGA
 }
-"""Suffixes of Pillow's by which a file beside images is nearly always something else. Their headers still count."""
+"""Suffixes of Pillow that nearly always mean another kind of file beside images. The headers of such files still
+count."""
 
 _PREFERRED = {"JPEG": ".jpg", "TIFF": ".tif", "JPEG2000": ".jp2", "HEIF": ".heic", "MPO": ".jpg"}
-_ALSO = {"MPO": (".jpg", ".jpeg"), "BMP": (".dib",)}  # Pillow names these for one of two kindred types
+_ALSO = {"MPO": (".jpg", ".jpeg"), "BMP": (".dib",)}  # Pillow uses these suffixes for one of two related types
 
 _RAW = "a raw camera file"
 _KNOWN = {
@@ -105,7 +106,7 @@ _KNOWN = {
     **dict.fromkeys((".kdc", ".mef", ".mos", ".mrw", ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw"), _RAW),
     **dict.fromkeys((".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f"), _RAW),
 }
-"""Suffix of what people call an image -> its type, for those that may not be readable."""
+"""Type of image for each common suffix, including types that may not be readable."""
 
 
 def _formats() -> tuple[str, ...]:
@@ -126,26 +127,26 @@ def _suffixes() -> dict[str, tuple[str, ...]]:
 
 
 FORMATS: tuple[str, ...] = _formats()
-"""Pillow's names of the accepted types, in the order in which they are tried. MPO comes in through JPEG."""
+"""Pillow's names of the accepted types, in the order in which they are tried. MPO is opened as JPEG."""
 
 _SUFFIXES = _suffixes()
 
 IMAGE_SUFFIXES: frozenset[str] = frozenset(suffix for of in _SUFFIXES.values() for suffix in of) - _OTHERS_SUFFIXES
-"""Lower-case suffixes by which a file counts as an image when it is found in a folder."""
+"""Lower-case suffixes by which a file in a folder counts as an image."""
 
 UNREADABLE_IMAGE_SUFFIXES: Mapping[str, str] = types.MappingProxyType(
     {suffix: name for suffix, name in _KNOWN.items() if suffix not in IMAGE_SUFFIXES}
 )
-"""Lower-case suffixes of images that cannot be read here -> what they are, as ``a raw camera file``."""
+"""Description of images that cannot be read here, such as ``a raw camera file``, keyed by lower-case suffix."""
 
 
 def suffixes_of(name: str) -> tuple[str, ...]:
-    """Return the lower-case suffixes of a type by Pillow's name, sorted; none where it has no usual one."""
+    """Return the lower-case suffixes of a type, given by Pillow's name, sorted; empty where it has no usual one."""
     return _SUFFIXES.get(name, ())
 
 
 def preferred_suffix(name: str) -> str:
-    """Return the usual suffix of a type by Pillow's name; "" where it has none."""
+    """Return the usual suffix of a type, given by Pillow's name; "" where it has none."""
     usual = _PREFERRED.get(name, f".{name.lower()}")
     suffixes = suffixes_of(name)
     return usual if usual in suffixes else next(iter(suffixes), "")

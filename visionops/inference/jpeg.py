@@ -1,4 +1,4 @@
-"""The usual JPEG header, read in microseconds: what Pillow needs fifty for, over data sets of many small images."""
+"""Read the usual JPEG header in microseconds, where Pillow takes fifty; for data sets of many small images."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _MODES = {1: "L", 3: "RGB"}
 def read_simple_jpeg(head: bytes) -> ImageHeader | None:
     """Read the header of an 8-bit grey or colour JPEG without EXIF, XMP, ICC profile or further images.
 
-    The answer is that of `read_header`. Every other file, and one whose first scan starts behind ``head``, gets None:
-    ask `read_header`, which also says what is wrong with it.
+    The result equals that of `read_header`. Return None for every other file, and for one whose first scan starts
+    behind ``head``; `read_header` then reads it and reports any error.
 
     Args:
         head: The first bytes of the file; a few KiB hold what is read.
@@ -41,7 +41,7 @@ def read_simple_jpeg(head: bytes) -> ImageHeader | None:
 
 
 def _segments(head: bytes) -> Iterator[tuple[int, int, int]]:
-    """Yield the marker, first byte and end of each segment that lies in ``head`` whole, one right behind the other."""
+    """Yield the marker, first byte and end of each segment that is complete in ``head``, in order."""
     at, end = 2, len(head) if head.startswith(b"\xff\xd8\xff") else 0
     while at + 4 <= end and head[at] == 0xFF:
         stop = at + 2 + (head[at + 2] << 8 | head[at + 3])
@@ -62,7 +62,7 @@ def _frame(segment: bytes) -> ImageHeader | None:
 
 
 def _are_whole_tables(head: bytes, start: int, stop: int) -> bool:
-    """Whether a segment holds quantization tables and nothing else: Pillow refuses others."""
+    """Return whether a segment holds only quantization tables, because Pillow refuses others."""
     while start < stop:
         start += 65 if head[start] < 16 else 129
     return start == stop

@@ -1,6 +1,6 @@
-"""Remember which mode of an engine was fastest, for the first guess of the next process.
+"""Store which mode of an engine was fastest, as the initial guess of the next process.
 
-It was the fastest under the load of its time, so it carries that time, and live traffic corrects it.
+The mode was the fastest under the load of its time, so that time is stored with it, and live traffic corrects it.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ __all__ = ["ModeGuess", "ModeStore"]
 
 
 class ModeGuess(BaseModel):
-    """The mode that was fastest when it was stored."""
+    """Fastest mode at the time of storing."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     streams: int = Field(ge=1)
-    """Images side by side."""
+    """Number of images computed at once."""
     images_per_second: dict[int, float]
-    """By the number of streams: measured on real requests."""
+    """Rate by the number of streams, measured on live requests."""
     stored_at: float
-    """Seconds since 1970."""
+    """Time of storing in seconds since 1970."""
 
 
 class ModeStore:
-    """One file for a model, an engine, a device and a number of threads; without a folder nothing is stored.
+    """One file for a model, an engine, a device and a number of threads. Without a folder nothing is stored.
 
     Args:
-        folder: Made when something is stored.
-        threads: That the engine may use.
+        folder: Folder, created when something is stored.
+        threads: Number of threads that the engine may use.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class ModeStore:
         self._path = folder / f"mode-{_key(bundle, engine, device, threads)}.json" if folder else None
 
     def read(self) -> ModeGuess | None:
-        """Return what was stored; None where there is nothing that can be read."""
+        """Return the stored mode; None where it is missing or cannot be read."""
         if self._path is None:
             return None
         try:
@@ -56,7 +56,7 @@ class ModeStore:
             return None
 
     def write(self, streams: int, images_per_second: Mapping[int, float]) -> None:
-        """Store a mode with the time of now.
+        """Store a mode with the current time.
 
         Raises:
             OSError: The folder cannot be written.

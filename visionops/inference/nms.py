@@ -1,8 +1,8 @@
-"""Non-maximum suppression: per class, greedy, best score first, in float32 as torchvision computes it.
+"""Run non-maximum suppression: per class, greedy, best score first, in float32 as torchvision computes it.
 
 Ultralytics keeps classes apart by adding 7680 pixels per class id to the boxes. In float32 that rounds the boxes, from
-class 300 on by up to an eighth of a pixel, so that an overlap near the threshold falls on the wrong side. Here boxes
-stay where they are and classes are compared instead: the answer depends on no class id.
+class 300 on by up to an eighth of a pixel, so an overlap near the threshold can fall on the wrong side. Here boxes stay
+unchanged and classes are compared instead, so the result does not depend on class ids.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ __all__ = ["iou_matrix", "suppress"]
 
 _MAX_CANDIDATES = 30_000
 _CHUNK = 256
-"""Candidates compared at once: bounds the IoU matrix, and the work after ``max_detections`` are found."""
+"""Number of candidates compared at once, which bounds the IoU matrix and the work after ``max_detections`` are
+found."""
 
 
 def suppress(
@@ -24,16 +25,16 @@ def suppress(
     iou: float,
     max_detections: int,
 ) -> npt.NDArray[np.int64]:
-    """Which boxes stay.
+    """Return the boxes that are kept.
 
     Args:
         xyxy: float32 (N, 4), any unit.
         scores: float32 (N,).
         class_ids: int32 (N,). Boxes of different classes do not suppress each other.
-        iou: A box that overlaps a better one of its class by more than this goes.
+        iou: Overlap with a better box of the same class above which a box is dropped.
 
     Returns:
-        Rows that stay, int64, best score first; equal scores in the order they came. At most ``max_detections``.
+        Rows that are kept, int64, best score first; equal scores in their input order. At most ``max_detections``.
     """
     order = np.argsort(-scores, kind="stable")[:_MAX_CANDIDATES]
     xyxy, class_ids = xyxy[order], class_ids[order]
@@ -59,7 +60,7 @@ def suppress(
 
 
 def _greedy(overlaps: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Which of the candidates, best first, stay, given which pairs overlap too much."""
+    """Return the candidates, best first, that are kept, given which pairs overlap too much."""
     alive = np.ones(len(overlaps), dtype=np.bool_)
     for row in np.flatnonzero(np.triu(overlaps, 1).any(axis=1)):
         if alive[row]:
@@ -68,11 +69,11 @@ def _greedy(overlaps: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
 
 
 def iou_matrix(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Intersection over union of every box in ``a`` (N, 4) with every box in ``b`` (M, 4): float32 (N, M)."""
+    """Return the intersection over union of all boxes ``a`` (N, 4) with all boxes ``b`` (M, 4): float32 (N, M)."""
     shared = _shared_length(a[:, 0], a[:, 2], b[:, 0], b[:, 2])
     shared *= _shared_length(a[:, 1], a[:, 3], b[:, 1], b[:, 3])
     union = _areas(a)[:, None] + _areas(b)[None, :] - shared
-    with np.errstate(invalid="ignore"):  # two boxes without area: 0 / 0, which is over no threshold
+    with np.errstate(invalid="ignore"):  # two boxes without area give 0 / 0, which is above no threshold
         overlap: npt.NDArray[np.float32] = shared / union
     return overlap
 

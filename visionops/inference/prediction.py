@@ -1,4 +1,4 @@
-"""What a model says of one image, whatever its task."""
+"""Protocol of a model's prediction for one image, for every task."""
 
 from __future__ import annotations
 
@@ -12,34 +12,34 @@ __all__ = ["Prediction"]
 
 
 class Prediction(Protocol):
-    """What every task's answer can do: all that serving, batch and monitoring know of it."""
+    """Prediction of any task, with all that serving, batch inference and monitoring use of it."""
 
     @property
     def width(self) -> int:
-        """Pixels of the original image after EXIF rotation."""
+        """Return the width of the original image in pixels after EXIF rotation."""
 
     @property
     def height(self) -> int:
-        """Pixels of the original image after EXIF rotation."""
+        """Return the height of the original image in pixels after EXIF rotation."""
 
     def to_dict(self) -> dict[str, Any]:
-        """The task's part of an answer, plain values: the fields of the task's `answer`."""
+        """Return the task's part of an answer as plain values: the fields of the task's `answer`."""
 
     def labels(self) -> list[tuple[str, float]]:
-        """Every class answered, as the card names it, with its confidence: what is counted."""
+        """Return every predicted class, named as in the card, with its confidence."""
 
     def record(self) -> dict[str, float | list[float]]:
-        """The columns that the task adds to the prediction log; without its lists that have no values."""
+        """Return the task's own columns of the prediction log, without columns that have no values."""
 
     @property
     def embedding(self) -> npt.NDArray[np.float32]:
-        """The model's own features of the image, float32 (D,); (0,) where it gives none."""
+        """Return the model's features of the image, float32 (D,); (0,) where it has none."""
 
     def problem(self) -> str:
-        """What makes this no answer (numbers that are not finite, ids out of range); "" when nothing does."""
+        """Return what makes the answer invalid (numbers that are not finite, ids out of range); "" for a valid one."""
 
     def support(self, other: Prediction) -> float:
-        """How strongly ``other``, of a changed image, still says what this one says: 0 to 1 (for saliency)."""
+        """Return how strongly ``other``, for a changed image, supports this prediction: 0 to 1 (for saliency)."""
 
     def agreement(self, other: Prediction) -> float:
-        """How far ``other``, another model's answer to the same image, is the same answer: 0 to 1."""
+        """Return how far ``other``, another model's prediction for the same image, agrees: 0 to 1."""

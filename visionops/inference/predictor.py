@@ -1,9 +1,9 @@
-"""`Predictor`: encoded bytes or pixels in, the task's answer out.
+"""`Predictor`: from encoded bytes or pixels to the task's answer.
 
     bytes -> decode -> preprocess -> engine -> decode by the card -> `Prediction`
 
-Where the card has tiles, the two steps in the middle are done for each tile of a large image, one after the other. The
-same object answers in evaluation, serving and batch, for every task.
+Where the card has tiles, the two steps in the middle run for each tile of a large image, one after the other. The same
+class is used in evaluation, serving and batch inference, for every task.
 
 >>> predictor = Predictor(ModelBundle.load(folder))
 >>> predictor.predict(Path("part.jpg").read_bytes()).to_dict()
@@ -37,17 +37,17 @@ __all__ = ["Image", "Load", "Predictor", "Watch"]
 Image = bytes | npt.NDArray[np.uint8]
 """An encoded file, or uint8 (H, W, 3) RGB."""
 Watch = Callable[[npt.NDArray[np.uint8], Prediction], None]
-"""Gets the decoded pixels, uint8 (H, W, 3) RGB, and the prediction at the card's own thresholds."""
+"""Function that gets the decoded pixels, uint8 (H, W, 3) RGB, and the prediction at the card's own thresholds."""
 
 
 class Load:
-    """How many images are in work: shared by all predictors that compete for the same cores.
+    """Count the images in work, shared by all predictors that compete for the same cores.
 
     Args:
-        images: Already in work. 1 or more: no image is ever alone, and all are computed in the same way.
-        cores: Images that can be in work before one must wait.
-        waiting: Returns how many images wait for a thread; called under a lock, must not wait.
-        clock: Seconds.
+        images: Initial number of images in work. From 1 on, no image is ever alone, and all are computed alike.
+        cores: Number of images that can be in work before one must wait.
+        waiting: Function that returns how many images wait for a thread; called under a lock, must not block.
+        clock: Function that returns the time in seconds.
     """
 
     def __init__(
@@ -65,16 +65,16 @@ class Load:
 
     @property
     def images(self) -> int:
-        """Images in work."""
+        """Return the number of images in work."""
         return self._images
 
     @property
     def alone(self) -> bool:
-        """At most one image is in work."""
+        """Return whether at most one image is in work."""
         return self._images <= 1
 
     def slack(self) -> float:
-        """Return the seconds so far in which no image had to wait for a core."""
+        """Return the total seconds in which no image had to wait for a core."""
         with self._lock:
             self._note()
             return self._slack
@@ -97,20 +97,20 @@ class Load:
 
 
 class Predictor:
-    """A bundle, loaded and ready. Safe to call from several threads at once.
+    """A loaded bundle, ready to predict. Safe to use from several threads at once.
 
     Args:
-        bundle: Checked by `ModelBundle.load`.
-        engine: What runs the graph; the precision is the bundle's.
-        device: What it computes on.
-        thresholds: Of boxes, instead of the bundle's own.
-        threads: Most threads in work at once; all that this process may use when absent.
-        streams: Images computed side by side when several callers are here; 1: each with all threads. Only this
-            number is compiled; an image that is alone gets all threads where `Engine.add` has compiled 1, too.
-        tuner: Chooses the streams of each image that is not alone, instead.
-        load: Of the callers of several predictors together; its own when absent.
-        cache: Folder where OpenVINO keeps what it compiled.
-        max_pixels: Larger images are refused before they are decoded.
+        bundle: Bundle from `ModelBundle.load`.
+        engine: Engine that runs the graph; the precision is the bundle's.
+        device: Device that computes.
+        thresholds: Thresholds of boxes, instead of the bundle's own.
+        threads: Maximum number of threads at once; all that this process may use when None.
+        streams: Number of images computed at once for several callers; 1 gives each all threads. Only this number is
+            compiled. An image that is alone gets all threads where `Engine.add` has compiled 1, too.
+        tuner: Tuner that chooses the streams of each image that is not alone, instead of ``streams``.
+        load: Load shared by several predictors; its own when None.
+        cache: Folder for OpenVINO's compiled models.
+        max_pixels: Maximum number of pixels; a larger image is refused before decoding.
 
     Raises:
         BundleError: The graph cannot be loaded, or its outputs contradict the card.
@@ -150,20 +150,20 @@ class Predictor:
         where: str = "image",
         watch: Watch | None = None,
     ) -> Prediction:
-        """Answer for one image.
+        """Return the prediction for one image.
 
         Args:
             image: An encoded file, or uint8 (H, W, 3) RGB.
-            options: What this request alone wants otherwise. A detector takes ``confidence`` (boxes at or below this
-                score are dropped) and ``iou`` (overlap above which the weaker of two boxes of a class goes).
+            options: Options of this request. A detector takes ``confidence`` (boxes at or below this score are dropped)
+                and ``iou`` (overlap above which the weaker of two boxes of a class is dropped).
             timing: Receives milliseconds under ``decode``, ``preprocess``, ``inference``, ``postprocess``.
-            where: Named in errors: a file name, "upload".
-            watch: Called with the decoded pixels, uint8 (H, W, 3), and with what is to be recorded: the prediction at
-                the card's own thresholds. It is the answer itself where that was made at the same thresholds.
+            where: Source of the image for errors: a file name or "upload".
+            watch: Called with the decoded pixels, uint8 (H, W, 3), and with the prediction to record, which is at the
+                card's own thresholds. It is the answer itself where that has the same thresholds.
 
         Raises:
             ImageError: The bytes or the array cannot be used.
-            OptionError: The task knows no such option.
+            OptionError: The task does not have the option.
         """
         rgb, views = self._infer(image, timing, where)
         start = time.perf_counter()
@@ -182,10 +182,10 @@ class Predictor:
         timing: dict[str, float] | None = None,
         where: str = "image",
     ) -> tuple[RawOutput, ...]:
-        """The first half of `predict`, for who decodes one output in several ways.
+        """Run the first half of `predict`, for callers that decode one output in several ways.
 
         Returns:
-            One output; or, where the card has tiles and the image is larger than one, an output a tile.
+            One output, or one for each tile where the card has tiles and the image is larger than one.
 
         Raises:
             ImageError: The bytes or the array cannot be used, or the image takes too many tiles.
@@ -226,12 +226,12 @@ class Predictor:
         return outputs
 
     def _is_by_card(self, options: Mapping[str, float]) -> bool:
-        """Whether an answer under these options is what the card's thresholds give."""
+        """Return whether an answer under these options equals that at the card's thresholds."""
         card = self.bundle.card
         return served_task(card.task).answers_by_card(card, self.thresholds, options)
 
     def predict_many(self, images: Iterable[Image], options: Mapping[str, float] | None = None) -> list[Prediction]:
-        """Answer for several images, in their order.
+        """Return the predictions for several images, in order.
 
         Raises:
             ImageError: Naming the index of the first image that cannot be used.
@@ -239,19 +239,19 @@ class Predictor:
         return [self.predict(image, options, where=f"image {index}") for index, image in enumerate(images)]
 
     def warm_up(self) -> None:
-        """Answer once, so that the first real request does not pay for lazy set-up."""
+        """Predict once, so that the first real request does not pay for lazy initialization."""
         spec = self.bundle.card.preprocessing
         height, width = (spec.tiles.size,) * 2 if spec.tiles else (spec.height, spec.width)
         self.predict(np.full((height, width, 3), spec.pad_value, dtype=np.uint8))
 
     def prove(self, image: Image, where: str) -> None:
-        """Answer for one image and look at the numbers: the smoke test before a model gets traffic.
+        """Predict one image and check the numbers: the smoke test before a model gets traffic.
 
         Raises:
-            BundleError: The answer is none, as NaN for a score.
+            BundleError: The answer is invalid, such as a NaN score.
             ImageError: The image cannot be used.
         """
-        # A detector that finds nothing above its threshold proves little.
+        # A detector that finds nothing above its threshold proves little, so use all options that keep boxes.
         if problem := self.predict(image, self.decoder.everything, where=where).problem():
             raise BundleError(f"{where}: {problem}; train or export again")
 
@@ -267,7 +267,7 @@ class Predictor:
         if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             shape = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
             raise ImageError(
-                f"{where}: is {shape}; give an encoded file as bytes, or an array of uint8 (H, W, 3), RGB",
+                f"{where}: expected an encoded file as bytes, or a uint8 array (H, W, 3), RGB; got {shape}",
                 ImageProblem.UNSUPPORTED,
             )
         if image.size == 0:
@@ -280,12 +280,12 @@ class Predictor:
         return image
 
     def _check_outputs(self) -> None:
-        """Run once: only then is the shape of the outputs certain."""
+        """Run once, because only then the shape of the outputs is certain."""
         card = self.bundle.card
         shape = (1, 3, card.preprocessing.height, card.preprocessing.width)
         outputs = self.engine.infer(np.zeros(shape, dtype=np.float32), streams=self._streams)
         if wanted := self.decoder.contradiction(outputs):
             raise BundleError(
-                f"{self.bundle.model_path}: gives {outputs[0].shape}, the card ({len(card.class_names)} classes, "
-                f"{card.decode}) says {wanted}; export it again"
+                f"{self.bundle.model_path}: outputs {outputs[0].shape}, but the card ({len(card.class_names)} classes, "
+                f"{card.decode}) expects {wanted}; export it again"
             )

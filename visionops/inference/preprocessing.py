@@ -1,7 +1,7 @@
-"""From an RGB image to the tensor a model takes, and from its pixels back.
+"""Convert an RGB image to a model's input tensor, and boxes in the input back to the image.
 
-One specification, stored in the bundle, and one function that executes it, called by training, evaluation,
-serving and batch alike: another resize, padding or channel order at inference is not possible.
+One specification, stored in the bundle, and one function that executes it are used by training, evaluation, serving and
+batch inference alike. So inference cannot use another resize, padding or channel order.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = [
 
 
 class Window(NamedTuple):
-    """A part of an image, in its pixels."""
+    """A rectangle of an image, in pixels."""
 
     x: int
     y: int
@@ -36,22 +36,22 @@ class Window(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Geometry:
-    """How input pixels map to pixels of the original image, of which a view may show all or a tile."""
+    """Mapping from input pixels to pixels of the original image; a view shows all of the image or a tile."""
 
     gain_x: float
-    """Input pixels per original pixel. The sides differ by the rounding of each to whole pixels."""
+    """Input pixels per original pixel. The two sides differ because each is rounded to whole pixels."""
     gain_y: float
     pad_x: float
     pad_y: float
     width: int
-    """Of the view, in pixels of the original image."""
+    """Width of the view in pixels of the original image."""
     height: int
     left: int = 0
-    """Where the view begins in the original image."""
+    """Left edge of the view in the original image."""
     top: int = 0
 
     def to_original(self, xyxy: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Boxes (N, 4) in input pixels to boxes in pixels of the original, clipped to the view."""
+        """Return boxes (N, 4) in input pixels as boxes in pixels of the original, clipped to the view."""
         pad = np.array([self.pad_x, self.pad_y] * 2, dtype=np.float32)
         boxes = (xyxy - pad) / np.array([self.gain_x, self.gain_y] * 2, dtype=np.float32)
         limit = np.array([self.width, self.height] * 2, dtype=np.float32)
@@ -67,14 +67,14 @@ _INTERPOLATIONS = {Interpolation.LINEAR: cv2.INTER_LINEAR, Interpolation.AREA: c
 def preprocess(
     image: npt.NDArray[np.uint8], spec: PreprocessingSpec, window: Window | None = None
 ) -> tuple[npt.NDArray[np.float32], Geometry]:
-    """Bring one image, or one tile of it, into the form the model takes: `to_canvas`, then `to_tensor`.
+    """Convert an image, or one tile of it, to the form the model takes: `to_canvas`, then `to_tensor`.
 
     Args:
         image: uint8 (H, W, 3), RGB.
-        window: The tile; the whole image when absent.
+        window: The tile; the whole image when None.
 
     Returns:
-        The tensor, float32 (1, 3, spec.height, spec.width), RGB, contiguous; and the way back for its boxes.
+        The tensor, float32 (1, 3, spec.height, spec.width), RGB, contiguous; and the geometry that maps its boxes back.
     """
     canvas, geometry = to_canvas(image, spec, window)
     return to_tensor(canvas[None], spec), geometry
@@ -83,14 +83,14 @@ def preprocess(
 def to_canvas(
     image: npt.NDArray[np.uint8], spec: PreprocessingSpec, window: Window | None = None
 ) -> tuple[npt.NDArray[np.uint8], Geometry]:
-    """The geometric half: crop, resize, pad. Training augments what comes out of it.
+    """Apply the geometric half: crop, resize, pad. Training augments the result.
 
     Args:
         image: uint8 (H, W, 3), RGB.
-        window: The tile; the whole image when absent.
+        window: The tile; the whole image when None.
 
     Returns:
-        uint8 (spec.height, spec.width, 3), RGB; and the way back for boxes.
+        uint8 (spec.height, spec.width, 3), RGB; and the geometry that maps boxes back.
     """
     if window is not None:
         image = image[window.y : window.y + window.height, window.x : window.x + window.width]
@@ -98,14 +98,14 @@ def to_canvas(
     full_height, full_width = image.shape[:2]
     x, y, width, height = content_box(image, spec.crop) if spec.crop else (0, 0, full_width, full_height)
     if spec.resize is Resize.CENTER_CROP:
-        # Cut before scaling: a strip of 1 x 100,000 pixels would first grow to thousands of megapixels.
+        # Crop before scaling: a strip of 1 x 100,000 pixels would first grow to thousands of megapixels.
         x, y, width, height = _middle(x, y, width, height, spec)
     image = image[y : y + height, x : x + width]
     new_width, new_height = _new_size(width, height, spec)
     if (new_width, new_height) != (width, height):
         resized = cv2.resize(image, (new_width, new_height), interpolation=_INTERPOLATIONS[spec.interpolation])
         image = np.asarray(resized, dtype=np.uint8)
-    # Rounding and the -0.1/+0.1 split of odd padding are those of the detectors' trainer: half a pixel would be skew.
+    # Rounding, and -0.1/+0.1 for odd padding, match the detectors' trainer; otherwise boxes are off by half a pixel.
     left, top = round((spec.width - new_width) / 2 - 0.1), round((spec.height - new_height) / 2 - 0.1)
     gain_x, gain_y = new_width / width, new_height / height
     geometry = Geometry(
@@ -119,7 +119,7 @@ def to_canvas(
 
 
 def to_tensor(canvases: npt.NDArray[np.uint8], spec: PreprocessingSpec) -> npt.NDArray[np.float32]:
-    """The photometric half: scale and normalise.
+    """Apply the photometric half: scale and normalise.
 
     Args:
         canvases: uint8 (N, H, W, 3), RGB.
@@ -138,7 +138,7 @@ def to_tensor(canvases: npt.NDArray[np.uint8], spec: PreprocessingSpec) -> npt.N
 
 
 def content_box(image: npt.NDArray[np.uint8], crop: ContentCrop) -> tuple[int, int, int, int]:
-    """Where the content of an image lies: x, y, width and height in pixels; the whole image when it has none."""
+    """Return the box of an image's content: x, y, width and height in pixels; the whole image when it has none."""
     height, width = image.shape[:2]
     border = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
     background = np.median(border, axis=0)
@@ -156,7 +156,7 @@ def content_box(image: npt.NDArray[np.uint8], crop: ContentCrop) -> tuple[int, i
 
 
 def _middle(x: int, y: int, width: int, height: int, spec: PreprocessingSpec) -> tuple[int, int, int, int]:
-    """The largest part of a box, in its middle, that has the aspect of the input; at least a pixel."""
+    """Return the largest centred part of a box with the aspect of the input; at least one pixel."""
     gain = max(spec.height / height, spec.width / width)
     across, down = min(max(round(spec.width / gain), 1), width), min(max(round(spec.height / gain), 1), height)
     return x + (width - across) // 2, y + (height - down) // 2, across, down

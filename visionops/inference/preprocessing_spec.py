@@ -1,4 +1,4 @@
-"""What is done to an image before a model sees it, as a bundle stores it. `preprocessing` executes it."""
+"""Specification of the preprocessing, as stored in a bundle. `preprocessing` executes it."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ FULL_WHITE = 65535
 
 
 class Resize(enum.StrEnum):
-    """How an image is brought to the input size."""
+    """How an image is resized to the input size."""
 
     LETTERBOX = "letterbox"
-    """Scaled to fit with its aspect kept, centred, the rest padded (detectors)."""
+    """Scale to fit with the aspect kept, centre, and pad the rest (detectors)."""
     STRETCH = "stretch"
-    """Both sides scaled to the input size, whatever becomes of the aspect."""
+    """Scale both sides to the input size without keeping the aspect."""
     CENTER_CROP = "center_crop"
-    """What stands over on the longer side is cut, then scaled: the aspect is kept, to a pixel."""
+    """Crop the longer side centrally, then scale; the aspect is kept, to a pixel."""
 
 
 class Interpolation(enum.StrEnum):
     """How pixels are resampled."""
 
     LINEAR = "linear"
-    """Two neighbours a side, as the trainer of detectors does it; aliases when shrinking by more than two."""
+    """Two neighbours on each side, as in the trainer of detectors; aliases when shrinking by more than two."""
     AREA = "area"
     """Mean over the covered area when shrinking, linear when enlarging."""
 
@@ -41,25 +41,25 @@ class ContentCrop(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     tolerance: int = Field(default=12, ge=0, le=254)
-    """Largest difference of a channel from the background's that still is background."""
+    """Largest difference of a channel from the background that still counts as background."""
     margin: float = Field(default=0.05, ge=0, le=1)
-    """Added on each side, as a fraction of the longer side of the content."""
+    """Margin added on each side, as a fraction of the longer side of the content."""
 
 
 class Tiling(BaseModel):
-    """Look at a large image in overlapping square tiles, each brought to the input size by itself.
+    """Split a large image into overlapping square tiles, each resized to the input size separately.
 
-    `visionops.inference.tiling` says where the tiles lie and how their boxes become one answer.
+    `visionops.inference.tiling` places the tiles and merges their boxes into one answer.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     size: int = Field(ge=32)
-    """Side of a tile in pixels of the original image. An image no larger than a tile is looked at as a whole."""
+    """Side of a tile in pixels of the original image. An image no larger than a tile is not split."""
     overlap: int = Field(ge=1)
-    """Pixels that neighbours share, at least, and at most half a tile: an object up to this size lies whole in one."""
+    """Least overlap of neighbours in pixels, at most half a tile. An object up to this size is complete in one tile."""
     max_tiles: int = Field(default=128, ge=1)
-    """An image that takes more is refused: each tile costs an inference."""
+    """Maximum number of tiles; a larger image is refused, because each tile costs an inference."""
 
     @model_validator(mode="after")
     def _advance(self) -> Tiling:
@@ -69,7 +69,7 @@ class Tiling(BaseModel):
 
 
 class PreprocessingSpec(BaseModel):
-    """Everything between the samples of a file and the model's input."""
+    """All steps between the samples of a file and the model's input."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -78,23 +78,23 @@ class PreprocessingSpec(BaseModel):
     resize: Resize = Resize.LETTERBOX
     pad_value: int = Field(default=114, ge=0, le=255)
     scale: float = 1.0 / 255.0
-    """Multiplies the 0-255 values."""
+    """Factor for the 0-255 values."""
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    """Subtracted from the scaled values, per channel, RGB."""
+    """Offset subtracted from the scaled values, per channel, RGB."""
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    """Divides what is left, per channel, RGB."""
+    """Divisor of the result, per channel, RGB."""
     interpolation: Interpolation = Interpolation.LINEAR
     crop: ContentCrop | None = None
-    """Done first."""
-    # Left out of the card when absent: a bundle from before there were tiles keeps its digest.
+    """Crop applied first."""
+    # Left out of the card when absent, so that bundles without tiles keep their digest.
     tiles: Tiling | None = Field(default=None, exclude_if=lambda tiles: tiles is None)
-    """Of detectors: a large image is cut into these first."""
-    # As tiles: a bundle of 8-bit images, and one from before there were white levels, says nothing.
+    """Tiles of a detector, into which a large image is split first."""
+    # Left out of the card for 8-bit images, so that bundles without white levels keep their digest.
     white: int = Field(default=FULL_WHITE, ge=1, le=FULL_WHITE, exclude_if=lambda white: white == FULL_WHITE)
     """White level: the value of 16-bit samples that becomes 255 while the file is decoded."""
 
     @model_validator(mode="after")
     def _show_all_of_a_tile(self) -> PreprocessingSpec:
         if self.tiles and (self.crop or self.resize is Resize.CENTER_CROP):
-            raise ValueError("tiles are shown whole: they go with resize letterbox or stretch, and without crop")
+            raise ValueError("tiles need resize letterbox or stretch, and no crop")
         return self

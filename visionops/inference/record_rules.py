@@ -1,6 +1,6 @@
-"""What the records of a model hold beside the task's own columns; part of its card, so that nobody else has to agree.
+"""Rules for additional columns in the records of a model, stored in its card.
 
-The reference in the bundle, the server and batch inference read the rules off the same card: none can differ.
+The reference in the bundle, the server and batch inference read the rules from the same card, so they cannot differ.
 """
 
 from __future__ import annotations
@@ -24,21 +24,17 @@ RESERVED = frozenset(
         *("width", "height", "aspect"),
     )
 )
-"""Names that a record or a drift report has already."""
+"""Names that a record or a drift report already has."""
 
 
 def _check_columns(columns: dict[str, str]) -> dict[str, str]:
     if len(columns) > MOST_COLUMNS:
-        raise ValueError(
-            f"has {len(columns)} columns, at most {MOST_COLUMNS}: each makes the test of all others stricter"
-        )
+        raise ValueError(f"has {len(columns)} columns, expected at most {MOST_COLUMNS}; remove some")
     for name, function in columns.items():
         if not _NAME.fullmatch(name):
-            raise ValueError(
-                f"{name!r} cannot name a column: up to 40 small letters, digits and _, beginning with a letter"
-            )
+            raise ValueError(f"{name!r} cannot name a column: expected 1 to 40 of a-z, 0-9 and _, first a letter")
         if name in RESERVED:
-            raise ValueError(f"{name!r} is a column of every record already; choose another name")
+            raise ValueError(f"{name!r} is already a column of every record; choose another name")
         if not _FUNCTION.fullmatch(function):
             raise ValueError(f"{name}: expected module:function, such as plant.columns:{name} (got {function!r})")
     return columns
@@ -50,23 +46,24 @@ def _check_pattern(pattern: str) -> str:
     try:
         groups = re.compile(pattern).groupindex
     except re.error as error:
-        raise ValueError(f"is no regular expression ({error})") from error
+        raise ValueError(f"is not a regular expression ({error})") from error
     if "source" not in groups:
-        raise ValueError("has no group named source, as in '^(?P<source>cam[0-9]+)/'")
+        raise ValueError("has no group named source, such as '^(?P<source>cam[0-9]+)/'")
     return pattern
 
 
 ColumnRules = Annotated[dict[str, str], AfterValidator(_check_columns)]
-"""Name of a column to the function that gives its value, ``module:function``."""
+"""Function that computes a column, ``module:function``, keyed by the column's name."""
 SourcePattern = Annotated[str, AfterValidator(_check_pattern)]
-"""Regular expression whose group ``source`` names the source; "": none."""
+"""Regular expression whose group ``source`` names the source; "" for none."""
 
 
 class RecordRules(BaseModel):
-    """What is recorded beside what the task says."""
+    """Additional content of records beside the task's own."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     columns: ColumnRules = Field(default_factory=dict)
     source_pattern: SourcePattern = ""
-    """Searched in the key of an image of the data set or of a batch, and in the id of a request without X-Source."""
+    """Pattern searched in the key of an image of the data set or of a batch, and in the id of a request without
+    X-Source."""

@@ -1,4 +1,4 @@
-"""What a server says of a release: how champion and candidate do on the traffic of the hold."""
+"""Report of a server on a release: figures of champion and candidate on the traffic of the hold."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["BUCKETS", "Agreement", "ArmFigures", "ReleaseReport", "ReleaseReport
 BUCKETS = 128
 _FIRST_SECONDS = 1e-4
 _GROWTH = 1.1
-"""A median read off the buckets is right within 5 %, whatever the engine."""
+"""Ratio of bucket bounds: a median read from the buckets is right within 5 %, for every engine."""
 
 
 def bucket_of(seconds: float) -> int:
@@ -28,7 +28,7 @@ def bucket_of(seconds: float) -> int:
 
 
 class ArmFigures(BaseModel):
-    """How one model did on its images."""
+    """Figures of one model on its images."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
@@ -36,21 +36,21 @@ class ArmFigures(BaseModel):
     failed: int = Field(default=0, ge=0)
     """Images on which its engine failed, or its numbers were not finite."""
     durations: dict[int, int] = {}
-    """Answered images by `bucket_of` their time, decoding left out; buckets without an image are left out."""
+    """Number of answered images by `bucket_of` their time without decoding; buckets without an image are left out."""
 
     @property
     def images(self) -> int:
-        """Images it was given."""
+        """Return the number of images that it received."""
         return self.answered + self.failed
 
     @property
     def error_rate(self) -> float:
-        """Share of images it failed on; 0 before the first."""
+        """Return the share of images on which it failed; 0 before the first."""
         return self.failed / max(1, self.images)
 
     @property
     def median_seconds(self) -> float:
-        """Of the images it answered; 0 before the first."""
+        """Return the median time of the answered images in seconds; 0 before the first."""
         buckets = sorted(self.durations)
         total = sum(self.durations.values())
         for bucket, reached in zip(buckets, itertools.accumulate(self.durations[b] for b in buckets), strict=True):
@@ -60,7 +60,7 @@ class ArmFigures(BaseModel):
 
 
 class Agreement(BaseModel):
-    """How far the answers of both models are the same, over the images that both computed."""
+    """Agreement of both models on the images that both computed."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
@@ -68,11 +68,11 @@ class Agreement(BaseModel):
     total: float = 0.0
     """Sum of `Prediction.agreement`."""
     squares: float = 0.0
-    """Sum of its squares."""
+    """Sum of the squares."""
 
     @property
     def mean(self) -> float:
-        """From 0 to 1; 1 before the first image."""
+        """Return the mean, 0 to 1; 1 before the first image."""
         return self.total / self.images if self.images else 1.0
 
     def interval(self, z: float = 1.96) -> tuple[float, float]:
@@ -85,30 +85,30 @@ class Agreement(BaseModel):
 
 
 class ReleaseReport(BaseModel):
-    """What one server process knows of a release."""
+    """Report of one server process on a release."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     instance: str
-    """Which process: of the replicas of an endpoint each has another."""
+    """Id of the process; each replica of an endpoint has its own."""
     name: str
     champion: str
     """Version that answers what the candidate does not."""
     candidate: str | None = None
-    """Version that is tried; None: there is none."""
+    """Candidate version; None where there is none."""
     strategy: Strategy = Strategy.SWITCH
     share: float = 0.0
     since: datetime | None = None
-    """When this process, or the one before it with its files, began; aware."""
+    """Time when this process, or its predecessor with the same files, began; aware."""
     figures: dict[str, ArmFigures] = {}
-    """Of "champion" and "candidate"."""
+    """Figures of "champion" and "candidate"."""
     agreement: Agreement = Agreement()
     breach: str = ""
-    """Which bound the candidate broke, in a word; "" while it was not sent away."""
+    """Name of the bound that the candidate broke; "" while it was not rolled back."""
     returned: str = ""
-    """Why the candidate was sent away; "" while it is not."""
+    """Reason why the candidate was rolled back; "" while it was not."""
     problem: str = ""
-    """Why the candidate could not be loaded; "" where it was."""
+    """Reason why the candidate could not be loaded; "" where it was."""
 
     def arm(self, name: str) -> ArmFigures:
         """Return the figures of "champion" or "candidate"."""
@@ -116,17 +116,17 @@ class ReleaseReport(BaseModel):
 
 
 class ReleaseReports(BaseModel):
-    """What the servers of an endpoint say."""
+    """Reports of an endpoint's servers."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     reports: tuple[ReleaseReport, ...] = ()
     expected: int = 1
-    """Servers that there are."""
+    """Number of servers."""
 
     @classmethod
     def of(cls, reports: Iterable[ReleaseReport], expected: int = 1) -> Self:
-        """Return one report of each instance, the last that came."""
+        """Return the latest report of each instance."""
         return cls(reports=tuple({report.instance: report for report in reports}.values()), expected=expected)
 
 

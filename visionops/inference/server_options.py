@@ -1,7 +1,7 @@
-"""The options of the prediction server, as its command line and its environment have them.
+"""Define the options of the prediction server, for its command line and its environment.
 
-Deployers write a command line with `ServerOptions.to_arguments`, the server reads it with `ServerOptions.parse`: what
-one of them knows, the other takes.
+Deployers write a command line with `ServerOptions.to_arguments`, and the server reads it with `ServerOptions.parse`, so
+both know the same options.
 
     >>> ServerOptions(port=0, open_ready=True).to_arguments()
     ['--port', '0', '--open-ready', 'true']
@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 SERVER_MODULE = "deploy.serving"
-"""What ``python -m`` starts."""
+"""Module that ``python -m`` starts."""
 
 
 ADMIN_KEY_VARIABLE = variable("admin_key")
@@ -48,7 +48,7 @@ API_KEYS_VARIABLE = variable("api_keys")
 
 
 def _from_json(value: object) -> object:
-    """Return a text as the object that it is; anything else as it is."""
+    """Return the object in a JSON text; any other value unchanged."""
     if not isinstance(value, str):
         return value
     try:
@@ -62,7 +62,7 @@ def _to_json(value: ReleaseConfig | None) -> str:
 
 
 class ModelOptions(BaseModel):
-    """A model of a server: its bundle, its name, and how it answers."""
+    """A model of a server: its bundle, its name, and its serving options."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
@@ -73,21 +73,21 @@ class ModelOptions(BaseModel):
     version: str = Field(default="0", min_length=1, max_length=128)
     """Registered version."""
     alias: str = Field(default="", max_length=128)
-    """Registry alias under which it is served: champion, challenger."""
+    """Registry alias under which it is served: champion or challenger."""
     engine: EngineName = EngineName.OPENVINO
-    """What runs the graph: openvino or onnxruntime."""
+    """Engine that runs the graph: openvino or onnxruntime."""
     device: Device = Device.CPU
-    """What it runs on: cpu, or gpu (Intel's by openvino, NVIDIA's by onnxruntime)."""
+    """Device that computes: cpu, or gpu (Intel's by openvino, NVIDIA's by onnxruntime)."""
     confidence: float | None = Field(default=None, ge=0, le=1)
-    """Lowest score of a detection; the bundle's own when absent. Labels have theirs in the bundle."""
+    """Lowest score of a detection; the bundle's own when absent. Thresholds of labels are in the bundle."""
     iou: float | None = Field(default=None, ge=0, le=1)
     """Overlap above which NMS drops the weaker box; the bundle's own when absent."""
     max_upload_bytes: int = Field(default=20_000_000, ge=1)
-    """Largest accepted image file."""
+    """Largest accepted image file, in bytes."""
 
 
 class ModelRef(ModelOptions):
-    """Which bundle to serve, under which name, and how."""
+    """Bundle to serve, its registered name and version, and its serving options."""
 
     bundle: Path
     """Folder of the model bundle, on the server's machine."""
@@ -98,8 +98,8 @@ class ModelRef(ModelOptions):
 
     @classmethod
     def from_serving(cls, serving: ServingConfig, *, bundle: Path, name: str, version: str, alias: str) -> Self:
-        """Return how ``serving`` has a registered model served."""
-        # As an option that was not given, where it is the CPU: a server of an older image knows none of that name.
+        """Return the reference for a registered model, with the options of ``serving``."""
+        # Left out for the CPU, because a server of an older image does not have the option.
         device = {} if serving.device is Device.CPU else {"device": serving.device}
         return cls(
             **device,
@@ -115,94 +115,96 @@ class ModelRef(ModelOptions):
 
 
 class ServerOptions(CommandOptions, ModelOptions):
-    """What a server process can be started with; its keys are no options, since a command line is read by many."""
+    """Options for starting a server process. API keys are not options, because command lines are visible to others."""
 
     PROGRAM: ClassVar[str] = f"python -m {SERVER_MODULE}"
     DESCRIPTION: ClassVar[str] = "The VisionOps prediction server."
 
     models: Path | None = None
-    """Instead of a bundle: a YAML file of several models, with their roles."""
+    """YAML file of several models with their roles, instead of a bundle."""
     candidate: Path | None = None
     """Folder of another bundle of this model, which is tried beside it as --release says."""
     candidate_version: str = Field(default="", max_length=128)
     """Registered version of the candidate."""
     release: Annotated[ReleaseConfig | None, BeforeValidator(_from_json), PlainSerializer(_to_json)] = None
-    """How the candidate is tried: serving.release of a use case as JSON, {"strategy": "canary", "share": 0.1}."""
+    """Release settings of the candidate: serving.release of a use case as JSON, {"strategy": "canary", "share":
+    0.1}."""
     cache: Path | None = None
-    """Folder for compiled models and the fastest modes, a sub-folder for each bundle: the next start is faster."""
+    """Folder for compiled models and the fastest modes, with a sub-folder for each bundle; makes the next start
+    faster."""
     smoke_images: Path | None = None
     """Folder of images that each model must answer before it is served, also at /reload without images; not counted."""
     max_memory_mb: int = Field(default=0, ge=0)
-    """Most that the process may have resident: a model that would take it beyond is refused; 0: no limit."""
+    """Maximum resident memory of the process; a model that would exceed it is refused. 0: no limit."""
     max_pixels: int = Field(default=DEFAULT_MAX_PIXELS, ge=1)
-    """Largest accepted width x height."""
+    """Largest accepted width x height, in pixels."""
     max_batch_files: int = Field(default=64, ge=1, le=10_000)
-    """Most images of one request, where it may have several."""
+    """Maximum number of images in one request, where it may have several."""
     max_batch_bytes: int = Field(default=100_000_000, ge=1)
-    """Largest accepted request of several images, or of tensors."""
+    """Largest accepted request of several images, or of tensors, in bytes."""
     workers: int = Field(default=0, ge=0, le=256)
-    """Images in work at once; 0: two for each CPU that the container grants, one computed while another is decoded."""
+    """Maximum number of images in work; 0: two for each CPU of the container, one computed while another is decoded."""
     queue: int = Field(default=64, ge=0, le=100_000)
-    """Images that may wait beside; more are refused with 503 and Retry-After."""
+    """Maximum number of queued images; further requests get 503 and Retry-After."""
     timeout: float = Field(default=30, gt=0, le=3600)
     """Seconds from the last byte of an image to its answer."""
     upload_timeout: float = Field(default=30, gt=0, le=3600)
     """Seconds for the body of a request to arrive; then 408."""
     idle_timeout: float = Field(default=15, gt=0, le=3600)
-    """Seconds a connection may stay without a request in work, or with an answer that is not read."""
+    """Seconds for which a connection may be idle, or an answer unread."""
     max_body_memory: int = Field(default=256_000_000, ge=1)
-    """Bytes of all bodies in work at once; more are refused with 503."""
+    """Maximum bytes of all request bodies in work; further requests get 503."""
     max_connections: int = Field(default=512, ge=1, le=100_000)
-    """Connections at once; more are refused with 503."""
+    """Maximum number of connections; further ones get 503."""
     max_stream_connections: int = Field(default=32, ge=0, le=10_000)
-    """Open connections to /stream; more are refused with 503. 0: no streams."""
+    """Maximum number of open connections to /stream; further ones get 503. 0: no streams."""
     stream_idle_timeout: float = Field(default=60, gt=0, le=86_400)
-    """Seconds that a stream may go without a frame; then it is closed."""
+    """Seconds without a frame after which a stream is closed."""
     rate: str | None = None
-    """Requests of one key, or one address where there are no keys: 100/minute; more get 429."""
+    """Request limit of each key, or each address without keys, such as 100/minute; further requests get 429."""
     streams: int = Field(default=0, ge=0, le=256)
-    """Images computed side by side under load; 0: chosen from the rates of live requests."""
+    """Number of images computed at once under load; 0: chosen from the rates of live requests."""
     host: str = "127.0.0.1"
-    """Address to listen on: this machine only, unless told otherwise."""
+    """Address to listen on; by default only this machine."""
     port: int = Field(default=8000, ge=0, le=65535)
     """Port to listen on; 0: any free port."""
     fd: int | None = Field(default=None, ge=3)
-    """An inherited listening socket, instead of host and port."""
+    """Inherited listening socket, instead of host and port."""
     log_file: Path | None = None
-    """JSON lines go here, rotated at 10 MB; to standard output when absent."""
+    """File for JSON log lines, rotated at 10 MB; standard output when absent."""
     prediction_log: Path | None = None
-    """Folder that remembers what was asked and answered, for monitoring; without one nothing is remembered."""
+    """Folder that records requests and answers for monitoring; without one nothing is recorded."""
     prediction_log_max_mb: int = Field(default=1000, ge=8, le=10_000_000)
-    """Of all of it, in megabytes; the oldest goes."""
+    """Maximum size of the prediction log in megabytes; the oldest segments are removed."""
     prediction_log_max_days: float = Field(default=30, gt=0, le=36_500, allow_inf_nan=False)
-    """Of a record, or an image; older ones go."""
+    """Maximum age of a record or an image in days; older ones are removed."""
     prediction_log_images: float = Field(default=0, ge=0, le=1, allow_inf_nan=False)
-    """Share of the requests whose images are kept beside their records, as they came."""
+    """Share of the requests whose images are stored beside their records, unchanged."""
     prediction_log_images_max_mb: int = Field(default=1000, ge=1, le=10_000_000)
-    """Of all these images, in megabytes; the oldest go."""
+    """Maximum size of all these images in megabytes; the oldest are removed."""
     prediction_log_feedback_max_mb: int = Field(default=1000, ge=1, le=10_000_000)
-    """Of all feedback with its images, in megabytes; the oldest goes, and first what the review has taken."""
+    """Maximum size of all feedback with its images in megabytes; the oldest is removed, reviewed feedback first."""
     prediction_log_store: Annotated[str, AfterValidator(check_store)] | None = None
-    """Where closed segments of the log are kept, too: s3://bucket/prefix, or postgresql://user@host/database."""
+    """Additional store of closed log segments: s3://bucket/prefix, or postgresql://user@host/database."""
     keys: Path | None = None
     """File of API keys: id role sha256:hex; without keys only this machine is served."""
     open_metrics: bool = False
     """Serve /metrics without a key."""
     open_ready: bool = False
-    """Answer /ready without a key, with the status only."""
+    """Answer /ready without a key, with only the status."""
     cors_origins: Annotated[tuple[str, ...], BeforeValidator(comma_separated)] = ()
     """Origins of pages that may call the server from a browser, separated by commas."""
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
         if self.bundle and self.models:
-            raise ValueError("give either --bundle or --models")
+            raise ValueError("set either --bundle or --models, not both")
         given = [self.candidate is not None, bool(self.candidate_version), self.release is not None]
         if any(given) and not (all(given) and self.bundle):
             raise ValueError("--candidate: needs --bundle, --candidate-version and --release, which need it")
         if self.release and not self.release.is_held:
-            raise ValueError("--release: strategy switch tries no candidate; canary and shadow do")
+            raise ValueError("--release: strategy switch takes no candidate; set canary or shadow")
         for name in ("prediction_log_images", "prediction_log_store"):
             if getattr(self, name) and not self.prediction_log:
-                raise ValueError(f"{flag(name)}: needs a folder, given by --prediction-log")
+                raise ValueError(f"{flag(name)}: needs a folder; set --prediction-log")
         return self

@@ -1,4 +1,4 @@
-"""What is learned, what computes it, and how it is served."""
+"""Settings of a use case's name, its computing engine, and its serving."""
 
 from __future__ import annotations
 
@@ -19,45 +19,45 @@ DEFAULT_MAX_PIXELS = 100_000_000
 
 
 class UseCase(Settings):
-    """What is learned, and under which name it is registered and served."""
+    """Task of a use case, and the name under which its models are registered and served."""
 
     name: str
     task: TaskName
 
 
 class EngineName(enum.StrEnum):
-    """What runs `model.onnx`."""
+    """Engine that runs `model.onnx`."""
 
     OPENVINO = "openvino"
     ONNXRUNTIME = "onnxruntime"
 
 
 class Device(enum.StrEnum):
-    """What the engine computes on."""
+    """Device of the engine."""
 
     CPU = "cpu"
     GPU = "gpu"
-    """Intel's by OpenVINO, NVIDIA's by ONNX Runtime; one that is missing is refused, and never replaced by the CPU."""
+    """Intel's by OpenVINO, NVIDIA's by ONNX Runtime. A missing GPU is refused, and never replaced by the CPU."""
 
 
 class Precision(enum.StrEnum):
-    """Arithmetic of the engine. Explicit, because OpenVINO picks bf16 silently where the CPU has it."""
+    """Arithmetic of the engine. Explicit, because OpenVINO silently uses bf16 where the CPU has it."""
 
     F32 = "f32"
     BF16 = "bf16"
     INT8 = "int8"
-    """Another graph, `model.int8.xml`: 8-bit integers where quantization put them, f32 elsewhere."""
+    """8-bit integers where quantization introduced them, f32 elsewhere; in another graph, `model.int8.xml`."""
 
 
 class ServingConfig(Settings):
-    """How the champion answers."""
+    """How the champion is served."""
 
     engine: EngineName = EngineName.OPENVINO
     """What runs the model's graph."""
     device: Device = Device.CPU
-    """What the endpoint computes on. Training and evaluation use the CPU's engine in any case."""
+    """Device of the endpoint. Training and evaluation always use the CPU's engine."""
     precision: Precision = Precision.F32
-    """What training seals; `int8` comes of `--pipeline quantize`."""
+    """Precision of bundles from training; `int8` requires `--pipeline quantize`."""
     confidence: float = Field(default=0.25, ge=0, le=1)
     """Lowest score of a detection that is answered. Labels have thresholds of their own in the bundle."""
     iou: float = Field(default=0.7, ge=0, le=1)
@@ -65,18 +65,18 @@ class ServingConfig(Settings):
     max_upload_bytes: int = Field(default=20_000_000, ge=1)
     """Largest accepted image file."""
     port: int = Field(default=8000, ge=0, le=65535)
-    """0: any free port."""
+    """Port of the endpoint; 0: any free port."""
     prediction_log: bool = True
-    """Remember what was asked and answered: what `--pipeline monitoring` looks at."""
+    """Record requests and answers, which `--pipeline monitoring` reads."""
     prediction_log_images: float = Field(default=0.0, ge=0, le=1, allow_inf_nan=False)
-    """Share of the requests whose images are kept, too: what there is to label when they change."""
+    """Share of the requests whose images are stored, too, for labelling when traffic changes."""
     prediction_log_store: Annotated[str, AfterValidator(check_store)] | None = None
-    """Where the log is kept beside its folder: `s3://bucket/prefix`, or `postgresql://user@host/database`."""
+    """Store of the log beside its folder: `s3://bucket/prefix`, or `postgresql://user@host/database`."""
     release: ReleaseConfig = ReleaseConfig()
-    """How a promoted challenger takes over."""
+    """How a promoted challenger is released."""
 
     @model_validator(mode="after")
     def _train_in_float(self) -> ServingConfig:
         if self.precision is Precision.INT8:
-            raise ValueError("precision: no training gives int8; train in f32, then run --pipeline quantize")
+            raise ValueError("precision: training does not support int8; train in f32, then run --pipeline quantize")
         return self

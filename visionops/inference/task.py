@@ -1,7 +1,7 @@
-"""`ServedTask`: what a server, batch inference and the prediction log need of a task.
+"""`ServedTask`: interface of a task for the server, batch inference and the prediction log.
 
-It is the half of a task that needs no training framework; `visionops.tasks.spec.TaskSpec` adds how the task is learned
-and judged. A task is found by its name (`visionops.inference.task_registry`).
+This is the part of a task that needs no training framework; `visionops.tasks.spec.TaskSpec` adds training and
+evaluation. Tasks are looked up by name (`visionops.inference.task_registry`).
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ __all__ = [
 ]
 
 P = TypeVar("P", bound=Prediction)
-"""The prediction type of a task."""
+"""Prediction type of a task."""
 
 PROBABILITY_PREFIX = "probability:"
-"""Before a class, in the name of a derived column that holds its probability."""
+"""Prefix of a derived column with the probability of a class."""
 ENTROPY_PREFIX = "entropy:"
-"""Before a question, in the name of a derived column that says how undecided its answer is."""
+"""Prefix of a derived column with the entropy of a question's answer."""
 
 
 class TensorSpec(BaseModel):
@@ -56,29 +56,29 @@ class RecordColumn:
 
     name: str
     is_list: bool = False
-    """Several numbers an image, which drift compares by their mean; else one number or none."""
+    """Whether it has several numbers for each image, which drift compares by their mean, or at most one."""
     title: str = ""
-    """Names the column in drift reports; "" for a column that drift does not compare."""
+    """Title of the column in drift reports; "" for a column that drift does not compare."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PartTable:
-    """A table of batch inference with a row for each of several things in an image, as a box."""
+    """A table of batch inference with a row for each part of an image, such as a box."""
 
     rows: pa.Array
-    """int64: for each row the index of its image among the answers."""
+    """int64: for each row, the index of its image among the answers."""
     columns: Mapping[str, pa.Array]
 
 
 class ServedTask(abc.ABC, Generic[P]):
-    """One kind of answer, served. Holds no state: one object serves every model of its task.
+    """One kind of answer. Holds no state: one object serves every model of its task.
 
     Attributes:
-        name: As bundles and configurations write it.
-        options: What a request may set for itself, each a number from 0 to 1, and what it means.
-        record_columns: Columns of the prediction log that are the task's own; `Prediction.record` gives their values.
+        name: Name in bundles and configurations.
+        options: Options of a request, each a number from 0 to 1, with their descriptions.
+        record_columns: The task's own columns of the prediction log; `Prediction.record` returns their values.
         answer: Fields of `Prediction.to_dict`, for OpenAPI and MLflow; its docstring is shown to clients.
-        example: An answer of this task, by `answer`.
+        example: An answer of this task, in the form of `answer`.
     """
 
     name: str
@@ -88,7 +88,7 @@ class ServedTask(abc.ABC, Generic[P]):
     example: Mapping[str, Any]
 
     def check_card(self, card: BundleCard) -> None:
-        """Check what the task's own fields of a card say.
+        """Check the task's own fields of a card.
 
         Raises:
             ValueError: They contradict each other.
@@ -96,49 +96,49 @@ class ServedTask(abc.ABC, Generic[P]):
 
     @abc.abstractmethod
     def decoder(self, card: BundleCard, thresholds: Thresholds) -> Decoder[P]:
-        """Return what makes predictions of the graph's outputs.
+        """Return the decoder of the graph's outputs.
 
         Args:
-            thresholds: Of this process, where the task has any; those of the card otherwise.
+            thresholds: Thresholds of this process, where the task has any; those of the card when None.
         """
 
     def answers_by_card(self, card: BundleCard, thresholds: Thresholds, options: Mapping[str, float]) -> bool:  # noqa: ARG002
-        """Return whether an answer under these thresholds and options is the one that the card's own would give."""
+        """Return whether an answer under these thresholds and options equals that at the card's own."""
         return not options
 
     def describe(self, card: BundleCard, thresholds: Thresholds) -> dict[str, Any]:  # noqa: ARG002
-        """Return what decides an answer, as `/model` shows it."""
+        """Return the thresholds of an answer, for `/model`."""
         return {}
 
     @abc.abstractmethod
     def tensor_specs(self, card: BundleCard) -> list[TensorSpec]:
-        """Return the outputs of a model by the Open Inference Protocol."""
+        """Return the outputs of a model in the Open Inference Protocol."""
 
     @abc.abstractmethod
     def tensors(self, card: BundleCard, predictions: Sequence[P]) -> dict[str, npt.NDArray[Any]]:
         """Return the predictions for N images as the arrays that `tensor_specs` names; text as dtype object."""
 
     def derived_columns(self, card: BundleCard, records: pa.Table) -> dict[str, pa.Array]:  # noqa: ARG002
-        """Return what drift compares beside the records' own columns: float32 (rows,) by name, null where missing.
+        """Return additional columns for drift: float32 (rows,) by name, null where missing.
 
-        Names begin with `PROBABILITY_PREFIX` or `ENTROPY_PREFIX`. Computed when tables are compared: the log and the
-        reference hold nothing twice, and older ones have it.
+        Names begin with `PROBABILITY_PREFIX` or `ENTROPY_PREFIX`. They are computed when tables are compared, so the
+        log and the reference store nothing twice, and the columns exist for older ones, too.
 
         Args:
-            records: By `visionops.monitoring.record.record_schema`, of the model of ``card``.
+            records: Records with the schema `visionops.monitoring.record.record_schema`, of the model of ``card``.
         """
         return {}
 
     @abc.abstractmethod
     def labels(self, answer: Mapping[str, Any]) -> list[tuple[str, float]]:
-        """Return `Prediction.labels` of what `Prediction.to_dict` gave."""
+        """Return `Prediction.labels` from the result of `Prediction.to_dict`."""
 
     @abc.abstractmethod
     def table(self, card: BundleCard, answers: Sequence[Mapping[str, Any] | None]) -> list[tuple[str, pa.Array]]:
-        """Return the task's columns of the table of predictions by name, a row an image; a name may come twice.
+        """Return the task's columns of the table of predictions by name, a row for each image; names may repeat.
 
         Args:
-            answers: Of each image what `Prediction.to_dict` gave; None for an image without an answer.
+            answers: `Prediction.to_dict` of each image; None for an image without an answer.
         """
 
     def part_tables(
@@ -146,5 +146,5 @@ class ServedTask(abc.ABC, Generic[P]):
         card: BundleCard,  # noqa: ARG002
         answers: Sequence[Mapping[str, Any] | None],  # noqa: ARG002
     ) -> dict[str, PartTable]:
-        """Return tables of what an image has several of, by the name of their files."""
+        """Return tables of the parts of images, keyed by file name."""
         return {}

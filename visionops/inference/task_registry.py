@@ -1,11 +1,11 @@
-"""Tasks by name: ours, those that installed packages bring, and those that a program registers.
+"""Registry of tasks by name: built-in ones, those of installed packages, and those that a program registers.
 
-A package brings a task by an entry point, which every process finds by itself, as servers and batch jobs must:
+A package adds a task by an entry point, which every process, such as a server or a batch job, finds by itself:
 
     [project.entry-points."visionops.tasks"]
     brightness = "brightness_task:SPEC"
 
-A program of one process, as a test or a notebook, calls `register(SPEC)`. A task is imported when it is first used.
+A program with one process, such as a test or a notebook, calls `register(SPEC)`. A task is imported on first use.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["GROUP", "TaskName", "all_tasks", "register", "requirement_of", "served_task", "task_names", "unregister"]
 
 GROUP = "visionops.tasks"
-"""The group of entry points."""
+"""Group of the entry points."""
 
 _OURS = (
     EntryPoint("detection", "visionops.tasks.detection.spec:DETECTION", GROUP),
@@ -36,23 +36,23 @@ _loaded: dict[str, ServedTask[Any]] = {}
 
 
 def register(task: ServedTask[Any]) -> None:
-    """Make a task known in this process.
+    """Register a task in this process.
 
     Raises:
-        TaskError: Another task has its name.
+        TaskError: Another task has the same name.
     """
     if task.name in task_names() and _loaded.get(task.name) is not task:
-        raise TaskError(f"task {task.name!r}: is registered already; give the task another name")
+        raise TaskError(f"task {task.name!r}: is already registered; choose another name")
     _loaded[task.name] = task
 
 
 def unregister(name: str) -> None:
-    """Forget a task that `register` made known."""
+    """Remove a task that was added with `register`."""
     _loaded.pop(name, None)
 
 
 def task_names() -> tuple[str, ...]:
-    """Return the names of all tasks: ours first, then those of packages and of this process by name."""
+    """Return the names of all tasks: built-in ones first, then those of packages and of this process by name."""
     ours = [point.name for point in _OURS]
     others = {point.name for point in _points()} | _loaded.keys()
     return (*ours, *sorted(others.difference(ours)))
@@ -69,7 +69,7 @@ def served_task(name: str) -> ServedTask[Any]:
         if not points:
             raise TaskError(
                 f"unknown task {name!r}; registered are {', '.join(task_names())}; correct the name, or install the "
-                "package that brings it"
+                "package that adds it"
             )
         _loaded.setdefault(name, _load(points[0]))  # another thread may have been faster
     return _loaded[name]
@@ -85,7 +85,7 @@ def all_tasks() -> tuple[ServedTask[Any], ...]:
 
 
 def requirement_of(name: str) -> str | None:
-    """Return the package that brings a task, as "package==1.0"; None for ours and for one of this process alone."""
+    """Return the package that adds a task, as "package==1.0"; None for built-in and process-local tasks."""
     found = [point.dist for point in _points() if point.name == name and point.dist is not None]
     return f"{found[0].name}=={found[0].version}" if found else None
 
@@ -98,12 +98,12 @@ def _require(name: str) -> str:
 
 
 TaskName = Annotated[str, AfterValidator(_require)]
-"""The name of a registered task, in a bundle or a configuration."""
+"""Name of a registered task, in a bundle or a configuration."""
 
 
 @functools.cache
 def _points() -> tuple[EntryPoint, ...]:
-    """Ours come first: no package replaces them."""
+    """Return the entry points of all tasks, built-in ones first, so that no package replaces them."""
     return (*_OURS, *entry_points(group=GROUP))
 
 
@@ -117,5 +117,7 @@ def _load(point: EntryPoint) -> ServedTask[Any]:
             f"task {point.name!r}: {point.value} cannot be imported ({error}); repair or remove its package"
         ) from error
     if not isinstance(found, ServedTask) or found.name != point.name:
-        raise TaskError(f"task {point.name!r}: {point.value} is no task of that name; repair or remove its package")
+        raise TaskError(
+            f"task {point.name!r}: {point.value} is not a task with that name; repair or remove its package"
+        )
     return found

@@ -1,15 +1,15 @@
-"""Where the tiles of a large image lie, and how their boxes become one answer.
+"""Place the tiles of a large image, and merge their boxes into one answer.
 
-Neighbours share pixels. An object there is found by both, and one that a border cuts is found in parts; each must be
-reported once. Two boxes of a class agree when, clipped to the pixels that both tiles saw, their IoU is at least 0.4. An
-object that one tile sees whole and the other cut agrees there, as do the two ends of one longer than the overlap. A
-small object beside a large one, or inside it, does not; intersection over the smaller area takes the two for one
-(SAHI's rule: Akyon et al., Slicing aided hyper inference, 2022, and its library).
+Neighbouring tiles share pixels. Both find an object there, and an object that a border cuts is found in parts; each
+must be reported once. Two boxes of a class agree when, clipped to the pixels of both tiles, their IoU is at least 0.4.
+An object that is complete in one tile and cut in the other agrees there, as do the two ends of one longer than the
+overlap. A small object beside a large one, or inside it, does not agree; intersection over the smaller area would merge
+the two (SAHI's rule: Akyon et al., Slicing aided hyper inference, 2022, and its library).
 
-Boxes join objects best score first. So a weak box cannot make one object of two, unless it is the piece between two
-pieces that borders have cut.
+Boxes join objects best score first. So a weak box cannot merge two objects, unless it is the piece between two pieces
+that borders have cut.
 
-docs/decisions/010-tiles.md gives the reasons.
+See docs/decisions/010-tiles.md for the reasons.
 
 >>> tile_windows(2456, 1176, Tiling(size=640, overlap=128))[4]
 Window(x=1816, y=0, width=640, height=640)
@@ -35,25 +35,25 @@ Detections = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray
 """xyxy float32 (N, 4), scores float32 (N,), class ids int32 (N,); best first."""
 
 WEAKEST_PART = 0.25
-"""Share of an object's score that a box must have to change where the object lies. A power of two: exact in float."""
+"""Share of an object's score that a box needs to change the object's box. A power of two, so exact in float."""
 
 _AGREEMENT = 0.4
-"""IoU in the shared pixels from which two boxes are one object; at one half, the inexact edges of boxes tell apart what
-is one where a tile sees but a sliver."""
+"""IoU in the shared pixels from which two boxes are one object. With one half, inexact edges of boxes would separate an
+object of which a tile shows only a sliver."""
 _COVER = 0.5
-"""Share of each piece that a whole box must hold: what a tile shows of a long object can look whole and not be it."""
+"""Share of each piece that a whole box must cover, because a part of a long object can look like a whole one."""
 _TOUCH = 0.02
-"""A box that comes so close to the border of its tile, in sides of the tile, is taken for cut by it."""
+"""Distance to the border of its tile, in sides of the tile, below which a box counts as cut."""
 
 
 def tile_windows(width: int, height: int, tiling: Tiling | None, *, where: str = "image") -> tuple[Window, ...]:
-    """The tiles of an image, row by row; the image as a whole when it is no larger than a tile or there are none.
+    """Return the tiles of an image, row by row; the whole image when it is no larger than a tile or there is no tiling.
 
-    The last column and row are moved back inside the image: no tile is padded for being at the border.
+    The last column and row are moved back into the image, so that no tile at the border is padded.
 
     Args:
-        width: Of the image, pixels.
-        where: Named in the error.
+        width: Width of the image in pixels.
+        where: Source of the image for errors.
 
     Raises:
         ImageError: The image takes more than ``tiling.max_tiles``.
@@ -81,29 +81,30 @@ def merge_tiles(
 ) -> Detections:
     """Merge the detections of every tile into one answer that reports each object once.
 
-    Best score first, a box joins the object that it agrees with best, or is a new object. This depends on better boxes
-    alone, so that a lower threshold adds objects and removes none. A box never joins an object whose best box is of the
-    same tile: the NMS of that tile has kept both.
+    Best score first, each box joins the object with which it agrees best, or becomes a new object. This depends only on
+    better boxes, so a lower threshold adds objects and removes none. A box never joins an object whose best box is in
+    the same tile, because the NMS of that tile has kept both.
 
-    An object has the score of its best box. Its place is its best box that no border of a tile cuts; when all are cut,
-    the box around them. Boxes below ``WEAKEST_PART`` of its score do not change its place.
+    An object has the score of its best box. Its box is its best one that no border of a tile cuts; when all are cut,
+    the box around them. Boxes below ``WEAKEST_PART`` of its score do not change its box.
 
-    A long object can have its best pieces at both ends: two objects, until a weaker piece between them shows that they
-    are one. The better one then gets the place of all pieces. The other one is left out when ``confidence`` is given.
-    Without it, it stays: at a higher threshold the piece between them is missing, and both are reported.
+    A long object can have its best pieces at both ends. These are two objects until a weaker piece between them
+    connects them. The better one then gets the box around all pieces. The other one is left out when ``confidence`` is
+    given.
+    Without it, it stays: at a higher threshold the connecting piece is missing, and both are reported.
 
     Args:
-        found: Per tile, boxes in pixels of the image.
-        windows: Of the tiles, in the same order. Another order gives the same answer.
-        max_detections: The best so many stay.
-        confidence: Objects that score no more are left out. ``found`` must hold all boxes above ``WEAKEST_PART *
-            confidence``. The answer is then that of any lower confidence, without the objects that score no more.
+        found: Boxes of each tile in pixels of the image.
+        windows: Windows of the tiles, in the same order. Another order gives the same answer.
+        max_detections: Maximum number of objects; the best are kept.
+        confidence: Objects that score no more are left out. ``found`` must contain all boxes above ``WEAKEST_PART *
+            confidence``. The result then equals that of any lower confidence, without the objects that score no more.
     """
     boxes, scores, class_ids = (np.concatenate(column) for column in zip(*found, strict=True))
     tiles = np.repeat(np.arange(len(windows)), [len(part[1]) for part in found])
     spans = np.array(windows, dtype=np.float64).reshape(-1, 4)
     spans[:, 2:] += spans[:, :2]
-    # Equal scores go by the place of their tile, and within it as they came.
+    # Ties are ordered by the place of their tile, and within it by input order.
     order = np.lexsort((spans[tiles, 0], spans[tiles, 1], -scores))
     boxes, scores, class_ids, tiles = boxes[order], scores[order], class_ids[order], tiles[order]
     merging = _Merging(boxes, scores, tiles, _cut(boxes, spans[tiles], spans[:, 2:].max(axis=0)))
@@ -127,7 +128,7 @@ def _agreeing(
     tiles: npt.NDArray[np.int64],
     spans: npt.NDArray[np.float64],
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """Return the pairs of boxes, of one class and two tiles, that agree in what both tiles saw.
+    """Return the pairs of boxes, of one class and two tiles, that agree in the pixels of both tiles.
 
     Args:
         tiles: int64 (N,), the tile of each box.
@@ -164,7 +165,7 @@ def _reach_into(boxes: npt.NDArray[np.float64], region: npt.NDArray[np.float64])
 def _iou_inside(
     a: npt.NDArray[np.float64], b: npt.NDArray[np.float64], region: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float64]:
-    """IoU (N, M) of what boxes ``a`` (N, 4) and ``b`` (M, 4) have inside ``region`` (4,), xyxy."""
+    """Return the IoU (N, M) of the parts of boxes ``a`` (N, 4) and ``b`` (M, 4) inside ``region`` (4,), xyxy."""
     low, high = np.tile(region[:2], 2), np.tile(region[2:], 2)
     a, b = np.clip(a, low, high), np.clip(b, low, high)
     size = np.minimum(a[:, None, 2:], b[:, 2:]) - np.maximum(a[:, None, :2], b[:, :2])
@@ -176,19 +177,19 @@ def _iou_inside(
 
 @dataclasses.dataclass(slots=True, eq=False)
 class _Object:
-    """What is known of an object from the boxes so far, which are given by their rows."""
+    """An object from the boxes so far, which are given by their rows."""
 
     best: list[int]
-    """Its best box, and the best boxes of the objects that turned out to be pieces of it."""
+    """Its best box, and the best boxes of objects that were merged into it."""
     parts: list[int]
-    """The boxes around which it lies: a whole one, or the best one with cut pieces, one of a tile."""
+    """Boxes that define its extent: a whole one, or the best one with cut pieces, one of each tile."""
     is_whole: bool
     is_piece: bool = False
-    """Whether it turned out to be a piece of a better object."""
+    """Whether it was merged into a better object."""
 
     @property
     def speakers(self) -> list[int]:
-        """The boxes that later ones are compared with."""
+        """Return the boxes that later ones are compared with."""
         return [*self.best[:1], *self.parts] if self.is_whole else self.parts
 
 
@@ -214,14 +215,14 @@ class _Merging:
         self._cut = cut
         self._speaks_for: dict[int, _Object] = {}
         self.objects: dict[int, _Object] = {}
-        """By the row of their best box: those that another box agrees with."""
+        """Objects by the row of their best box: those with which another box agrees."""
         self.has_joined = np.zeros(len(boxes), dtype=np.bool_)
-        """Boxes that are no objects of their own."""
+        """Boxes that are not objects of their own."""
 
     def run(
         self, later: npt.NDArray[np.int64], earlier: npt.NDArray[np.int64], agreements: npt.NDArray[np.float64]
     ) -> None:
-        """Join boxes, given what `_agreeing` returns."""
+        """Join boxes, given the result of `_agreeing`."""
         starts = np.flatnonzero(np.diff(later, prepend=-1))
         for start, end in itertools.pairwise([*starts.tolist(), len(later)]):
             row = int(later[start])
@@ -230,7 +231,7 @@ class _Merging:
                 self._learn(row, near[0], near[1:])
 
     def _near(self, row: int, earlier: list[int], agreements: list[float]) -> list[_Object]:
-        """Return the objects that a box can belong to, the one that it agrees with best first."""
+        """Return the objects to which a box can belong, the one with the best agreement first."""
         best: dict[_Object, float] = {}
         for other, agreement in zip(earlier, agreements, strict=True):
             known = self._object_of(other)
@@ -239,18 +240,18 @@ class _Merging:
         return sorted(best, key=lambda known: (-best[known], known.best[0]))
 
     def _object_of(self, row: int) -> _Object | None:
-        """Return the object that a box speaks for."""
+        """Return the object that a box represents."""
         if not self.has_joined[row] and row not in self.objects:
             self.objects[row] = self._speaks_for[row] = _Object([row], [row], not self._cut[row])
         return self._speaks_for.get(row)
 
     def _is_kept_apart(self, row: int, known: _Object) -> bool:
-        """Return whether the NMS of the box's tile has kept both the box and one that the object rests on."""
+        """Return whether the NMS of the box's tile has kept both the box and one of the object's boxes."""
         rows = (*known.best, *known.parts) if known.is_whole else known.best
         return any(self._tiles[row] == self._tiles[other] for other in rows)
 
     def _learn(self, row: int, known: _Object, others: Sequence[_Object]) -> None:
-        """Extend an object by a box that joins it, and unite it with other objects that the box is a part of too."""
+        """Extend an object by a box that joins it, and merge other objects of which the box is also a part."""
         if not self._can_extend(row, known):
             return
         better = known
@@ -269,7 +270,7 @@ class _Merging:
             self._speaks_for[part] = better
 
     def _can_extend(self, row: int, known: _Object) -> bool:
-        """Return whether a box can be a further piece of an object that is known in pieces only, or the whole of it."""
+        """Return whether a box can be a further piece of an object that is known only in pieces, or the whole of it."""
         if known.is_whole or self._scores[row] < WEAKEST_PART * self._scores[known.best[0]]:
             return False
         if self._tiles[row] in self._tiles_of(known):
@@ -296,7 +297,7 @@ class _Merging:
 def _cut(
     boxes: npt.NDArray[np.float32], spans: npt.NDArray[np.float64], end: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.bool_]:
-    """Which boxes (N, 4) a border of their tile cuts, bool (N,); where the image ends, nothing is cut.
+    """Return which boxes (N, 4) a border of their tile cuts, bool (N,); the border of the image does not count.
 
     Args:
         spans: float64 (N, 4), the tile of each box, xyxy.

@@ -1,1 +1,1 @@
-"""What a model is really asked: a record of each prediction, what changed since it was trained, and what follows."""
+"""Monitor a model's traffic: a record of each prediction, drift since the training, and the decision to retrain."""

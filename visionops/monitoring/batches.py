@@ -1,4 +1,4 @@
-"""Records of batch inference in the prediction log: each answer of a run once, however often it was killed."""
+"""Write records of batch inference to the prediction log: each answer of a run once, even after interruptions."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ _log = logging.getLogger("visionops.monitoring")
 
 
 class BatchRecorder:
-    """Remembers what a batch answered. Safe to call from several threads; `record` raises nothing.
+    """Record the answers of a batch. Safe to use from several threads; `record` raises nothing.
 
     Request ids are ``batch/<run>/<key>#<begin of the SHA-256>``.
 
     Args:
-        run: Place of the run's answers: a run that goes on has the same.
+        run: Place of the run's answers, which is the same for a resumed run.
         version: Registered version of the bundle.
-        is_resumed: Whether an earlier process may have remembered some already.
+        is_resumed: Whether an earlier process may already have recorded some answers.
 
     Raises:
         ConfigError: A function of the bundle's own columns cannot be imported.
@@ -49,7 +49,7 @@ class BatchRecorder:
         self._failed_columns: set[str] = set()
         self._known: set[str] = set()
         if is_resumed:
-            with contextlib.suppress(DataError):  # a record twice is better than no answers
+            with contextlib.suppress(DataError):  # a duplicate record is better than no answers
                 self._known = read_request_ids(log.folder, self._prefix)
 
     def record(
@@ -61,24 +61,26 @@ class BatchRecorder:
         prediction: Prediction,
         latency_ms: float,
     ) -> None:
-        """Remember one answer, before it is kept: what is asked again after a kill is known by its id.
+        """Record one answer before it is stored. Its id identifies answers that are repeated after a kill.
 
         Args:
-            path: Of the image, absolute.
-            rgb: uint8 (H, W, 3), what the predictor saw.
-            prediction: At the thresholds of the bundle's card, as the predictor gives it to ``watch``.
-            latency_ms: From the encoded image to the prediction.
+            path: Absolute path of the image.
+            rgb: uint8 (H, W, 3), the predictor's input.
+            prediction: Prediction at the thresholds of the bundle's card, as the predictor passes it to ``watch``.
+            latency_ms: Time from the encoded image to the prediction, in ms.
         """
         request_id = f"{self._prefix}{key}#{sha256[:8]}"
         if request_id not in self._known:
-            told = {"time": datetime.now(UTC), "request_id": request_id, "latency_ms": latency_ms, "image": str(path)}
+            facts = {"time": datetime.now(UTC), "request_id": request_id, "latency_ms": latency_ms, "image": str(path)}
             source = source_of(self._rules.source_pattern, key)
             values = self._columns.values(rgb, prediction, self._column_failed)
             record = record_of(prediction, *describe_image(rgb), source=source, columns=values)
-            self._log.append(self._about | told | record)
+            self._log.append(self._about | facts | record)
 
     def _column_failed(self, name: str, error: BaseException) -> None:
-        """Say so once: the other images may fail, too."""
+        """Warn once, because the function may fail for every image."""
         if name not in self._failed_columns:
             self._failed_columns.add(name)
-            _log.warning("monitoring.columns.%s: fails; its value is missing where it does", name, exc_info=error)
+            _log.warning(
+                "monitoring.columns.%s: the function failed; affected records have no value", name, exc_info=error
+            )

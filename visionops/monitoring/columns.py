@@ -1,4 +1,4 @@
-"""Columns of the user's own: functions of an image or an answer, named by the card of a bundle.
+"""Compute user-defined columns: functions of an image or a prediction, named in the card of a bundle.
 
 >>> columns = UserColumns.load({"glare": "plant.columns:glare"})
 >>> columns.values(rgb, prediction, lambda name, error: print(name, error))
@@ -23,14 +23,14 @@ from visionops.inference.prediction import Prediction
 __all__ = ["MOST_TEXT", "NO_COLUMNS", "UserColumns", "Value", "encode_values"]
 
 Value = float | str
-"""Of a column; a float is finite."""
+"""Value of a column; a float is finite."""
 MOST_TEXT = 64
-"""Characters of a text."""
+"""Maximum length of a text, in characters."""
 _ARGUMENTS = ("image", "prediction")
 
 
 class UserColumns:
-    """Functions by the names of their columns. Safe to call from several threads, as far as the functions are."""
+    """Functions by the names of their columns. Safe to use from several threads, as far as the functions are."""
 
     def __init__(self, functions: Mapping[str, Callable[..., object]]) -> None:
         self._functions = {name: (function, _arguments(name, function)) for name, function in functions.items()}
@@ -39,11 +39,11 @@ class UserColumns:
     def load(cls, columns: Mapping[str, str]) -> UserColumns:
         """Import the functions.
 
-        Only a function whose parameters are ``image`` and ``prediction``, or one of them, is accepted: a bundle names
-        functions of what is installed where it is served, and must not call just any of them.
+        Only a function whose parameters are ``image`` and ``prediction``, or one of them, is accepted, so that a bundle
+        cannot call arbitrary functions of the packages where it is served.
 
         Args:
-            columns: Name to ``module:function``, as of `RecordRules`.
+            columns: Name to ``module:function``, as in `RecordRules`.
 
         Raises:
             ConfigError: A module cannot be imported, or has no such function.
@@ -52,7 +52,7 @@ class UserColumns:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the columns, in the order of the card."""
+        """Return the names of the columns, in the order of the card."""
         return tuple(self._functions)
 
     def values(
@@ -62,14 +62,13 @@ class UserColumns:
         on_failure: Callable[[str, BaseException], object] = lambda _name, _error: None,
         on_seconds: Callable[[str, float], object] = lambda _name, _seconds: None,
     ) -> dict[str, Value]:
-        """Return the value of each column for one image; a column whose function fails, or returns None, has none.
+        """Return the value of each column for one image; a column whose function fails, or returns None, has no value.
 
         Args:
             rgb: uint8 (H, W, 3), decoded and upright. The functions cannot write to it.
-            prediction: At the thresholds of the bundle's card.
-            on_failure: Called with the name of the column and what its function raised, or what is wrong with its
-                value.
-            on_seconds: Called with the name of the column and what its function took.
+            prediction: Prediction at the thresholds of the bundle's card.
+            on_failure: Called with the name of the column and the error of its function, or of its value.
+            on_seconds: Called with the name of the column and the seconds that its function took.
         """
         if not self._functions:
             return {}
@@ -82,7 +81,7 @@ class UserColumns:
             start = time.perf_counter()
             try:
                 value = _check(function(**{argument: given[argument] for argument in wanted}))
-            # `sys.exit` in a function must not end a server either.
+            # a function that calls `sys.exit` must not end a server either
             except (Exception, SystemExit) as error:  # noqa: BLE001 - passed on in full; the image is answered
                 on_failure(name, error)
                 value = None
@@ -93,11 +92,11 @@ class UserColumns:
 
 
 NO_COLUMNS = UserColumns({})
-"""Of a bundle that names none."""
+"""Columns of a bundle that names none."""
 
 
 def encode_values(values: Mapping[str, Value]) -> str:
-    """Return the values as a record holds them: a JSON object, numbers with six digits."""
+    """Return the values in the form of a record: a JSON object, numbers with six digits."""
     rounded = {name: float(f"{v:.6g}") if isinstance(v, float) else v for name, v in values.items()}
     return to_json(rounded).decode()
 
@@ -124,7 +123,7 @@ def _import(name: str, place: str) -> Callable[..., object]:
     where = f"monitoring.columns.{name}: {place}"
     try:
         function = getattr(importlib.import_module(module), attribute, None)
-    except (Exception, SystemExit) as error:  # a module may fail in ways of its own while it is imported
+    except (Exception, SystemExit) as error:  # importing a module may raise any error
         why = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise ConfigError(f"{where}: cannot be imported ({why}); install its module where the model runs") from error
     if not callable(function):

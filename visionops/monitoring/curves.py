@@ -1,7 +1,7 @@
-"""The curves of a training that runs, for Prometheus: each epoch replaces the one before on a Pushgateway.
+"""Push the curves of a running training to Prometheus: each epoch replaces the one before on a Pushgateway.
 
-Prometheus reads the gateway every few seconds, so that its history of one gauge is the curve. All is pushed by a thread
-of its own: a gateway that hangs or is gone costs the training nothing.
+Prometheus reads the gateway every few seconds, so its history of one gauge is the curve. A separate thread pushes, so a
+gateway that hangs or is down does not slow the training.
 """
 
 from __future__ import annotations
@@ -18,34 +18,34 @@ from visionops.monitoring.gateway import Pushgateway
 __all__ = ["CURVES", "EPOCH_METRICS", "TrainingCurves"]
 
 EPOCH_METRICS: Mapping[str, str] = {
-    "visionops_training_epoch": "Epoch that the training ended last, from 1.",
-    "visionops_training_epochs": "Epochs that the training was given.",
-    "visionops_training_epoch_timestamp_seconds": "When that epoch ended.",
+    "visionops_training_epoch": "Last finished epoch of the training, from 1.",
+    "visionops_training_epochs": "Maximum number of epochs of the training.",
+    "visionops_training_epoch_timestamp_seconds": "Time when that epoch ended.",
     "visionops_training_learning_rate": "Learning rate of that epoch.",
     "visionops_training_loss": "Losses of that epoch.",
     "visionops_training_epoch_metric": "Metrics of that epoch, mostly on the val split.",
 }
-"""What a training that runs pushes, each a gauge, and what it says."""
+"""Gauges that a running training pushes, with their descriptions."""
 
 CURVES: Mapping[str, str] = {"part": "epochs"}
 """Labels of the groups that hold curves."""
 
 _MOST_NAMES = 50
-"""Losses and metrics of an epoch that are pushed; a task of somebody else's may have a thousand."""
+"""Maximum number of pushed losses and metrics of an epoch, because a custom task may have a thousand."""
 _PATIENCE_S = 5.0
 
 
 class TrainingCurves:
-    """Pushes each epoch of one training. Use it from one thread."""
+    """Push each epoch of one training. Use it from one thread."""
 
     def __init__(
         self, gateway: Pushgateway, use_case: str, pipeline: str, epochs: int, patience: float = _PATIENCE_S
     ) -> None:
-        """Start nothing yet: the first epoch does.
+        """Set up the curves; the first epoch starts the thread.
 
         Args:
-            epochs: That the training was given.
-            patience: Seconds that one push may take, and the seconds that `close` waits for the last.
+            epochs: Maximum number of epochs of the training.
+            patience: Maximum seconds for one push, and for which `close` waits for the last one.
         """
         self._gateway, self._epochs, self._patience = gateway, epochs, patience
         self._group = {"use_case": use_case, "pipeline": pipeline, **CURVES}
@@ -57,7 +57,7 @@ class TrainingCurves:
         self._thread: threading.Thread | None = None
 
     def epoch(self, metrics: Mapping[str, float], number: int) -> None:
-        """Hand one epoch to the thread, in place of one that still waits; return at once."""
+        """Pass one epoch to the thread, replacing one that still waits; return at once."""
         if not self._gateway:
             return
         if self._thread is None:
@@ -72,7 +72,7 @@ class TrainingCurves:
         """Wait a little for the last epoch.
 
         Returns:
-            What went wrong, in one line with the number of epochs that were lost; "" for nothing.
+            One line with the error and the number of lost epochs; "" without an error.
         """
         if self._thread is None:
             return ""
@@ -84,10 +84,10 @@ class TrainingCurves:
             lost, problem = self._lost, self._problem
             if self._thread.is_alive():
                 lost += 1
-                problem = problem or f"Pushgateway {self._gateway.url}: takes no figures (no answer in time)"
+                problem = problem or f"Pushgateway {self._gateway.url}: accepts no metrics (no answer in time)"
         if not lost:
             return ""
-        return f"{problem}; {lost} of {self._reported} epochs could not be pushed, and the training went on"
+        return f"{problem}; {lost} of {self._reported} epochs could not be pushed, but the training continued"
 
     def _push_all(self) -> None:
         while True:

@@ -1,4 +1,4 @@
-"""A drill: test images, changed as `simulate` does, sent through a live endpoint, so that monitoring must see it."""
+"""Run a drill: send test images, changed by `simulate`, to a live endpoint, so that monitoring must detect drift."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ _CONNECTIONS = 4
 _TIMEOUT_SECONDS = 60.0
 _COME_AGAIN = (429, 503)
 _TRIES = 6
-"""Of an image, while the endpoint asks to come again."""
+"""Maximum number of tries for one image while the endpoint requests retries."""
 _LONGEST_WAIT_SECONDS = 60
 _SHOWN = 5
 _PANEL = 360
-"""Pixels of the longer side of an image of the report."""
+"""Longer side of an image in the report, in pixels."""
 
 
 class Drill(BaseModel):
-    """What is sent.
+    """Settings of a drill.
 
     Raises:
-        ConfigError: The severity has no meaning for the kind, or there are too few or too many images.
+        ConfigError: The severity is not valid for the kind, or there are too few or too many images.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -56,41 +56,41 @@ class Drill(BaseModel):
     kind: Kind
     severity: float = 1.0
     images: int = 200
-    """They come again where the test split has fewer."""
+    """Number of images; they repeat where the test split has fewer."""
     seed: int = 0
 
     @model_validator(mode="after")
     def _check(self) -> Drill:
-        # No ValueError: pydantic passes other errors on as they are, in one line.
+        # Not ValueError: pydantic passes other errors on unchanged, in one line.
         require_severity(self.kind, self.severity)
         if not 1 <= self.images <= _MAX_IMAGES:
-            raise ConfigError(f"--images {self.images}: send 1 to {_MAX_IMAGES}")
+            raise ConfigError(f"--images {self.images}: expected 1 to {_MAX_IMAGES}")
         return self
 
 
 class DrillResult(BaseModel):
-    """What a drill came to."""
+    """Result of a drill."""
 
     model_config = ConfigDict(frozen=True)
 
     drill: Drill
     change: str
-    """For people: kind, severity, and what that means."""
+    """Description for people: kind, severity and its meaning."""
     test_images: int
-    """Different ones that there were to draw from."""
+    """Number of different test images available."""
     answered: int
     url: str
     models: tuple[str, ...]
-    """``name version N`` of those that answered."""
+    """Models that answered, as ``name version N``."""
     request_ids: str
-    """What the ids of its requests begin with, in the prediction log."""
+    """Prefix of the ids of its requests in the prediction log."""
     seconds: float
     p50_ms: float
-    """Of an image, from the request to its answer."""
+    """Median time from the request to the answer."""
     p95_ms: float
 
     def explain(self) -> str:
-        """In one line."""
+        """Return a one-line summary."""
         return (
             f"{self.drill.images} images, {self.change}; {', '.join(self.models)} answered {self.answered}, "
             f"p50 {self.p50_ms:.1f} ms, p95 {self.p95_ms:.1f} ms"
@@ -103,12 +103,12 @@ def run_drill(
     """Send the images of a drill to an endpoint, a few at once.
 
     Args:
-        prepared: Split; its test images are drawn from, ``drill.seed`` decides which and how they change.
-        progress: Told how many are answered.
+        prepared: Split data set. ``drill.seed`` determines which of its test images are drawn, and how they change.
+        progress: Called with the number of answered images.
 
     Raises:
-        DataError: There are no test images, one cannot be read, or no class of theirs can be moved.
-        DeploymentError: The endpoint does not answer or refuses an image; waiting as it asks to is tried first.
+        DataError: There are no test images, one cannot be read, or none of their classes can be shifted.
+        DeploymentError: The endpoint does not answer or refuses an image, even after the waits that it requests.
     """
     test = _test_images(prepared)
     rows = _rows(test, drill)
@@ -149,7 +149,7 @@ def run_drill(
 def _test_images(prepared: Dataset) -> Dataset:
     test = prepared.select_split(Split.TEST)
     if not test.num_images:
-        raise DataError(f"{prepared.name}: the test split is empty, so there is nothing to send; see data.split")
+        raise DataError(f"{prepared.name}: the test split is empty, so there is nothing to send; set data.split")
     return test
 
 
@@ -167,7 +167,7 @@ def _change(test: Dataset, drill: Drill) -> str:
 
 @contextmanager
 def _pool() -> Iterator[ThreadPoolExecutor]:
-    """What has not begun when the block fails is not begun any more."""
+    """Yield a thread pool; when the block fails, pending work is cancelled."""
     with ThreadPoolExecutor(_CONNECTIONS) as pool:
         try:
             yield pool
@@ -189,12 +189,12 @@ def _modified(rgb: npt.NDArray[np.uint8], drill: Drill, number: int) -> npt.NDAr
 
 
 def _encoded(path: Path, drill: Drill, number: int, white: int) -> tuple[bytes, str]:
-    """What is posted, and its media type: the file as it is where no pixel changes."""
+    """Return the request body and its media type: the unchanged file where no pixel changes."""
     data, rgb = _read(path, white)
     changed = _modified(rgb, drill, number)
     if changed is rgb:
         return data, "application/octet-stream"
-    # A line that sends JPEG goes on sending JPEG. PNG of noise may be larger than the endpoint takes.
+    # JPEG stays JPEG, as from the same camera. PNG of noise may exceed the endpoint's limit.
     kind = "JPEG" if data.startswith(b"\xff\xd8") else "PNG"
     return _encode(changed, kind, quality=95), f"image/{kind.lower()}"
 
@@ -207,7 +207,7 @@ def _encode(rgb: npt.NDArray[np.uint8], kind: str, quality: int) -> bytes:
 
 @contextmanager
 def _sessions(endpoint: Endpoint) -> Iterator[SimpleQueue[requests.Session]]:
-    """One for each connection, to be taken and put back: requests does not promise that threads can share one."""
+    """Yield a queue with one session for each connection: requests does not guarantee sharing one between threads."""
     with ExitStack() as stack:
         sessions: SimpleQueue[requests.Session] = SimpleQueue()
         for _ in range(_CONNECTIONS):
@@ -221,7 +221,7 @@ def _session(endpoint: Endpoint) -> requests.Session:
     from urllib3.util import Retry
 
     session = requests.Session()
-    session.trust_env = False  # no proxy and no .netrc of the environment
+    session.trust_env = False  # ignore proxies and .netrc of the environment
     if endpoint.key is not None:
         session.headers["X-API-Key"] = endpoint.key.get_secret_value()
     retry = Retry(
@@ -233,7 +233,7 @@ def _session(endpoint: Endpoint) -> requests.Session:
         status_forcelist=_COME_AGAIN,
         allowed_methods={"POST"},
         backoff_factor=0.5,
-        retry_after_max=_LONGEST_WAIT_SECONDS,  # without, six hours are waited for if the endpoint says so
+        retry_after_max=_LONGEST_WAIT_SECONDS,  # otherwise up to six hours, as the endpoint requests
         raise_on_status=False,
     )
     session.mount(endpoint.url, HTTPAdapter(max_retries=retry))
@@ -243,7 +243,7 @@ def _session(endpoint: Endpoint) -> requests.Session:
 def _post(
     session: requests.Session, endpoint: Endpoint, image: tuple[bytes, str], request_id: str, where: str
 ) -> tuple[float, str]:
-    """Milliseconds, and which model answered."""
+    """Send an image; return the milliseconds and the model that answered."""
     import requests
 
     url = f"{endpoint.url}/predict"
@@ -261,11 +261,11 @@ def _post(
         case {"error": {"message": str(message)}}:
             tried = f" {_TRIES} times" if answer.status_code in _COME_AGAIN else ""
             raise DeploymentError(f"{where}: {url} answered {answer.status_code}{tried}: {message}")
-    raise DeploymentError(f"{url}: answered {answer.status_code} as no VisionOps endpoint does; see what listens there")
+    raise DeploymentError(f"{url}: answered {answer.status_code}, but is not a VisionOps endpoint; check the address")
 
 
 def _reason(error: BaseException) -> str:
-    """The innermost cause; requests wraps urllib3's, which wraps the system's."""
+    """Return the innermost cause; requests wraps urllib3's error, which wraps the system's."""
     while error.__context__ is not None:
         error = error.__context__
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
@@ -279,7 +279,7 @@ def _told(answer: requests.Response) -> Any:
 
 
 def render_drill_html(result: DrillResult, prepared: Dataset) -> str:
-    """A page with what was sent and a few of the images, before and after."""
+    """Return a page with the settings and some of the images, before and after."""
     import jinja2
 
     environment = jinja2.Environment(

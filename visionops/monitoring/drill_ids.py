@@ -1,4 +1,4 @@
-"""How the log tells a drill's traffic from the line's: by the ids of its requests, as it always has."""
+"""Identify a drill's traffic in the log by the ids of its requests."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ _DRILL = r"^drill-[0-9a-f]{8}-[0-9]+$"
 
 
 def drill_ids(number: str) -> str:
-    """Return what the ids of a drill's requests begin with, before a dash and the place of the image.
+    """Return the prefix of a drill's request ids, before a dash and the number of the image.
 
     Args:
-        number: Eight hexadecimal digits, other ones for each drill.
+        number: Eight hexadecimal digits, different for each drill.
     """
     return f"drill-{number}"
 
 
 def drill_rows(records: pa.Table) -> pa.ChunkedArray:
-    """Return for each record whether a drill sent it, bool (rows,)."""
+    """Return whether each record was sent by a drill, bool (rows,)."""
     return pc.fill_null(pc.match_substring_regex(records["request_id"], _DRILL), False)

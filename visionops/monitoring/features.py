@@ -1,7 +1,7 @@
-"""What an image looks like, in twelve numbers and a small descriptor: what drift of the camera or the light shows in.
+"""Describe an image by twelve numbers and a small descriptor, which change with the camera or the light.
 
-Light and colour are those of a thumbnail. Sharpness and noise are not, since shrinking an image takes both away: they
-are those of the pixels in its middle.
+Light and colour are measured on a thumbnail. Sharpness and noise are measured on the pixels in the middle of the image,
+because shrinking removes both.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ FEATURE_NAMES: Final = (
 )
 DESCRIPTOR_SIZE: Final = 64
 _SIDE = 64
-"""Pixels of the longer side of the thumbnail."""
+"""Longer side of the thumbnail in pixels."""
 _DENSE = 2
-"""Pixels of the image, along each axis, that a pixel of the thumbnail averages at most: the rest are skipped."""
+"""Maximum number of image pixels along each axis that a thumbnail pixel averages; the rest are skipped."""
 _PATCH = 256
-"""Pixels of the longer side of the middle."""
+"""Longer side of the middle in pixels."""
 _GREY_LEVELS = 64
 _GRID = 4
 _DIRECTIONS = 16
@@ -44,14 +44,14 @@ _Pixels = npt.NDArray[np.uint8]
 
 
 def describe_image(rgb: _Pixels) -> tuple[dict[str, float], npt.NDArray[np.float32]]:
-    """`image_features` and `descriptor`, for the price of little more than one."""
+    """Return `image_features` and `descriptor`, for little more than the time of one."""
     thumbnail = _thumbnail(rgb)
     grey = cv2.cvtColor(thumbnail, cv2.COLOR_RGB2GRAY)
     return _features(rgb, thumbnail, grey), _descriptor(thumbnail, grey)
 
 
 def image_features(rgb: _Pixels) -> dict[str, float]:
-    """Twelve numbers by name, in the order of `FEATURE_NAMES`.
+    """Return twelve numbers by name, in the order of `FEATURE_NAMES`.
 
     ``brightness`` (mean) and ``contrast`` (standard deviation) of the luminance, 0 to 1. ``sharpness``: root of the
     mean squared gradient of the luminance, per pixel, 0 to 1. ``noise``: its standard deviation by Immerkær, Fast noise
@@ -66,7 +66,7 @@ def image_features(rgb: _Pixels) -> dict[str, float]:
 
 
 def descriptor(rgb: _Pixels) -> npt.NDArray[np.float32]:
-    """Where which colour is and where edges point, for models without an embedding of their own.
+    """Return the distribution of colours and edge directions, for models without an embedding of their own.
 
     Args:
         rgb: uint8 (H, W, 3), decoded and upright, at least one pixel.
@@ -85,7 +85,7 @@ def _thumbnail(rgb: _Pixels) -> _Pixels:
     scale = min(1.0, _SIDE / longest)
     size = tuple(max(1, round(side * scale)) for side in (rgb.shape[1], rgb.shape[0]))
     rows, columns = (max(1, side // step) for side in rgb.shape[:2])
-    # The pixels at multiples of `step`, five to nine times as quickly as by `rgb[::step, ::step]`.
+    # The pixels at multiples of `step`, five to nine times as fast as `rgb[::step, ::step]`.
     whole = rgb[: rows * step, : columns * step]
     sparse = cv2.resize(whole, (columns, rows), interpolation=cv2.INTER_NEAREST) if step > 1 else rgb
     return cv2.resize(sparse, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
@@ -117,11 +117,11 @@ def _features(
 
 
 def _texture(rgb: _Pixels) -> tuple[float, float]:
-    """Sharpness and noise of the middle."""
+    """Return sharpness and noise of the middle."""
     height, width = rgb.shape[:2]
     top, left = max(0, (height - _PATCH) // 2), max(0, (width - _PATCH) // 2)
     grey = cv2.cvtColor(rgb[top : top + _PATCH, left : left + _PATCH], cv2.COLOR_RGB2GRAY)
-    # In whole numbers and one pass each: as floats, this took four fifths of the time of all features.
+    # In integers and one pass each, because floats took four fifths of the time of all features.
     slopes = (grey[:, 1:], grey[:, :-1]), (grey[1:], grey[:-1])
     energy = sum(cv2.norm(here, there, cv2.NORM_L2SQR) / here.size for here, there in slopes if here.size)
     noise = 0.0

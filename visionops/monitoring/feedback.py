@@ -1,13 +1,13 @@
-"""The feedback log: what people said of predictions or images, each with its image, durable when `append` returns.
+"""Write the feedback log: people's feedback on predictions or images, durable when `append` returns.
 
     <log>/feedback/20260302T061409123456Z-4711-9f2c1e5a.jsonl     open: the process 4711 holds a lock on it
     <log>/feedback/20260302T061409123456Z-4711-9f2c1e5a.files/    images of its records, by their SHA-256
     <log>/feedback/20260302T061301001522Z-4711-03ab77d1.parquet   closed
     <log>/feedback/20260302T061301001522Z-4711-03ab77d1.consumed  the review has taken its records
 
-The image is on the disk before the line that names it, and the line before `append` returns: feedback is rare and a
-person's work, so it waits for the disk, unlike a record of the prediction log. Any number of processes may write into
-one folder, and any may read it meanwhile.
+The image is on the disk before the line that names it, and the line before `append` returns. Feedback is rare and a
+person's work, so it waits for the disk, unlike a record of the prediction log. Any number of processes may write to one
+folder, and any may read it meanwhile.
 """
 
 from __future__ import annotations
@@ -33,32 +33,33 @@ from visionops.monitoring.tidying import CONSUMED, FULL, Tidier, unwritable
 __all__ = ["FEEDBACK_OUTCOMES", "FeedbackLog", "OtherContent"]
 
 FEEDBACK_OUTCOMES = ("written", "known", "disk_full", "unwritable", "unconsumed")
-"""What becomes of feedback: it is written, was known, could not be written, or went before the review took it, because
-the log had reached its size."""
+"""Outcomes of feedback: written, already known, not writable, or removed before the review took it because the log
+reached its size."""
 _OPEN_SECONDS = 60.0
-"""After so long a segment is closed, so that the store has it soon."""
+"""Seconds after which a segment is closed, so that the store gets it soon."""
 _CLOSING_SECONDS = 10.0
 
 
 class OtherContent(VisionOpsError):
-    """The identity was used for other feedback."""
+    """The id was used for other feedback."""
 
     code = "key_reused"
 
 
 class FeedbackLog:
-    """Writes the feedback of one process. Safe to call from several threads.
+    """Writer of one process's feedback. Safe to use from several threads.
 
     Args:
         log: Folder of the prediction log.
-        max_bytes: Of all feedback with its images; the oldest closed segments go, first those that are done.
-        max_age_days: Of a segment that the review, or the store, has.
-        segment_bytes: From this size on a segment is closed.
-        on_outcome: Called with each outcome and for how many records, from several threads.
-        store: Where closed segments go, too; see `visionops.monitoring.stores`.
+        max_bytes: Maximum size of all feedback with its images; the oldest closed segments are removed, those that
+            are done first.
+        max_age_days: Maximum age of a segment that the review, or the store, has.
+        segment_bytes: Size from which a segment is closed.
+        on_outcome: Called with each outcome and its number of records, from several threads.
+        store: Store that closed segments are sent to; see `visionops.monitoring.stores`.
 
     Raises:
-        DataError: ``store`` names none.
+        DataError: ``store`` is not the URI of a store.
     """
 
     def __init__(
@@ -80,7 +81,7 @@ class FeedbackLog:
         self._known: dict[str, str] = {}
         self._lost = 0
         self._tidy_problem = ""
-        # Nothing prunes a store by age: it cannot know what the review has taken.
+        # A store is not pruned by age, because it does not know what the review has taken.
         self._shipper = Shipper(folder, store, None, FEEDBACK) if store else None
         self._segments = Tidier(
             folder,
@@ -97,19 +98,19 @@ class FeedbackLog:
         self._tidier.start()
 
     def append(self, record: Mapping[str, Any], image: bytes) -> bool:
-        """Keep feedback. When this returns, it survives a crash.
+        """Store feedback. When this returns, it survives a crash.
 
         Args:
-            record: By the columns of `FEEDBACK_RECORD`; ``time`` is an aware datetime, ``sha256`` that of the image.
+            record: Columns of `FEEDBACK_RECORD`; ``time`` is an aware datetime, ``sha256`` that of the image.
             image: The encoded file.
 
         Returns:
-            False where the log has it already, and nothing was written.
+            False where the log already has it, and nothing was written.
 
         Raises:
             OtherContent: The log has other feedback of this ``id``.
             DataError: An earlier segment cannot be read.
-            OSError: It cannot be written. Nothing of it counts: sent again, it is new.
+            OSError: It cannot be written. It is not stored, and may be sent again.
         """
         with self._lock:
             try:
@@ -140,16 +141,16 @@ class FeedbackLog:
 
     @property
     def problem(self) -> str:
-        """What is wrong now, in one line; "" when nothing is."""
+        """Return the current problem in one line; "" where there is none."""
         if self._lost:
             return (
-                f"{self._folder}: {self._lost} feedbacks went before the review took them, for the log is full; run "
+                f"{self._folder}: {self._lost} feedbacks were removed before review, because the log is full; run "
                 "visionops review intake, or raise prediction_log_feedback_max_mb"
             )
         return self._tidy_problem or (self._shipper.problem if self._shipper else "")
 
     def close(self) -> None:
-        """Close the segment and ship it; does not wait for ever for a store."""
+        """Close the segment and send it to the store, with limited waiting."""
         with self._lock:
             self._leave()
         self._tidying.put(False)
@@ -157,7 +158,7 @@ class FeedbackLog:
         if self._shipper:
             self._shipper.close()
 
-    # With the lock
+    # Called under the lock
 
     def _write(self, record: Mapping[str, Any], image: bytes) -> None:
         if self._open and self._open.is_gone():
@@ -172,7 +173,7 @@ class FeedbackLog:
         self._open.flush()
 
     def _content_of(self, name: str) -> str | None:
-        """The content of the feedback of this id, whichever process wrote it."""
+        """Return the content of the feedback with this id, from any process."""
         if (found := self._known.get(name)) is not None:
             return found
         source = LogSource(self._folder, None, FEEDBACK)
@@ -211,7 +212,7 @@ class FeedbackLog:
                 self._shipper.wake()
 
     def _is_done(self, segment: Path) -> bool:
-        """Whether the store, or the review of every model that it has feedback of, has taken it."""
+        """Return whether the store, or the review of every model in it, has taken the segment."""
         if self._shipper and self._shipper.has_shipped(segment):
             return True
         with contextlib.suppress(OSError, ValueError):
@@ -227,7 +228,7 @@ class FeedbackLog:
 def _keep_file(folder: Path, name: str, data: bytes) -> None:
     target = folder / name
     if target.is_file() and target.stat().st_size == len(data):
-        return  # an earlier record of the segment has it, and waited for the disk
+        return  # an earlier record of the segment has this image and waited for the disk
     folder.mkdir(exist_ok=True)
     draft = folder / f".{name}"
     try:

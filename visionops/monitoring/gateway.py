@@ -1,4 +1,4 @@
-"""A Pushgateway: how figures get there, who pushes them, and why it does not take them."""
+"""Push metrics to a Pushgateway, with authentication and clear errors."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from visionops.errors import StackError
 __all__ = ["JOB", "Pushgateway"]
 
 JOB = "visionops_pipelines"
-"""Label of all that is pushed."""
+"""Label of all pushed groups."""
 
 _PATIENCE_S = 10.0
 _GROUPS = "api/v1/metrics"
-_LOGIN_FIX = "set VISIONOPS_PUSHGATEWAY_USERNAME and VISIONOPS_PUSHGATEWAY_PASSWORD to a login that it knows"
+_LOGIN_FIX = "set VISIONOPS_PUSHGATEWAY_USERNAME and VISIONOPS_PUSHGATEWAY_PASSWORD to a login that it accepts"
 _CA_FIX = "set VISIONOPS_PUSHGATEWAY_CA to the certificate of the authority that signed it"
-_URL_FIX = "start it, or set VISIONOPS_PUSHGATEWAY to one that runs"
+_URL_FIX = "start it, or set VISIONOPS_PUSHGATEWAY to a running one"
 
 
 class _Refusal(Exception):
-    """The gateway did not do what was requested: why, and the fix."""
+    """The gateway refused a request; has the reason and the fix."""
 
     def __init__(self, why: str, fix: str) -> None:
         super().__init__(why)
@@ -38,19 +38,19 @@ class _Refusal(Exception):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Pushgateway:
-    """Where pipelines push their figures. Without a URL nothing is pushed."""
+    """Address and login of the gateway to which pipelines push metrics. Without a URL nothing is pushed."""
 
     url: str = ""
-    """As ``https://host:9091``."""
+    """URL, such as ``https://host:9091``."""
     username: str = ""
-    """"" where the gateway wants no login."""
+    """User name; "" where the gateway requires no login."""
     password: str = dataclasses.field(default="", repr=False)
     ca: str = dataclasses.field(default="", repr=False)
-    """Certificate of the authority that signed the gateway's: a file, or its text (PEM). Those of the system count,
-    too."""
+    """Certificate of the authority that signed the gateway's: a file, or its text (PEM). The system's authorities are
+    trusted, too."""
 
     def __bool__(self) -> bool:
-        """Return whether anything is pushed."""
+        """Return whether metrics are pushed."""
         return bool(self.url)
 
     def push(
@@ -62,17 +62,17 @@ class Pushgateway:
         replace: bool,
         patience: float = _PATIENCE_S,
     ) -> None:
-        """Push gauges into a group; without a URL do nothing.
+        """Push gauges into a group; do nothing without a URL.
 
         Args:
             group: Labels of the group beside the job.
             figures: Name of a metric to a number, or to one for each set of labels (pairs of name and value).
-            described: Name of a metric to what it says.
-            replace: Take out all else that the group has; otherwise only metrics of these names.
-            patience: Seconds until a gateway that hangs is given up.
+            described: Name of a metric to its description.
+            replace: Whether to remove all other metrics of the group; otherwise only these names are replaced.
+            patience: Timeout in seconds.
 
         Raises:
-            StackError: The gateway does not answer, or refuses.
+            StackError: The gateway does not answer, or refuses the metrics.
         """
         if not self:
             return
@@ -82,7 +82,7 @@ class Pushgateway:
         for name, figure in figures.items():
             values = figure if isinstance(figure, Mapping) else {(): figure}
             if not values:
-                continue  # a gauge without labels would say 0
+                continue  # a gauge without labels would report 0
             gauge = Gauge(name, described[name], [key for key, _ in next(iter(values))], registry=registry)
             for labels, value in values.items():
                 (gauge.labels(**dict(labels)) if labels else gauge).set(float(value))
@@ -90,13 +90,13 @@ class Pushgateway:
         try:
             push(self.url, JOB, registry, dict(group), timeout=patience, handler=self._handler)
         except _Refusal as refusal:
-            raise StackError(f"Pushgateway {self.url}: takes no figures ({refusal.why}); {refusal.fix}") from refusal
+            raise StackError(f"Pushgateway {self.url}: accepts no metrics ({refusal.why}); {refusal.fix}") from refusal
 
     def require_ready(self, patience: float = 5.0) -> None:
-        """See that the gateway answers, with this login and over a connection that can be trusted.
+        """Check that the gateway answers, with this login and over a trusted connection.
 
         Raises:
-            StackError: It does not; why, and the fix.
+            StackError: It does not; the message has the reason and the fix.
         """
         try:
             self._request("-/ready", "GET", patience)
@@ -104,14 +104,14 @@ class Pushgateway:
             raise StackError(f"Pushgateway {self.url}: does not answer ({refusal.why}); {refusal.fix}") from refusal
 
     def forget(self, labels: Mapping[str, str], age: float) -> int:
-        """Delete groups that nobody has pushed to for a while; others' gateways that list none keep what they have.
+        """Delete groups that were not pushed to for a while; gateways that cannot list their groups keep them.
 
         Args:
-            labels: That a group must have.
+            labels: Labels that a group must have.
             age: Seconds since its last push.
 
         Returns:
-            How many were deleted.
+            Number of deleted groups.
 
         Raises:
             StackError: The gateway does not answer, or does not let them be deleted.
@@ -141,7 +141,7 @@ class Pushgateway:
     def _handler(
         self, url: str, method: str, timeout: float | None, headers: Sequence[tuple[str, str]], data: bytes
     ) -> Callable[[], None]:
-        """As prometheus_client wants one; its own have no authority's certificate without a client's."""
+        """Return a request handler, because prometheus_client's needs a client certificate to trust an authority."""
 
         def handle() -> None:
             self._send(url, method, timeout, dict(headers), data or None)
@@ -149,7 +149,7 @@ class Pushgateway:
         return handle
 
     def _request(self, path: str, method: str, timeout: float) -> bytes:
-        base = self.url if "://" in self.url else f"http://{self.url}"  # as prometheus_client takes it
+        base = self.url if "://" in self.url else f"http://{self.url}"  # as prometheus_client does
         return self._send(f"{base.rstrip('/')}/{path}", method, timeout, {}, None)
 
     def _send(
@@ -175,7 +175,7 @@ class Pushgateway:
             is_text = "-----BEGIN" in self.ca
             try:
                 context.load_verify_locations(**({"cadata": self.ca} if is_text else {"cafile": self.ca}))
-            except OSError as error:  # ssl.SSLError is one
+            except OSError as error:  # includes ssl.SSLError
                 what = "the certificate of its authority" if is_text else self.ca
                 why = error.strerror if not isinstance(error, ssl.SSLError) else "no certificate in PEM"
                 raise _Refusal(f"{what} cannot be read: {why}", _CA_FIX) from error
@@ -188,7 +188,7 @@ class Pushgateway:
             if error.code in {401, 403}:
                 why = "refuses the login" if self.username else "wants a login"
                 return _Refusal(f"{why} ({error.code})", _LOGIN_FIX)
-            fix = "begin VISIONOPS_PUSHGATEWAY with https://" if "HTTPS server" in said else _URL_FIX
+            fix = "start VISIONOPS_PUSHGATEWAY with https://" if "HTTPS server" in said else _URL_FIX
             return _Refusal(f"{error.code} {said}".strip(), fix)
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
         if isinstance(reason, ssl.SSLCertVerificationError):
@@ -202,12 +202,12 @@ def _words(reason: object) -> str:
     if isinstance(reason, TimeoutError):
         return "no answer in time"
     if isinstance(reason, socket.gaierror):
-        return "nobody knows this name"
+        return "unknown host name"
     if isinstance(reason, ssl.SSLError) and "WRONG_VERSION_NUMBER" in str(reason):
         return "it speaks plain HTTP"
     return type(reason).__name__ if isinstance(reason, Exception) else str(reason)
 
 
 def _pushed_at(group: Mapping[str, Any]) -> float:
-    """Return when a group was last pushed to, in seconds since 1970."""
+    """Return the time of a group's last push, in seconds since 1970."""
     return float(group["push_time_seconds"]["metrics"][0]["value"])

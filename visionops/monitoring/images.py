@@ -1,8 +1,8 @@
-"""A share of the images that were predicted, as files beside their records: what to label when traffic changes.
+"""Store a sample of the predicted images as files beside their records, for labelling when traffic changes.
 
     <log>/images/2026-03-02/061409123456-part-17.jpg      the bytes as they came, by the time (UTC) and the request
 
-Written by a thread of its own behind a short queue: no prediction waits for a file, and none fails for it.
+A separate thread with a short queue writes them, so predictions neither wait for a file nor fail because of one.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from visionops.data.files import describe_os_error
 __all__ = ["IMAGE_OUTCOMES", "UNSHIPPED", "ImageSamples", "is_sampled"]
 
 IMAGE_OUTCOMES = ("written", "overflow", "disk_full", "unwritable", "closed", "unshipped")
-"""What becomes of a sampled image: it is written, or dropped because too many waited, the disk was full or nearly so,
-the folder could not be written, or the log was closed. Unshipped: the store has its record without it, because it was
-not written, or went before the segment of its record was closed."""
+"""Outcomes of a sampled image: written, or dropped because too many waited, the disk was full or nearly so, the folder
+could not be written, or the log was closed. Unshipped: the store has its record without it, because it was not written,
+or was removed before the segment of its record was closed."""
 
 UNSHIPPED = "unshipped"
-"""The store has the record, and goes without the image."""
+"""The store has the record without its image."""
 
 _FOLDER = "images"
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
@@ -49,26 +49,26 @@ _MAGIC = {
 }
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _RESERVE = 64_000_000
-"""Bytes of the disk that are left to the records, which matter more."""
+"""Free bytes of the disk that are reserved for the records, which are more important."""
 _TIDY_SECONDS = 3600.0
 _CLOSING_SECONDS = 10.0
 
 
 def is_sampled(request_id: str, share: float) -> bool:
-    """Whether the image of this request is among the ``share``: always the same answer for the same id."""
+    """Return whether the image of this request is sampled, always the same for the same id."""
     digest = hashlib.blake2b(request_id.encode(), digest_size=8).digest()
     return int.from_bytes(digest) < share * 2**64
 
 
 class _Waiting(NamedTuple):
-    """An image on its way to the disk."""
+    """An image that waits to be written."""
 
     name: str
     data: bytes
 
 
 class _File(NamedTuple):
-    """One that lies there."""
+    """A stored file."""
 
     day: str
     name: str
@@ -76,14 +76,14 @@ class _File(NamedTuple):
 
 
 class ImageSamples:
-    """Keeps the images of one process. Safe to call from several threads; raises nothing.
+    """Writer of one process's sampled images. Safe to use from several threads; raises nothing.
 
     Args:
         log: Folder of the prediction log.
-        share: Of the requests, by the hash of their id.
-        max_bytes: Of all images together; the oldest go.
-        max_age_days: Of an image.
-        capacity: Bytes that may wait to be written; more are dropped.
+        share: Share of the requests, by the hash of their id.
+        max_bytes: Maximum size of all images together; the oldest are removed.
+        max_age_days: Maximum age of an image.
+        capacity: Maximum bytes that wait to be written; more are dropped.
         on_outcome: Called with each outcome, from several threads.
     """
 
@@ -98,7 +98,7 @@ class ImageSamples:
         on_outcome: Callable[[str], None] = lambda _outcome: None,
     ) -> None:
         self.problem = ""
-        """What is wrong now, in one line; "" when nothing is."""
+        """Current problem in one line; "" where there is none."""
         self._log = log
         self._share = share
         self._max_bytes = max_bytes
@@ -109,24 +109,24 @@ class ImageSamples:
         self._lock = threading.Lock()
         self._waiting_bytes = 0
         self._is_closed = False
-        self._room = 0  # bytes that may be written before somebody looks whether there are too many
+        self._room = 0  # bytes that may be written before the next check of the total
         self._writer = threading.Thread(target=self._write_all, name="prediction-images", daemon=True)
         self._writer.start()
 
     def wants(self, request_id: str) -> bool:
-        """Whether the image of this request is to be kept."""
+        """Return whether to store the image of this request."""
         return is_sampled(request_id, self._share)
 
     def keep(self, data: bytes, request_id: str, when: datetime) -> str | None:
-        """Let an image be written.
+        """Queue an image to be written.
 
         Args:
-            data: The encoded file, as it came.
-            when: Of its record; aware.
+            data: The encoded file, unchanged.
+            when: Time of its record; aware.
 
         Returns:
-            The path it gets, below the folder of the log; None where too many wait. A process that is killed leaves
-            the last ones unwritten.
+            Its future path, below the folder of the log; None where too many wait. If the process is killed, the last
+            ones stay unwritten.
         """
         with self._lock:
             refusal = "closed" if self._is_closed else ""
@@ -142,7 +142,7 @@ class ImageSamples:
         return name
 
     def close(self) -> None:
-        """Write what waits; does not wait for ever on a disk that hangs."""
+        """Write all waiting images, with limited waiting for a disk that hangs."""
         with self._lock:
             self._is_closed = True
         self._queue.put(None)
@@ -161,15 +161,15 @@ class ImageSamples:
                 self.problem = ""
             except OSError as error:
                 outcome = "disk_full" if error.errno in _FULL else "unwritable"
-                mend = "free some space" if outcome == "disk_full" else "make it writable"
-                self.problem = f"{self._log / _FOLDER}: images cannot be kept ({describe_os_error(error)}); {mend}"
+                fix = "free some space" if outcome == "disk_full" else "make it writable"
+                self.problem = f"{self._log / _FOLDER}: images cannot be kept ({describe_os_error(error)}); {fix}"
             if item:
                 with self._lock:
                     self._waiting_bytes -= len(item.data)
                 self._on_outcome(outcome)
 
     def _items(self) -> Iterator[_Waiting | None]:
-        """What is to be written; None: time to tidy up."""
+        """Yield images to write; None when it is time to tidy up."""
         yield None
         while True:
             try:
@@ -182,7 +182,7 @@ class ImageSamples:
             yield item
 
     def _write(self, item: _Waiting) -> None:
-        """Whole or not at all."""
+        """Write a file atomically."""
         target = self._log / item.name
         target.parent.mkdir(parents=True, exist_ok=True)
         if shutil.disk_usage(target.parent).free < _RESERVE + len(item.data):
@@ -196,7 +196,7 @@ class ImageSamples:
         self._room -= len(item.data)
 
     def _prune(self, coming: int) -> None:
-        """Remove what is too old, and the oldest beyond the bound; done each time a twentieth of it was written."""
+        """Remove images that are too old, and the oldest above the limit; runs after each twentieth of it."""
         now = datetime.now(UTC)
         room = self._max_bytes // 20 + coming
         oldest = (now - self._max_age).date().isoformat()
@@ -212,7 +212,7 @@ class ImageSamples:
         self._room = room
 
     def _files(self) -> list[_File]:
-        """The oldest first."""
+        """Return the files, oldest first."""
         found = []
         with contextlib.suppress(FileNotFoundError):
             for entry in os.scandir(self._log / _FOLDER):
@@ -224,8 +224,8 @@ class ImageSamples:
 
 
 def _name(data: bytes, request_id: str, when: datetime) -> str:
-    # The id comes from a client: letters, digits and ._- are what is left of it. The time in front keeps two requests
-    # of one id apart, and the names in order.
+    # The id comes from a client, so only letters, digits and ._- are kept. The time in front separates two requests
+    # with the same id and keeps the names in order.
     safe = _UNSAFE.sub("_", request_id)[:_LONGEST_ID]
     suffix = next((suffix for magic, suffix in _MAGIC.items() if data.startswith(magic)), "bin")
     when = when.astimezone(UTC)

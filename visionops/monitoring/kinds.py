@@ -1,4 +1,4 @@
-"""The logs that are kept in segments: what their records are, and where they are kept."""
+"""Kinds of logs that are stored in segments: their records and their places."""
 
 from __future__ import annotations
 
@@ -24,28 +24,28 @@ FEEDBACK_RECORD: Final = pa.schema(
 )
 """The columns of the feedback log.
 
-``id``: identity of the feedback; the same feedback, sent again, has the same. ``content``: digest of what it says.
-``client``: id of the API key, "" where the server has none. ``request_id``: of the prediction that it is about, "" for
-an image that came with it. ``model``, ``version``, ``answer_json``: which model gave which answer; without a request id
+``id``: identity of the feedback; repeated feedback has the same id. ``content``: digest of its content.
+``client``: id of the API key, "" where the server has none. ``request_id``: id of the prediction, "" for an image that
+came with the feedback. ``model``, ``version``, ``answer_json``: which model gave which answer; without a request id
 ``model`` alone. ``sha256``: of the image, which is ``<segment>.files/<sha256>``. ``label_json``: in the form of the
 task, where there is one. ``name``: of the image's file, as its sender calls it."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class LogKind:
-    """One of the logs."""
+    """Kind of log."""
 
     schema: Callable[[], pa.Schema]
-    """Returns the schema of its records."""
+    """Function that returns the schema of its records."""
     table: str
-    """Of a PostgreSQL store. Its files are in a table of that name with ``_files`` behind it."""
+    """Table of a PostgreSQL store. Its files are in a table with this name and ``_files``."""
     folder: str = ""
-    """Below the folder of the prediction log, and below the prefix of an object store."""
+    """Folder below that of the prediction log, and prefix in an object store."""
     has_files: bool = False
-    """Whether its files lie beside their segment. Those of other logs lie where their records say."""
+    """Whether its files are beside their segment. Files of other logs are at the paths in their records."""
 
 
 PREDICTIONS: Final = LogKind(record_schema, "visionops_predictions")
-"""What was asked and answered."""
+"""Requests and answers."""
 FEEDBACK: Final = LogKind(lambda: FEEDBACK_RECORD, "visionops_feedback", "feedback", has_files=True)
-"""What people said of it."""
+"""People's feedback."""

@@ -1,4 +1,4 @@
-"""Labelled traffic: which images a model has not seen, and how well it does on them."""
+"""Evaluate a model on labelled traffic that it has not seen."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ __all__ = ["LabelledTraffic", "measure", "unseen", "untrained"]
 
 
 class LabelledTraffic(BaseModel):
-    """What people have said of images since the model was made."""
+    """Labelled images since the model was trained."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     new_labels: int = 0
-    """Images labelled since the last training."""
+    """Number of images labelled since the last training."""
     performance: Performance | None = None
-    """Of the champion, on those that it has not seen."""
+    """Metric of the champion on images that it has not seen."""
     decided: int | None = None
-    """Of a review: all images with a label. None where labels come from elsewhere."""
+    """For a review: number of all labelled images. None where labels come from elsewhere."""
     drawn: int | None = None
-    """Of a review: those of them that were drawn at random; only they are scored."""
+    """For a review: number of labelled images drawn at random, which alone are scored."""
 
     def explain(self) -> str:
-        """One sentence."""
+        """Return a one-sentence summary."""
         count = f"{counted(self.new_labels, 'image')} labelled since the last training"
         if self.decided is not None:
             count += f"; {self.drawn} of {counted(self.decided, 'image')} in review drawn at random, which alone count"
@@ -54,15 +54,15 @@ class LabelledTraffic(BaseModel):
 
 
 def unseen(labelled: Dataset, history: SplitHistory, policy: ValidationPolicy) -> Dataset:
-    """Return the images that a training would use and that are new to a model and those before it.
+    """Return the images that a training would use and that are new to a model and its predecessors.
 
     Left out are files that cannot be read, repeated files, files whose labels contradict each other, and copies of what
     is in the history, re-encoded or resized.
 
     Args:
-        labelled: With paths and ``sha256``.
-        history: Of the bundle that is asked.
-        policy: Its ``max_pixels`` and ``near_duplicate_distance`` are used.
+        labelled: Labelled images with paths and ``sha256``.
+        history: Split history of the model's bundle.
+        policy: Validation policy, of which ``max_pixels`` and ``near_duplicate_distance`` are used.
     """
     copies = copies_of_files(labelled.column("sha256"), labelled.column("split"))
     contradicting = {row for rows in conflicting_copies(copies, labelled.label_array()) for row in rows}
@@ -77,10 +77,10 @@ def unseen(labelled: Dataset, history: SplitHistory, policy: ValidationPolicy) -
 
 
 def untrained(labelled: Dataset, history: SplitHistory, policy: ValidationPolicy) -> Dataset:
-    """Return the images that look like none that the model was trained or selected on: what it is honestly judged by.
+    """Return the images that resemble none on which the model was trained or selected, for an unbiased evaluation.
 
     Args:
-        labelled: By `unseen`.
+        labelled: Images from `unseen`.
     """
     return labelled.take(np.flatnonzero(~history.learned_from(labelled, policy.near_duplicate_distance)))
 
@@ -88,16 +88,16 @@ def untrained(labelled: Dataset, history: SplitHistory, policy: ValidationPolicy
 def measure(
     task: TaskSpec[Any], bundle: ModelBundle, labelled: Dataset, scoring: Scoring, at_test: float
 ) -> Performance:
-    """How well the model does on images that it has not seen, by the gate's metric.
+    """Score the model on images that it has not seen, by the gate's metric.
 
-    Labels that the model does not know, as those of a new class, are left out and counted.
+    Labels that the model does not know, such as those of a new class, are left out and counted.
 
     Args:
-        labelled: At least one image; whatever their splits.
-        at_test: The model's figure on its test split.
+        labelled: At least one image, from any split.
+        at_test: The model's metric on its test split.
 
     Raises:
-        MetricError: These images do not define the metric: nothing that the model knows is on them, or one class alone.
+        MetricError: The metric is undefined on these images: they have no known labels, or only one class.
     """
     as_test = labelled.replace_column("split", [Split.TEST.value] * labelled.num_images)
     comparison = comparison_set(as_test, [bundle.card])

@@ -1,8 +1,8 @@
-"""The prediction log: what was asked of a model and what it said, one record for each prediction.
+"""Write the prediction log: one record for each prediction, with its request and answer.
 
-A record goes at once, as a line of JSON, into the open segment of its process. A segment that is large or an hour old
-is closed into Parquet. What the kernel has been given outlives the process, so a killed one loses no record that was
-acknowledged; a machine that loses power may lose the last seconds.
+A record is written at once, as a line of JSON, to the open segment of its process. A segment that is large or an hour
+old is closed and converted to Parquet. Written data survives the process, so a killed process loses no acknowledged
+record; a machine that loses power may lose the last seconds.
 
     20260302T061409123456Z-4711-9f2c1e5a.jsonl      open: the process 4711 holds a lock on it
     20260302T051408001522Z-4711-03ab77d1.parquet    closed
@@ -38,40 +38,40 @@ from visionops.monitoring.tidying import FULL, Tidier, unwritable
 __all__ = ["OUTCOMES", "PredictionLog"]
 
 OUTCOMES = ("written", "overflow", "disk_full", "unwritable", "invalid", "closed", "unshipped")
-"""What becomes of a record: it is written, or dropped because too many waited, the disk was full, the folder could not
-be written, the record was none, or the log was closed. Unshipped: it was written, and went before the store had it."""
+"""Outcomes of a record: written, or dropped because too many waited, the disk was full, the folder could not be
+written, the record was invalid, or the log was closed. Unshipped: written, but removed before the store had it."""
 
 _CLOSING_SECONDS = 10.0
 
 
 @dataclasses.dataclass(slots=True, eq=False)
 class _Waiting:
-    """A line on its way to the disk."""
+    """A line that waits to be written."""
 
     line: bytes
     done: threading.Lock
-    """Held until its fate is known: waiting for a lock costs a third of waiting for an event."""
+    """Lock held until the outcome is known: waiting for a lock costs a third of waiting for an event."""
     is_written: bool = False
 
 
 class PredictionLog:
-    """Writes the log of one process. Safe to call from several threads; raises nothing once it is made.
+    """Writer of one process's log. Safe to use from several threads; raises nothing after its creation.
 
     Args:
-        folder: Of the segments; made when it is not there.
-        max_bytes: Of all segments together; the oldest closed ones go.
-        max_age_days: Of a segment.
-        segment_bytes: From this size on a segment is closed; a quarter of ``max_bytes`` at most.
-        capacity: Records that may wait to be written; more are dropped.
-        patience: Seconds that `append` waits for its record to be written. When one has waited in vain, none waits
-            until the disk is quick again.
-        on_outcome: Called with each outcome and for how many records, from several threads.
-        on_image_missing: Called with how many sampled images the store goes without, because the folder lacks them.
-        store: Where closed segments go, too; see `visionops.monitoring.stores`. What it does not have stays here beyond
-            its age, though not beyond ``max_bytes``.
+        folder: Folder of the segments, created if missing.
+        max_bytes: Maximum size of all segments together; the oldest closed ones are removed.
+        max_age_days: Maximum age of a segment.
+        segment_bytes: Size from which a segment is closed; at most a quarter of ``max_bytes``.
+        capacity: Maximum number of records that wait to be written; more are dropped.
+        patience: Seconds that `append` waits for its record to be written. After one timeout, no call waits until the
+            disk is fast again.
+        on_outcome: Called with each outcome and its number of records, from several threads.
+        on_image_missing: Called with the number of sampled images that the store lacks, because the folder has not.
+        store: Store that closed segments are sent to; see `visionops.monitoring.stores`. Segments that it does not have
+            stay here beyond their age, but not beyond ``max_bytes``.
 
     Raises:
-        DataError: ``store`` names none.
+        DataError: ``store`` is not the URI of a store.
         TaskError: The package of a task cannot be imported.
     """
 
@@ -88,7 +88,7 @@ class PredictionLog:
         on_image_missing: Callable[[int], None] = lambda _images: None,
         store: str | None = None,
     ) -> None:
-        record_schema()  # so that a task whose package is broken is known now, not in a thread
+        record_schema()  # so that a broken package of a task is reported now and not in a thread
         self._folder = folder
         self._segment_bytes = min(segment_bytes, max(1, max_bytes // 4))
         self._capacity = capacity
@@ -116,7 +116,7 @@ class PredictionLog:
         self._tidying: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self._tidying.put(True)
         try:
-            self._open = OpenSegment(folder)  # so that a folder that cannot be written is known before it is needed
+            self._open = OpenSegment(folder)  # so that an unwritable folder is reported before it is needed
         except OSError as error:
             self._write_problem = unwritable(folder, error)
         self._writer = threading.Thread(target=self._write_all, name="prediction-log", daemon=True)
@@ -125,14 +125,14 @@ class PredictionLog:
         self._tidier.start()
 
     def append(self, record: Mapping[str, Any]) -> bool:
-        """Write one record, and wait for it, though not long.
+        """Write one record, and wait a limited time for it.
 
         Args:
-            record: By the columns of `record_schema`; ``time`` is an aware datetime, ``embedding`` a sequence or an
-                array. A number that is not finite is kept as missing.
+            record: Columns of `record_schema`; ``time`` is an aware datetime, ``embedding`` a sequence or an array. A
+                number that is not finite is stored as missing.
 
         Returns:
-            Whether a killed process would leave it behind. Where this is False, `counts` and `problem` say why.
+            Whether the record survives the process. Where this is False, `counts` and `problem` have the reason.
         """
         try:
             line = record_line(record)
@@ -153,29 +153,31 @@ class PredictionLog:
 
     @property
     def folder(self) -> Path:
-        """Of the segments."""
+        """Return the folder of the segments."""
         return self._folder
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many records had each of the `OUTCOMES`."""
+        """Return the number of records by their `OUTCOMES`."""
         with self._counting:
             return dict(self._counts)
 
     @property
     def problem(self) -> str:
-        """What is wrong now, in one line; "" when nothing is."""
+        """Return the current problem in one line; "" where there is none."""
         if self._write_problem or not self._is_slow:
             return self._write_problem or self._tidy_problem or (self._shipper.problem if self._shipper else "")
-        return f"{self._folder}: a write takes over {self._patience:g} s, answers do not wait for it; use a faster disk"
+        return (
+            f"{self._folder}: a write takes over {self._patience:g} s, answers no longer wait for it; use a faster disk"
+        )
 
     @property
     def unshipped(self) -> int:
-        """How many closed segments the store does not have yet."""
+        """Return the number of closed segments that the store does not have yet."""
         return self._shipper.waiting if self._shipper else 0
 
     def close(self) -> None:
-        """Write what waits, close the segment and ship it; waits for ever neither on a disk nor for a store."""
+        """Write all waiting records, close the segment and ship it, with limited waiting for disk and store."""
         if not self._is_closed:
             self._is_closed = True
             self._queue.put(None)
@@ -205,7 +207,7 @@ class PredictionLog:
                 self._tidying.put(True)
 
     def _write(self, group: Sequence[_Waiting]) -> None:
-        """All at once: under load, one call of the system for the records of many requests."""
+        """Write all waiting lines at once: under load, one system call for the records of many requests."""
         outcome, start = "written", time.monotonic()
         try:
             if self._open and self._open.is_gone():

@@ -1,4 +1,4 @@
-"""Read the prediction log, of a folder and of the store that its closed segments go to."""
+"""Read the prediction log from its folder and from the store of its closed segments."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ def read_log(
     *,
     store: str | None = None,
 ) -> pa.Table:
-    """The records of all segments, open ones included, by time.
+    """Return the records of all segments, including open ones, by time.
 
     Args:
-        place: The folder; or the URI of a store, which has the closed segments.
-        since: From this time on; aware.
-        until: Before this time; aware.
-        model: Only of this registered model.
-        version: Only of this version.
-        store: Of the folder's log: what the folder does not have (any more) is read there.
+        place: The folder, or the URI of a store, which has the closed segments.
+        since: Earliest time, included; aware.
+        until: Latest time, excluded; aware.
+        model: Registered model; all when None.
+        version: Registered version; all when None.
+        store: Store of the folder's log; segments that the folder no longer has are read there.
 
     Returns:
-        With the schema `record_schema`.
+        Records with the schema `record_schema`.
 
     Raises:
-        DataError: There is no such folder, a segment cannot be read, the store cannot be reached, or a time is naive.
+        DataError: The folder is missing, a segment cannot be read, the store cannot be reached, or a time is naive.
     """
     wanted = Wanted(since, until, model, version)
     tables = {}
@@ -60,10 +60,10 @@ def read_log(
 
 
 def read_request_ids(folder: Path, prefix: str) -> set[str]:
-    """Those that begin with ``prefix``.
+    """Return the request ids that begin with ``prefix``.
 
     Raises:
-        DataError: As `read_log`.
+        DataError: See `read_log`.
     """
     wanted = pc.starts_with(pc.field("request_id"), prefix)
     tables = [_read_segment(folder / stem, wanted, ["request_id"]) for stem in _stems(folder)]
@@ -71,15 +71,15 @@ def read_request_ids(folder: Path, prefix: str) -> set[str]:
 
 
 def find_record(folder: Path, request_id: str) -> dict[str, Any] | None:
-    """Return the newest record of a request, but for its embedding; None where the log has none.
+    """Return the newest record of a request, without its embedding; None where the log has none.
 
     Raises:
-        DataError: As `read_log`.
+        DataError: See `read_log`.
     """
     wanted = pc.field("request_id") == request_id
     columns = [name for name in record_schema().names if name != "embedding"]
     for stem in reversed(_stems(folder)):
-        # The ids first: of a segment without the request, nothing else is read.
+        # Read only the ids first; other columns only of segments with the request.
         ids = _read_segment(folder / stem, wanted, ["request_id"])
         if ids is not None and len(ids) and (found := _read_segment(folder / stem, wanted, columns)) is not None:
             newest: dict[str, Any] = found.sort_by("time").to_pylist()[-1]
@@ -88,23 +88,23 @@ def find_record(folder: Path, request_id: str) -> dict[str, Any] | None:
 
 
 def _stems(folder: Path) -> list[str]:
-    """Of all segments. Listed twice: a segment that is closed meanwhile may be missed by one listing, not by both."""
+    """Return all stems. Listed twice, because one listing may miss a segment that is being closed, but not both."""
     try:
         names = [path.name for _ in range(2) for path in folder.iterdir()]
     except OSError as error:
         raise DataError(
-            f"{folder}: cannot be listed ({describe_os_error(error)}); give the folder of a prediction log"
+            f"{folder}: cannot be listed ({describe_os_error(error)}); set the folder of a prediction log"
         ) from error
     return sorted({name.partition(".")[0] for name in names if SEGMENT.fullmatch(name)})
 
 
 def _read_segment(stem: Path, wanted: pc.Expression, columns: Sequence[str] | None = None) -> pa.Table | None:
-    """None: it was removed meanwhile."""
+    """Return the records of a segment; None where it was removed meanwhile."""
     schema = record_schema()
     columns = schema.names if columns is None else list(columns)
     closed, lines = stem.with_suffix(".parquet"), stem.with_suffix(".jsonl")
     try:
-        # Where both are there, the process that closed it was killed before it removed the lines.
+        # Both exist where the process that closed the segment was killed before it removed the lines.
         for path in (closed, lines, closed):
             with contextlib.suppress(FileNotFoundError):
                 if path == lines:

@@ -1,8 +1,8 @@
-"""What pipelines tell Prometheus: pushed to a Pushgateway, since none lives long enough to be looked at.
+"""Push metrics of pipelines to a Pushgateway for Prometheus, because no pipeline runs long enough to be scraped.
 
-The gateway keeps what it was told last, and Prometheus reads it there. Each use case has a group of figures of
-monitoring, which the next run of monitoring replaces as a whole, and one of each pipeline, in which a run replaces what
-it has to say: a training that fails leaves the figures of the last one that did not.
+The gateway keeps the last values, and Prometheus reads them there. Each use case has a group of monitoring metrics,
+which the next run of monitoring replaces completely, and one group for each pipeline, in which a run replaces only the
+metrics that it has: a failed training keeps the metrics of the last successful one.
 """
 
 from __future__ import annotations
@@ -22,59 +22,59 @@ from visionops.monitoring.settings import PerformanceLevels, RetrainPolicy
 __all__ = ["METRICS", "TrainingFigures", "push_monitoring", "push_pipeline"]
 
 METRICS: Mapping[str, str] = {
-    "visionops_traffic_images": "Predictions that monitoring looked at.",
-    "visionops_drift_share": "Of the columns that could be compared, the share that drifted.",
-    "visionops_drifted_columns": "Columns that drifted, the embedding among them.",
-    "visionops_compared_columns": "Columns that had values enough to say.",
+    "visionops_traffic_images": "Predictions that monitoring compared.",
+    "visionops_drift_share": "Share of the compared columns that drifted.",
+    "visionops_drifted_columns": "Columns that drifted, including the embedding.",
+    "visionops_compared_columns": "Columns with enough values to be compared.",
     "visionops_drift_column_drifted": "Whether a column drifted.",
-    "visionops_drift_column_effect_ratio": "How large a column's change is: 1 is the least that matters.",
+    "visionops_drift_column_effect_ratio": "Size of a column's change: 1 is the least that matters.",
     "visionops_drift_column_statistic": "Statistic of a column's test; its scale is the test's own.",
-    "visionops_drift_column_p_value": "How likely a column's change is by chance, after Holm's correction.",
-    "visionops_embedding_drift": "Maximum mean discrepancy of the embeddings: 0 the same.",
+    "visionops_drift_column_p_value": "p-value of a column's change, after Holm's correction.",
+    "visionops_embedding_drift": "Maximum mean discrepancy of the embeddings: 0 means equal.",
     "visionops_performance": "The gate's metric on labelled traffic.",
-    "visionops_performance_low": "Lower end of its 95 % interval; absent where the labels say nothing of the traffic.",
-    "visionops_performance_high": "Upper end of its 95 % interval; absent where the labels say nothing of the traffic.",
-    "visionops_performance_images": "Labelled images behind it.",
-    "visionops_performance_at_test": "The champion's figure on the test split.",
-    "visionops_performance_level": "Level of the gate's metric below which people are told, by severity.",
+    "visionops_performance_low": "Lower end of its 95 % interval; absent where labels do not represent the traffic.",
+    "visionops_performance_high": "Upper end of its 95 % interval; absent where labels do not represent the traffic.",
+    "visionops_performance_images": "Labelled images on which it was measured.",
+    "visionops_performance_at_test": "The gate's metric of the champion on the test split.",
+    "visionops_performance_level": "Level of the gate's metric below which an alert is sent, by severity.",
     "visionops_estimated_performance": "The gate's metric, estimated without labels.",
     "visionops_estimated_performance_low": "Lower end of the estimate's 95 % interval.",
     "visionops_estimated_performance_high": "Upper end of the estimate's 95 % interval.",
-    "visionops_estimated_performance_images": "Predictions behind the estimate.",
+    "visionops_estimated_performance_images": "Predictions on which the estimate is based.",
     "visionops_new_labels": "Images labelled since the last training.",
-    "visionops_champion_info": "1 for the version that monitoring looked at.",
-    "visionops_champion_created_timestamp_seconds": "When the champion was trained.",
-    "visionops_decision": "1 for what monitoring decided, 0 for what it did not.",
-    "visionops_monitoring_last_run_timestamp_seconds": "When monitoring last came to a decision.",
-    "visionops_pipeline_last_run_timestamp_seconds": "When a pipeline last ended.",
-    "visionops_pipeline_last_success_timestamp_seconds": "When a pipeline last ended well.",
-    "visionops_pipeline_duration_seconds": "What the last run took.",
-    "visionops_pipeline_succeeded": "Whether the last run ended well.",
-    "visionops_pipeline_steps": "Steps of the last run that ended well, by whether they ran or were cached.",
-    "visionops_training_metric": "Figures of the last training on its test split.",
-    "visionops_training_class_metric": "Figures of each class or attribute on the test split of the last training.",
+    "visionops_champion_info": "1 for the version that monitoring compared.",
+    "visionops_champion_created_timestamp_seconds": "Time when the champion was trained.",
+    "visionops_decision": "1 for the action that monitoring decided on, 0 for the others.",
+    "visionops_monitoring_last_run_timestamp_seconds": "Time of the last decision of monitoring.",
+    "visionops_pipeline_last_run_timestamp_seconds": "Time when a pipeline last ended.",
+    "visionops_pipeline_last_success_timestamp_seconds": "Time when a pipeline last succeeded.",
+    "visionops_pipeline_duration_seconds": "Duration of the last run.",
+    "visionops_pipeline_succeeded": "Whether the last run succeeded.",
+    "visionops_pipeline_steps": "Steps of the last successful run, by whether they ran or were cached.",
+    "visionops_training_metric": "Metrics of the last training on its test split.",
+    "visionops_training_class_metric": "Metrics of each class or attribute on the test split of the last training.",
     "visionops_training_images": "Images of each split of the last training.",
     "visionops_training_promoted": "Whether the last training made a champion.",
 }
-"""All that is pushed, each a gauge, and what it says."""
+"""All pushed gauges with their descriptions."""
 
 _MOST_CLASSES = 100
-"""Classes whose figures are pushed; of more those with the most test images."""
+"""Maximum number of classes whose metrics are pushed, those with the most test images."""
 _CURVES_STAY_S = 86_400.0
-"""So long after its last epoch the curves of a training stay on the gateway."""
+"""Seconds for which the curves of a training stay on the gateway after its last epoch."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TrainingFigures:
-    """What a training came to."""
+    """Results of a training."""
 
     metrics: Mapping[str, float]
-    """On the test split."""
+    """Metrics on the test split."""
     images: Mapping[str, int]
-    """Of each split."""
+    """Number of images in each split."""
     is_promoted: bool
     per_class: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
-    """Class or attribute to its figures on the test split; ``instances`` is a count."""
+    """Metrics on the test split by class or attribute; ``instances`` is a count."""
 
 
 def push_monitoring(
@@ -88,16 +88,16 @@ def push_monitoring(
     finished: datetime | None = None,
     policy: RetrainPolicy | None = None,
 ) -> None:
-    """Tell what a run of monitoring saw and decided, in place of all that the run before told.
+    """Push the observations and the decision of a monitoring run, replacing those of the run before.
 
     Args:
-        champion_created: When it was trained; aware.
-        finished: Aware; now when absent.
-        policy: Decides whether a figure on labelled traffic says anything; without that its interval, on which alerts
-            are made, is not pushed. It has the levels of the metric, too. The default policy when absent.
+        champion_created: Time when the champion was trained; aware.
+        finished: End of the run, aware; now when None.
+        policy: Policy with the levels of the metric. It decides whether a metric on labelled traffic is conclusive;
+            otherwise its interval, which triggers alerts, is not pushed. The default policy when None.
 
     Raises:
-        StackError: The gateway does not answer, or refuses.
+        StackError: The gateway does not answer, or refuses the metrics.
     """
     policy = policy or RetrainPolicy()
     compared = [column for column in report.columns if column.verdict is not Verdict.TOO_FEW]
@@ -126,7 +126,7 @@ def push_monitoring(
     }
     embeddings = [column.effect or 0.0 for column in compared if column.kind is ColumnKind.EMBEDDING]
     if embeddings:
-        figures["visionops_embedding_drift"] = max(embeddings)  # of the source that moved most
+        figures["visionops_embedding_drift"] = max(embeddings)  # of the source with the largest change
     if worth := seen.performance:
         of_metric = (("metric", worth.metric),)
         figures |= {
@@ -164,16 +164,16 @@ def push_pipeline(
     training: TrainingFigures | None = None,
     steps: Mapping[str, int] | None = None,
 ) -> None:
-    """Tell how a run of a pipeline ended, and forget the curves of trainings that ended over a day ago.
+    """Push how a pipeline run ended, and delete the curves of trainings that ended over a day ago.
 
     Args:
-        seconds: That it took.
-        finished: Aware.
-        training: What it came to, where it trained.
-        steps: ``ran`` and ``cached`` to their number.
+        seconds: Duration of the run.
+        finished: End of the run; aware.
+        training: Results of the training, if there was one.
+        steps: Number of steps under ``ran`` and ``cached``.
 
     Raises:
-        StackError: The gateway does not answer, or refuses.
+        StackError: The gateway does not answer, or refuses the metrics.
     """
     figures: dict[str, Any] = {
         "visionops_pipeline_last_run_timestamp_seconds": finished.timestamp(),
@@ -194,7 +194,7 @@ def push_pipeline(
 
 
 def _labels(column: ColumnDrift, report: DriftReport) -> tuple[tuple[str, str], ...]:
-    """With the source only where there are any; of these there are at most `MOST_SOURCES` and the others together."""
+    """Return labels, with the source only where there are sources; at most `MOST_SOURCES` and one for all others."""
     by_source = (("source", column.source),) if report.sources else ()
     return ("column", column.name), ("kind", column.kind.value), *by_source
 

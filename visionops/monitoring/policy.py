@@ -1,4 +1,4 @@
-"""When to train again, when only to say so, and the sentence that explains which."""
+"""Decide when to retrain and when only to alert, with a sentence that explains the decision."""
 
 from __future__ import annotations
 
@@ -28,65 +28,65 @@ class _Facts(BaseModel):
 
 
 class Performance(_Facts):
-    """How well the champion does on labelled traffic."""
+    """Metric of the champion on labelled traffic."""
 
     metric: str
     value: float
     interval: tuple[float, float] | None = None
-    """95 %, by resampling the images; None where they were not resampled."""
+    """95 % interval from resampling the images; None where they were not resampled."""
     at_test: float
-    """The champion's figure on the test split."""
+    """Metric of the champion on the test split."""
     images: int = 0
-    """Labelled ones that it had not seen."""
+    """Number of labelled images that it has not seen."""
     left_out: str = ""
-    """Labels that the champion does not know, in words, as those of a new class; "" for none."""
+    """Labels that the champion does not know, in words, such as those of a new class; "" for none."""
 
 
 class Estimate(_Facts):
-    """How well the champion seems to do on a window, without labels (`visionops.monitoring.estimation`)."""
+    """Estimated metric of the champion on a window, without labels (`visionops.monitoring.estimation`)."""
 
     metric: str
     value: float
     interval: tuple[float, float]
-    """95 %."""
+    """95 % interval."""
     at_test: float | None = None
-    """The champion's figure on the test split; None where the registry does not have it."""
+    """Metric of the champion on the test split; None where the registry does not have it."""
     images: int
-    """Predictions looked at."""
+    """Number of predictions in the window."""
 
 
 class Observation(_Facts):
-    """What is known when a decision is asked for."""
+    """Facts on which a decision is based."""
 
     images: int
-    """Predictions looked at."""
+    """Number of predictions in the window."""
     drift_share: float
     """Share of columns that drifted, 0 to 1."""
     embedding_drifted: bool
     drift: str
-    """The columns that drifted, the clearest first; "" for none."""
+    """Names of the drifted columns, the clearest first; "" for none."""
     new_labels: int
-    """Images labelled since the last training."""
+    """Number of images labelled since the last training."""
     age_days: float
-    """Of the champion."""
+    """Age of the champion."""
     hours_since_training: float
-    """Since the last training of this use case gave a version, whether or not it became champion."""
+    """Hours since the last training of this use case produced a version, whether or not it became champion."""
     performance: Performance | None = None
-    """None: no labelled traffic."""
+    """Metric on labelled traffic; None without any."""
     estimate: Estimate | None = None
-    """None: nothing was estimated."""
+    """Estimate without labels; None where there is none."""
     is_requested: bool = False
 
 
 class Level(enum.StrEnum):
-    """How bad a figure below an agreed level is."""
+    """Severity of a metric below an agreed level."""
 
     WARNING = "warning"
     CRITICAL = "critical"
 
 
 class Action(enum.StrEnum):
-    """What follows."""
+    """Action of a decision."""
 
     NOTHING = "nothing"
     ALERT = "alert"
@@ -94,13 +94,13 @@ class Action(enum.StrEnum):
 
 
 class Decision(_Facts):
-    """What to do, and why."""
+    """Action with its reasons."""
 
     action: Action
     reasons: tuple[str, ...]
-    """What spoke for a training; none with `Action.NOTHING`, but a warning may have one."""
+    """Reasons for a training; empty with `Action.NOTHING`, but a warning may have one."""
     sentence: str
-    """The whole decision, for a log line, an alert or a dashboard."""
+    """One sentence with the complete decision, for a log line, an alert or a dashboard."""
 
 
 _NEXT: Final = {
@@ -111,28 +111,28 @@ _NEXT: Final = {
 
 
 def decide(seen: Observation, policy: RetrainPolicy) -> Decision:
-    """What the policy makes of an observation: the same for the same, and without effects."""
+    """Return the policy's decision on an observation. Deterministic and without side effects."""
     decision = _decide(seen, policy)
     if level := broken_level(seen.performance, policy):
         assert seen.performance is not None
-        told = _level(seen.performance, level, policy)
+        sentence = _level(seen.performance, level, policy)
         if decision.action is Action.NOTHING:
-            decision = _decision(Action.ALERT, (told,))
+            decision = _decision(Action.ALERT, (sentence,))
         else:
-            decision = decision.model_copy(update={"sentence": f"{decision.sentence}; {told}"})
+            decision = decision.model_copy(update={"sentence": f"{decision.sentence}; {sentence}"})
     doubt = _doubt(seen.performance, policy)
     return decision.model_copy(update={"sentence": f"{decision.sentence}; {doubt}"}) if doubt else decision
 
 
 def is_conclusive(performance: Performance, policy: RetrainPolicy) -> bool:
-    """Return whether the figure on labelled traffic says anything of the traffic."""
+    """Return whether the metric on labelled traffic represents the traffic."""
     return (
         performance.interval is not None and performance.images >= policy.min_labelled and not policy.labels_are_chosen
     )
 
 
 def broken_level(performance: Performance | None, policy: RetrainPolicy) -> Level | None:
-    """Return the worst of the policy's levels that all of the interval on labelled traffic lies below."""
+    """Return the worst of the policy's levels above the whole interval on labelled traffic."""
     if performance is None or not is_conclusive(performance, policy) or performance.metric not in policy.levels:
         return None
     assert performance.interval is not None
@@ -145,7 +145,7 @@ def broken_level(performance: Performance | None, policy: RetrainPolicy) -> Leve
 def _decide(seen: Observation, policy: RetrainPolicy) -> Decision:
     reasons = _reasons(seen, policy)
     if seen.is_requested:
-        return _decision(Action.RETRAIN, ("it was asked for", *reasons))
+        return _decision(Action.RETRAIN, ("it was requested", *reasons))
     if not reasons:
         if seen.drift_share > policy.warn_share:
             return _decision(Action.ALERT, (_share(seen),), f"a training needs {policy.drift_share:.0%}")
@@ -167,12 +167,12 @@ def _decide(seen: Observation, policy: RetrainPolicy) -> Decision:
 
 
 def _reasons(seen: Observation, policy: RetrainPolicy) -> tuple[str, ...]:
-    """What speaks for a training."""
+    """Return the reasons for a training."""
     found = []
     if seen.drift_share >= policy.drift_share:
         found.append(f"{_share(seen)}, {policy.drift_share:.0%} or more")
     if policy.embedding and seen.embedding_drifted:
-        found.append("the images as a whole are others than those the model was validated on")
+        found.append("the images as a whole differ from those the model was validated on")
     worse = seen.performance
     if worse is not None and policy.performance_drop is not None and is_conclusive(worse, policy):
         least = worse.at_test - policy.performance_drop
@@ -198,13 +198,13 @@ def _reasons(seen: Observation, policy: RetrainPolicy) -> tuple[str, ...]:
 
 
 def _doubt(worse: Performance | None, policy: RetrainPolicy) -> str:
-    """Why a figure that looks bad calls for nothing; "" where it looks good, or does call."""
+    """Return why a metric that looks bad has no consequence; "" where it looks good, or has one."""
     if worse is None or policy.performance_drop is None or is_conclusive(worse, policy):
         return ""
     if worse.value >= worse.at_test - policy.performance_drop:
         return ""
     if policy.labels_are_chosen:
-        why = "the labelled images were chosen, which says nothing of the traffic"
+        why = "the labelled images were selected, so they do not represent the traffic"
     elif worse.images < policy.min_labelled:
         why = f"{counted(worse.images, 'labelled image')} are too few to say ({policy.min_labelled} needed)"
     else:
@@ -227,5 +227,5 @@ def _share(seen: Observation) -> str:
 
 
 def _decision(action: Action, reasons: tuple[str, ...], but: str = "") -> Decision:
-    told = "; ".join(part for part in (", and ".join(reasons), but) if part)
-    return Decision(action=action, reasons=reasons, sentence=f"{_NEXT[action]}: {told}")
+    text = "; ".join(part for part in (", and ".join(reasons), but) if part)
+    return Decision(action=action, reasons=reasons, sentence=f"{_NEXT[action]}: {text}")

@@ -1,4 +1,4 @@
-"""One prediction as a row: the same in the log, in a model's reference and in a drift report."""
+"""Define a prediction's record: the same in the log, in a model's reference and in a drift report."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ __all__ = [
 
 FEATURE_PREFIX: Final = "feature_"
 COLUMN_PREFIX: Final = "column:"
-"""Before the name of a user's column, in drift reports."""
+"""Prefix of a user-defined column's name, in drift reports."""
 OPTIONAL: Final = ("source", "columns", "answer_json", "image_sha256", "arm")
-"""Columns that a record has only where there is something to say: without them a line is as short as it was."""
+"""Columns that a record has only where they have a value, so that other lines stay short."""
 _LISTS = ("confidences", "probabilities", "areas", "centres_x", "centres_y", "embedding")
 RECORD: Final = pa.schema(
     [
@@ -48,22 +48,21 @@ RECORD: Final = pa.schema(
         *((name, pa.string()) for name in OPTIONAL),
     ]
 )
-"""The columns of every log: those that all tasks share and those of our own.
+"""Columns of every log: those that all tasks share and those of built-in tasks.
 
-``labels`` and ``confidences``: of each box or attribute, as `Prediction.labels` has them; ``count``: how many.
+``labels`` and ``confidences``: of each box or attribute, as in `Prediction.labels`; ``count``: their number.
 ``probabilities``: of every class of every head. ``areas``, ``centres_x``, ``centres_y``: of the boxes, as shares of the
-image, its width and its height. ``embedding``: the backbone's features where it gives them, else `descriptor`.
-``image``: where the image is kept, its path below the folder of the log, or of batch inference the absolute one; it may
-be gone before its record is. ``source``: the camera, line or site that sent it (`visionops.monitoring.sources`).
-``columns``: values of the user's columns (`visionops.monitoring.columns`), a JSON object. ``answer_json``: the whole
-answer by `Prediction.to_dict`, a JSON object, where the image is kept: what a reviewer begins with. ``arm``: which
-part of a release answered, canary, champion, or fallback where the champion stepped in for a canary that failed; none
-while there is no canary. ``image_sha256``: digest of the image that is kept; a store has it by this name. What was
-written before there were these columns has none."""
+image, its width and its height. ``embedding``: the backbone's features where available, else `descriptor`. ``image``:
+path of the stored image below the folder of the log, or absolute for batch inference; the image may be removed before
+its record. ``source``: the camera, line or site that sent it (`visionops.monitoring.sources`). ``columns``: values of
+user-defined columns (`visionops.monitoring.columns`), a JSON object. ``answer_json``: the complete answer from
+`Prediction.to_dict`, a JSON object, where the image is stored, as the starting point of a review. ``arm``: the part of
+a release that answered: canary, champion, or fallback where the champion replaced a failed canary; null without a
+canary. ``image_sha256``: digest of the stored image, and its name in a store. Older records do not have all columns."""
 
 
 def task_columns() -> Iterator[RecordColumn]:
-    """Yield the columns that all registered tasks bring, each name once.
+    """Yield the columns that all registered tasks add, each name once.
 
     Raises:
         TaskError: The package of a task cannot be imported.
@@ -77,7 +76,7 @@ def task_columns() -> Iterator[RecordColumn]:
 
 
 def record_schema() -> pa.Schema:
-    """Return `RECORD` and behind it the columns of tasks that packages bring.
+    """Return `RECORD` followed by the columns of tasks from packages.
 
     Raises:
         TaskError: The package of a task cannot be imported.
@@ -95,34 +94,34 @@ def record_of(
     source: str = "",
     columns: Mapping[str, Value] = MappingProxyType({}),
 ) -> dict[str, Any]:
-    """Return the columns of a record that one image and its answer make, as plain values and an array.
+    """Return the columns of a record for one image and its answer, as plain values and an array.
 
-    When, on whose request, by which model and how quickly is the caller's to add.
+    The caller adds the time, the request, the model and the latency.
 
     Args:
-        prediction: At the thresholds of the bundle's card, as `Predictor` gives it to ``watch``: only then can records
-            be compared with each other and with the reference.
-        features: By `image_features`.
-        embedding: By `descriptor`, for a prediction that has none of its own.
-        source: By `is_source`; "" where it is not known.
-        columns: By `UserColumns.values`.
+        prediction: Prediction at the thresholds of the bundle's card, as `Predictor` passes it to ``watch``, so that
+            records can be compared with each other and with the reference.
+        features: Features from `image_features`.
+        embedding: Embedding from `descriptor`, for a prediction without its own.
+        source: Valid source (`is_source`); "" where it is unknown.
+        columns: Values from `UserColumns.values`.
     """
     labels = prediction.labels()
-    told: dict[str, Any] = {FEATURE_PREFIX + name: features[name] for name in FEATURE_NAMES}
-    told |= {"count": len(labels), "labels": [name for name, _ in labels]}
-    told |= {name: [] for name in _LISTS}
-    told["confidences"] = [round(confidence, 6) for _, confidence in labels]
-    told |= {name: _rounded(values) for name, values in prediction.record().items()}
+    row: dict[str, Any] = {FEATURE_PREFIX + name: features[name] for name in FEATURE_NAMES}
+    row |= {"count": len(labels), "labels": [name for name, _ in labels]}
+    row |= {name: [] for name in _LISTS}
+    row["confidences"] = [round(confidence, 6) for _, confidence in labels]
+    row |= {name: _rounded(values) for name, values in prediction.record().items()}
     own = prediction.embedding
-    told["embedding"] = (own if own.size else embedding).astype(np.float32, copy=False)  # the log has its bytes
+    row["embedding"] = (own if own.size else embedding).astype(np.float32, copy=False)  # the log stores its bytes
     if source:
-        told["source"] = source
+        row["source"] = source
     if columns:
-        told["columns"] = encode_values(columns)
-    return told
+        row["columns"] = encode_values(columns)
+    return row
 
 
 def _rounded(values: float | list[float]) -> float | list[float]:
-    # Six places are what float32 holds of a share; they halve the length of a line of JSON.
+    # Six places are the precision of float32 for a share, and they halve the length of a JSON line.
     rounded: float | list[float] = np.round(np.asarray(values, dtype=np.float64), 6).tolist()
     return rounded

@@ -1,7 +1,7 @@
-"""What traffic is compared with.
+"""Build and read the reference with which traffic is compared.
 
-What a model answered, and was shown, before it was served: kept in its bundle, so that the two never part. Or, by
-choice, what the same model was asked before.
+The reference is a model's predictions for its val split, stored in its bundle so that the two stay together.
+Optionally it is the same model's earlier traffic.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ __all__ = ["MOST_IMAGES", "REFERENCE_FILE", "add_reference", "read_reference", "
 
 REFERENCE_FILE = "reference.parquet"
 MOST_IMAGES = 5000
-"""Of the validation split, spread evenly over it: enough for every test, and seconds to predict."""
+"""Maximum number of images of the validation split, spread evenly: enough for every test, and fast to predict."""
 
 
 def add_reference(
@@ -45,13 +45,13 @@ def add_reference(
     report: Callable[[int], object] = lambda _done: None,
     rules: RecordRules | None = None,
 ) -> ModelBundle:
-    """The bundle with `REFERENCE_FILE`: its own predictions for the val split of ``dataset``.
+    """Return the bundle with `REFERENCE_FILE`: its own predictions for the val split of ``dataset``.
 
-    A bundle that has one by the same rules, or a data set without a val split, comes back as it is.
+    A bundle that already has one with the same rules, or a data set without a val split, leaves the bundle unchanged.
 
     Args:
-        report: Told how many images are done.
-        rules: Sealed into the card, for every later record of the model; those of the card when absent.
+        report: Called with the number of finished images.
+        rules: Rules to store in the card, for every later record of the model; those of the card when None.
 
     Raises:
         ConfigError: A function of the rules cannot be imported.
@@ -65,8 +65,8 @@ def add_reference(
         bundle = dataclasses.replace(bundle, card=bundle.card.model_copy(update={"records": rules}))
     table = pa.Table.from_pylist(records_of(bundle, val.take_evenly(MOST_IMAGES), report), schema=record_schema())
     empty = [name for name in OPTIONAL if table[name].null_count == len(table)]
-    table = table.drop_columns(empty)  # without sources and columns the file is what it was
-    # Until the card names the file it is not there: a run that is killed here leaves a whole bundle.
+    table = table.drop_columns(empty)  # without sources and columns the file stays unchanged
+    # The card names the file only later, so a run that is killed here leaves a valid bundle.
     pq.write_table(table, bundle.folder / REFERENCE_FILE)
     ModelBundle.create(bundle.folder, bundle.card)
     return ModelBundle.load(bundle.folder)
@@ -75,9 +75,9 @@ def add_reference(
 def records_of(
     bundle: ModelBundle, images: Dataset, report: Callable[[int], object] = lambda _done: None
 ) -> list[dict[str, Any]]:
-    """A record of each image, in the order of ``images``, as the server would write it; without time and request.
+    """Return a record of each image, in order, as the server would write it but without time and request.
 
-    Both are of the prediction at the card's own thresholds, whatever the server answers at.
+    They use the prediction at the card's own thresholds, whatever the server's thresholds.
 
     Raises:
         ConfigError: A function of the card's rules cannot be imported.
@@ -97,10 +97,10 @@ def records_of(
 
 
 def read_reference(bundle: ModelBundle) -> pa.Table:
-    """Its records, with the schema `record_schema`.
+    """Return the records of the reference, with the schema `record_schema`.
 
     Raises:
-        BundleError: It has none, as a bundle of an earlier version.
+        BundleError: The bundle has none, such as one of an earlier version.
     """
     if REFERENCE_FILE not in bundle.card.files:
         raise BundleError(f"{bundle.folder}: has no {REFERENCE_FILE} to compare with; train again")
@@ -108,16 +108,16 @@ def read_reference(bundle: ModelBundle) -> pa.Table:
 
 
 def window_reference(log: pa.Table, begin: datetime, hours: float, version: str) -> pa.Table:
-    """Records that a version made before a window: a reference that moves along with its traffic.
+    """Return the records of a version before a window: a sliding reference that moves with its traffic.
 
-    Nothing of the window itself is in it, nor what another version answered. Where the version has not answered for
-    long, these are few or none, and `detect_drift` then says "too few to say".
+    It excludes the window itself and records of other versions. A new version has few or no records, and `detect_drift`
+    then reports "too few to say".
 
     Args:
-        log: By `read_log`, of one model, from ``hours`` before ``begin`` at the latest.
-        begin: Of the window; aware.
-        hours: How far to reach back from there.
-        version: Of the registered model.
+        log: Log from `read_log`, of one model, starting at least ``hours`` before ``begin``.
+        begin: Begin of the window; aware.
+        hours: Hours before the begin of the window.
+        version: Version of the registered model.
     """
     when = log.schema.field("time").type
     since, until = (pa.scalar(moment, when) for moment in (begin - timedelta(hours=hours), begin))
@@ -134,9 +134,10 @@ def _record(predictor: Predictor, columns: UserColumns, key: str, path: Path) ->
         records.append(record_of(prediction, *describe_image(rgb), source=source, columns=values))
 
     def fail(name: str, error: BaseException) -> None:
-        # Here, and not in the log: a reference without the column would say nothing of all later traffic.
+        # Fail here, although the log continues: without the column in the reference, all later traffic could not be
+        # compared.
         why = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        raise DataError(f"monitoring.columns.{name}: fails on {key} ({why}); correct the function")
+        raise DataError(f"monitoring.columns.{name}: the function failed on {key} ({why}); correct it")
 
     try:
         predictor.predict(path.read_bytes(), where=key, watch=watch)

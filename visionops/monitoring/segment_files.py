@@ -1,4 +1,4 @@
-"""The files that belong to a closed segment of a log, on their way to a store: each by the SHA-256 of its content."""
+"""Read the files that belong to a closed segment, named by their SHA-256, to send them to a store."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ __all__ = ["SegmentFiles"]
 
 
 class SegmentFiles:
-    """Reads the files of one segment. Safe to call from several threads.
+    """Files of one segment. Safe to use from several threads.
 
     Args:
-        places: Name in the store, the SHA-256 of the content, to the file of this machine.
+        places: Name in the store, which is the SHA-256 of the content, to the file on this machine.
     """
 
     def __init__(self, places: Mapping[str, Path]) -> None:
@@ -38,25 +38,25 @@ class SegmentFiles:
             return cls({file.name: file for file in files if not file.name.startswith(".")})
         columns = pq.read_table(segment, columns=["image", "image_sha256"], schema=kind.schema(), partitioning=None)
         named = zip(*(columns[name].to_pylist() for name in ("image", "image_sha256")), strict=True)
-        # A record may come from another program: it must not name what lies outside of the log.
+        # A record may come from another program, and must not refer to files outside the log.
         return cls({digest: segment.parent / name for name, digest in named if name and digest and _is_below(name)})
 
     def names(self) -> list[str]:
-        """Return the names of all files, those that are missing included, in order."""
+        """Return the names of all files in order, including missing ones."""
         return list(self._places)
 
     def missing(self) -> list[str]:
-        """Return the names of files that are not there."""
+        """Return the names of missing files."""
         return [name for name, place in self._places.items() if not place.is_file()]
 
     def size(self, name: str) -> int:
-        """Return the bytes of a file; 0 where it is missing."""
+        """Return the size of a file in bytes; 0 where it is missing."""
         with contextlib.suppress(OSError):
             return self._places[name].stat().st_size
         return 0
 
     def read(self, name: str) -> bytes | None:
-        """Return the content of a file; None where it is missing, or is not what its record says."""
+        """Return the content of a file; None where it is missing or its content does not match its digest."""
         with contextlib.suppress(OSError):
             data = self._places[name].read_bytes()
             return data if hashlib.sha256(data).hexdigest() == name else None

@@ -1,4 +1,4 @@
-"""Names of segments, and which of their records are read."""
+"""Parse the names of segments, and filter which of their records are read."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from visionops.errors import DataError
 
-# Not above: a server without a log must not wait for pyarrow.
+# Imported here, so that a server without a log does not wait for pyarrow.
 if TYPE_CHECKING:
     import pyarrow.compute as pc
 
@@ -22,22 +22,22 @@ _NAME_TIME = "%Y%m%dT%H%M%S%f"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which records are read."""
+    """Filter of records."""
 
     since: datetime | None = None
-    """From this time on; aware."""
+    """Earliest time, included; aware."""
     until: datetime | None = None
-    """Before this time; aware."""
+    """Latest time, excluded; aware."""
     model: str | None = None
     version: str | None = None
 
     def __post_init__(self) -> None:
         for name, when in (("since", self.since), ("until", self.until)):
             if when is not None and when.utcoffset() is None:
-                raise DataError(f"{name}: {when.isoformat()} has no time zone; say which, as {when.isoformat()}+00:00")
+                raise DataError(f"{name}: {when.isoformat()} has no time zone; add one, as in {when.isoformat()}+00:00")
 
     def expression(self) -> pc.Expression:
-        """For a table of `record_schema`."""
+        """Return the filter as an expression for a table of `record_schema`."""
         import pyarrow as pa
         import pyarrow.compute as pc
 
@@ -53,5 +53,5 @@ class Wanted:
 
 
 def segment_begin(stem: str) -> datetime:
-    """When the segment of this name was begun."""
+    """Return the time when the segment of this name was started."""
     return datetime.strptime(stem.partition("Z")[0], _NAME_TIME).replace(tzinfo=UTC)

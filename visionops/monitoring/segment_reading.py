@@ -1,4 +1,4 @@
-"""Read a log segment by segment: for who takes each record once, and goes on where they were.
+"""Read a log segment by segment, for readers that take each record once and resume later.
 
 >>> source = LogSource(folder, store, FEEDBACK)
 >>> for stem in source.stems():
@@ -27,23 +27,23 @@ __all__ = ["LogSource", "Segment"]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Segment:
-    """Records of a segment. A record has the same place in it for ever: more may follow, none comes between."""
+    """Records of a segment. A record never changes its place: more may be appended, none inserted."""
 
     records: pa.Table
     is_closed: bool
-    """No more will follow."""
+    """Whether the segment gets no more records."""
 
 
 class LogSource:
-    """A folder of segments, a store of them, or both: what the folder does not have (any more) is read in the store.
+    """Source of a log: a folder of segments, a store, or both; what the folder no longer has is read from the store.
 
     Args:
-        place: Folder of the segments, which need not be there; or the URI of a store.
-        store: Of the folder's log.
-        kind: Which log.
+        place: Folder of the segments, which may be missing, or the URI of a store.
+        store: Store of the folder's log.
+        kind: Kind of log.
 
     Raises:
-        DataError: The store's name is none.
+        DataError: The URI is not that of a store.
     """
 
     def __init__(self, place: Path | str, store: str | None, kind: LogKind) -> None:
@@ -53,13 +53,13 @@ class LogSource:
         self._store = open_store(uri, kind) if uri else None
 
     def stems(self) -> list[str]:
-        """Return the names of all segments, without suffix, the oldest first.
+        """Return the names of all segments, without suffix, oldest first.
 
         Raises:
             DataError: The folder or the store cannot be read.
         """
         found: set[str] = set(self._store.stems()) if self._store else set()
-        # Listed twice: a segment that is closed meanwhile may be missed by one listing, not by both.
+        # Listed twice, because one listing may miss a segment that is being closed, but not both.
         for _ in range(2):
             try:
                 names = [path.name for path in self._folder.iterdir()] if self._folder else []
@@ -71,13 +71,13 @@ class LogSource:
         return sorted(found)
 
     def size(self, stem: str) -> int:
-        """Return the bytes of a segment in the folder; 0 where it is not there."""
+        """Return the size of a segment in the folder in bytes; 0 where it is missing."""
         if self._folder is None:
             return 0
         return sum(segment_size(self._folder / f"{stem}{suffix}") for suffix in (".parquet", ".jsonl"))
 
     def read(self, stem: str) -> Segment | None:
-        """Return the records of a segment so far; None where it was removed meanwhile.
+        """Return the current records of a segment; None where it was removed meanwhile.
 
         Raises:
             DataError: It cannot be read.
@@ -104,7 +104,7 @@ class LogSource:
         return self._store.read_file(stem, name) if self._store else None
 
     def consumed(self, stem: str, model: str) -> None:
-        """Note beside a closed segment that the records of ``model`` were taken; where it may be written."""
+        """Mark a closed segment as taken for ``model``, where its folder is writable."""
         if self._folder is None or not (self._folder / f"{stem}.parquet").exists():
             return
         mark = self._folder / f"{stem}{CONSUMED}"
@@ -119,7 +119,7 @@ class LogSource:
         closed, lines = stem.with_suffix(".parquet"), stem.with_suffix(".jsonl")
         path = closed
         try:
-            # Where both are there, the process that closed it was killed before it removed the lines.
+            # Both exist where the process that closed the segment was killed before it removed the lines.
             for path in (closed, lines, closed):
                 with contextlib.suppress(FileNotFoundError):
                     if path == lines:

@@ -1,4 +1,4 @@
-"""Segments of a log: lines of JSON while a process writes one, Parquet once it is closed."""
+"""Segments of a log: JSON lines while a process writes one, Parquet after it is closed."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ __all__ = [
 ]
 
 SEGMENT_SECONDS = 3600.0
-"""After so long an open segment is closed."""
+"""Seconds after which an open segment is closed."""
 _NAME_TIME = "%Y%m%dT%H%M%S%f"
 
 
 class OpenSegment:
-    """A file that lines are added to, locked for as long as it is open.
+    """A file that lines are appended to, locked while it is open.
 
     Args:
-        folder: Of the segments; made when it is not there.
-        seconds: After so long it is to be closed; `SEGMENT_SECONDS` when None.
+        folder: Folder of the segments, created if missing.
+        seconds: Seconds after which it should be closed; `SEGMENT_SECONDS` when None.
 
     Raises:
-        OSError: It cannot be made.
+        OSError: It cannot be created.
     """
 
     def __init__(self, folder: Path, seconds: float | None = None) -> None:
@@ -57,7 +57,7 @@ class OpenSegment:
         self._end = time.monotonic() + (SEGMENT_SECONDS if seconds is None else seconds)
         self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o640)
         try:
-            # Who tidies may have been here first, and removed it as empty: `is_gone` tells.
+            # A tidier may have removed the file as empty before it was locked; see `is_gone`.
             fcntl.flock(self._fd, fcntl.LOCK_EX)
         except OSError:
             os.close(self._fd)
@@ -65,19 +65,19 @@ class OpenSegment:
 
     @property
     def seconds_left(self) -> float:
-        """Until it is to be closed."""
+        """Return the seconds until it should be closed."""
         return max(0.0, self._end - time.monotonic())
 
     def is_due(self, segment_bytes: int) -> bool:
-        """Whether it is to be closed now."""
+        """Return whether it should be closed now."""
         return self.size >= segment_bytes or (self.size > 0 and self.seconds_left == 0)
 
     def is_gone(self) -> bool:
-        """Whether somebody removed the file."""
+        """Return whether the file was removed."""
         return os.fstat(self._fd).st_nlink == 0
 
     def write(self, data: bytes) -> None:
-        """Add all of ``data`` or, by a try that must not fail, nothing.
+        """Append all of ``data``, or nothing if it cannot be written completely.
 
         Raises:
             OSError: It cannot be written.
@@ -90,12 +90,12 @@ class OpenSegment:
             try:
                 os.ftruncate(self._fd, self.size)
             except OSError:
-                self.is_torn = True  # its last line only, if nothing follows
+                self.is_torn = True  # only its last line, if nothing follows
             raise
         self.size += len(data)
 
     def flush(self) -> None:
-        """Wait until what was written survives a loss of power.
+        """Wait until written data survives a loss of power.
 
         Raises:
             OSError: It cannot be written.
@@ -103,7 +103,7 @@ class OpenSegment:
         os.fsync(self._fd)
 
     def close(self) -> None:
-        """Leave it to who tidies."""
+        """Release the lock, and leave closing to the tidier."""
         with contextlib.suppress(OSError):
             if not self.size:
                 self.path.unlink(missing_ok=True)
@@ -114,7 +114,7 @@ def record_line(record: Mapping[str, Any]) -> bytes:
     """Write a record as a line of an open segment.
 
     Raises:
-        ValueError, TypeError, KeyError, AttributeError: It is no record.
+        ValueError, TypeError, KeyError, AttributeError: It is not a record.
     """
     when = record["time"].astimezone(UTC).replace(tzinfo=None)
     embedding = np.asarray(record["embedding"], dtype="<f4").tobytes()
@@ -125,24 +125,24 @@ def wire_line(wire: Mapping[str, Any]) -> bytes:
     """Write plain values as a line of an open segment; times as ``2026-03-02 06:14:09.123456``, UTC.
 
     Raises:
-        ValueError: A value has no form in JSON.
+        ValueError: A value cannot be written as JSON.
     """
     return to_json(wire, inf_nan_mode="null") + b"\n"
 
 
 def close_segment(path: Path, schema: pa.Schema | None = None) -> None:
-    """Turn a segment whose writer has left it into Parquet.
+    """Convert a segment without a writer to Parquet.
 
     Args:
-        schema: Of the records; `record_schema` when None.
+        schema: Schema of the records; `record_schema` when None.
 
     Raises:
-        OSError: It cannot be written. Nothing is lost: the lines stay.
+        OSError: It cannot be written. Nothing is lost, because the lines stay.
     """
     with contextlib.suppress(FileNotFoundError, BlockingIOError), path.open("rb+") as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if os.fstat(file.fileno()).st_nlink == 0:
-            return  # another process closed it while this one opened it
+            return  # another process closed it after this one opened it
         target = path.with_suffix(".parquet")
         table = None if target.exists() else read_lines(file.read(), schema)
         if table is not None and table.num_rows:
@@ -150,22 +150,22 @@ def close_segment(path: Path, schema: pa.Schema | None = None) -> None:
             with temporary.open("wb") as out:
                 pq.write_table(table, out, compression="zstd")
                 out.flush()
-                os.fsync(out.fileno())  # the lines go, and may be on the disk already
+                os.fsync(out.fileno())  # the lines are removed next, so sync first
             temporary.replace(target)
         path.unlink()
 
 
 def read_lines(data: bytes, schema: pa.Schema | None = None) -> pa.Table:
-    """Read the records of some lines; what is not whole, or no record, is left out.
+    """Read the records of some lines; incomplete and invalid lines are left out.
 
     Args:
-        schema: Of the records; `record_schema` when None.
+        schema: Schema of the records; `record_schema` when None.
     """
     schema = record_schema() if schema is None else schema
     data = data[: data.rfind(b"\n") + 1]
     if not data:
         return schema.empty_table()
-    # Arrow's own reader: it lets the threads of requests run, which the same work in Python would not.
+    # Arrow's own reader does not block the threads of requests, unlike Python code.
     reading = pj.ReadOptions(use_threads=False, block_size=len(data) + 1)
     parsing = pj.ParseOptions(explicit_schema=_wire(schema), unexpected_field_behavior="ignore")
     try:
@@ -173,7 +173,7 @@ def read_lines(data: bytes, schema: pa.Schema | None = None) -> pa.Table:
         if (index := table.schema.get_field_index("embedding")) >= 0:
             table = table.set_column(index, "embedding", _embeddings(table["embedding"].to_pylist()))
         return table.select(schema.names).cast(schema)
-    except ValueError:  # Arrow's are, too
+    except ValueError:  # nor does Arrow's writer
         middle = data.find(b"\n", len(data) // 2 - 1) + 1
         if middle == len(data):
             middle = data.rfind(b"\n", 0, len(data) - 1) + 1
@@ -183,7 +183,7 @@ def read_lines(data: bytes, schema: pa.Schema | None = None) -> pa.Table:
 
 
 def _wire(schema: pa.Schema) -> pa.Schema:
-    """Of a line: with the embedding in base64: shorter, quicker, and exact."""
+    """Return the schema of a line: the embedding is base64, which is shorter, faster and exact."""
     return pa.schema([field.with_type(pa.string()) if field.name == "embedding" else field for field in schema])
 
 
@@ -191,7 +191,7 @@ def _embeddings(texts: Sequence[str | None]) -> pa.Array:
     parts = [np.frombuffer(base64.b64decode(text or ""), "<f4") for text in texts]
     offsets = np.cumsum([0, *map(len, parts)], dtype=np.int32)
     values = np.concatenate([np.empty(0, np.float32), *parts])
-    # By buffers: `pa.array` would import pandas, where it is installed, into a server that does not need it.
+    # Built from buffers, because `pa.array` would import pandas, if installed, into a server that does not need it.
     lists = pa.ListArray.from_arrays(
         pa.Array.from_buffers(pa.int32(), len(offsets), [None, pa.py_buffer(offsets)]),
         pa.Array.from_buffers(pa.float32(), len(values), [None, pa.py_buffer(values)]),
@@ -200,14 +200,14 @@ def _embeddings(texts: Sequence[str | None]) -> pa.Array:
 
 
 def segment_size(path: Path) -> int:
-    """Return the bytes of a file; 0 when it is gone."""
+    """Return the size of a file in bytes; 0 when it was removed."""
     with contextlib.suppress(FileNotFoundError):
         return path.stat().st_size
     return 0
 
 
 def segment_rows(path: Path) -> int:
-    """Return the records of a closed segment; 0 when it cannot be read."""
+    """Return the number of records of a closed segment; 0 when it cannot be read."""
     with contextlib.suppress(OSError, ValueError):
         return int(pq.read_metadata(path).num_rows)
     return 0

@@ -1,4 +1,4 @@
-"""What the endpoint's traffic is compared by, and what follows from a difference."""
+"""Settings of monitoring: how traffic is compared, and when to alert and retrain."""
 
 from __future__ import annotations
 
@@ -21,41 +21,43 @@ __all__ = [
 
 
 class DriftMethod(enum.StrEnum):
-    """Whose tests decide what drifted."""
+    """Tests that decide what drifted."""
 
     VISIONOPS = "visionops"
-    """Ours, corrected for the number of columns, and only changes that are large enough to matter."""
+    """Our tests, corrected for the number of columns, and only changes that are large enough to matter."""
     EVIDENTLY = "evidently"
-    """Evidently's `DataDriftPreset`: its own choice of a test and a threshold for each column, without a correction."""
+    """Evidently's `DataDriftPreset`: its own test and threshold for each column, without a correction."""
 
 
 class DriftSettings(Settings):
-    """When a difference is a drift."""
+    """When a difference counts as drift."""
 
     method: DriftMethod = DriftMethod.VISIONOPS
-    """Whose tests decide. ``evidently`` reads no other setting here, and needs a stack whose data validator has it."""
+    """Tests that decide. ``evidently`` ignores all other settings here, and needs a stack with Evidently's data
+    validator."""
     alpha: float = Field(default=0.01, gt=0, lt=1)
-    """Chance that a window without any change raises an alarm in whatever column. At 0.05, daily monitoring would cry
-    wolf every third week."""
+    """Chance of a false alarm in any column of a window without changes. At 0.05, daily monitoring would give a false
+    alarm every third week."""
     min_images: int = Field(default=30, ge=2)
-    """With a value in a column, in either table; below it the column is "too few to say"."""
+    """Least number of images with a value in a column, in either table; below it the column is "too few to say"."""
     min_shown: int = Field(default=10, ge=1)
-    """Images of both tables together that show a class; below it the class is "too few to say", and does not make the
-    correction stricter for the others."""
+    """Least number of images of both tables together that show a class; below it the class is "too few to say" and does
+    not make the correction stricter for the others."""
     min_gap: float = Field(default=0.1, ge=0, le=1)
-    """Of a number: largest difference between the two cumulative shares; of the mix of classes: total variation
-    distance. 0 the same, 1 nothing in common. A normal number that moves by a quarter of its spread has 0.1."""
+    """Least effect of a number: largest difference between the two cumulative shares; of the mix of classes: total
+    variation distance. 0 means equal, 1 nothing in common. A normal number that moves by a quarter of its spread has
+    0.1."""
     min_share_change: float = Field(default=0.2, ge=0, le=3.15)
-    """Of the share of images that show a class: Cohen's h, which counts 1 % to 4 % as much as 50 % to 60 %."""
+    """Least effect of a class: Cohen's h of its share of images, which weighs 1 % to 4 % like 50 % to 60 %."""
     min_mmd: float = Field(default=0.05, ge=0, le=1)
-    """Of embeddings: maximum mean discrepancy of their principal components under an RBF kernel. 0 the same; 0.05 one
-    component moved by a third of its spread; 0.3 the two tables wholly apart."""
+    """Least effect of embeddings: maximum mean discrepancy of their principal components under an RBF kernel. 0 means
+    equal; 0.05 one component moved by a third of its spread; 0.3 two completely separate tables."""
     embedding_images: int = Field(default=500, ge=10)
-    """Drawn from each table for the test of embeddings, whose cost grows with their square."""
+    """Images drawn from each table for the test of embeddings, whose cost grows with their square."""
     permutations: int = Field(default=9999, ge=99)
-    """Random exchanges of images where a column may have drifted, at least. The least p-value is one in so many, and
-    Holm asks for alpha divided by the number of columns: with many columns or a small ``alpha`` there are
-    2 * columns / alpha exchanges instead."""
+    """Least number of random exchanges of images for a column that may have drifted. The least p-value is one divided
+    by it, and Holm requires alpha divided by the number of columns: with many columns or a small ``alpha`` it becomes 2
+    * columns / alpha instead."""
     seed: int = 0
     """Of the random exchanges and draws."""
 
@@ -66,17 +68,17 @@ class EstimationSettings(Settings):
     enabled: bool = True
     """Estimate at all."""
     draws: int = Field(default=500, ge=100, le=100_000)
-    """Of the calibration, and of the truth of every image; the interval comes from them."""
+    """Number of draws of the calibration and of the truth of every image, from which the interval is computed."""
     min_images: int = Field(default=30, ge=2)
-    """Predictions of a window, or of a part of it, below which nothing is estimated."""
+    """Least number of predictions of a window, or of a part of it, for an estimate."""
     min_held_out: int = Field(default=25, ge=2)
-    """Labelled images of the val split to calibrate on, below which nothing is estimated."""
+    """Least number of labelled val images to calibrate on, for an estimate."""
     seed: int = Field(default=0, ge=0)
     """Of the draws."""
 
 
 class PerformanceLevels(Settings):
-    """Below which figure of a metric people are told, however it was at test."""
+    """Levels of a metric below which an alert is sent, whatever its value at test."""
 
     warning: float | None = Field(default=None, ge=0, le=1)
     """Figure below which a warning is sent; absent: none."""
@@ -86,7 +88,7 @@ class PerformanceLevels(Settings):
     @model_validator(mode="after")
     def _agree(self) -> PerformanceLevels:
         if self.warning is not None and self.critical is not None and self.critical > self.warning:
-            raise ValueError(f"critical {self.critical} is above warning {self.warning}: nobody is warned")
+            raise ValueError(f"critical {self.critical} is above warning {self.warning}; lower it")
         return self
 
 
@@ -94,73 +96,79 @@ _ACCURACY = PerformanceLevels(warning=0.85, critical=0.8)
 
 
 class RetrainPolicy(Settings):
-    """Each threshold alone is a reason; absent: none."""
+    """When to retrain. Each threshold alone is a reason; an absent one is not checked."""
 
     warn_share: float = Field(default=0, ge=0, le=1)
-    """Share of drifted columns above which people are told; 0: of any. A darker image is one column of twenty."""
+    """Share of drifted columns above which an alert is sent; 0 alerts for any. A darker image is one column of
+    twenty."""
     drift_share: float = Field(default=0.25, ge=0, le=1)
-    """Share of drifted columns from which to train again."""
+    """Share of drifted columns from which to retrain."""
     embedding: bool = True
-    """Train again when the images as a whole are others than before, whatever the single columns say."""
+    """Retrain when the images as a whole have changed, whatever the single columns show."""
     performance_drop: float | None = Field(default=0.05, ge=0, le=1)
-    """Of the gate's metric, from the champion's test figure down to labelled traffic. The whole interval must lie
-    below, so that a few labels do not call for a training; without an interval nothing follows."""
+    """Drop of the gate's metric from the champion's test split to labelled traffic, from which to retrain. The whole
+    interval must lie below, so that a few labels do not trigger a training; without an interval nothing follows."""
     levels: dict[str, PerformanceLevels] = Field(default={"accuracy": _ACCURACY, "balanced_accuracy": _ACCURACY})
-    """Metric to the levels below which people are told; only the gate's counts, and no training follows. The whole
-    interval on labelled traffic must lie below. Other metrics have none: 0.8 is poor for accuracy and fine for mAP."""
+    """Levels of each metric below which an alert is sent; only the gate's metric counts, and no training follows. The
+    whole interval on labelled traffic must lie below. Other metrics have no default: 0.8 is poor for accuracy and good
+    for mAP."""
     estimated_drop: float | None = Field(default=None, ge=0, le=1)
-    """As ``performance_drop``, of the estimate without labels. Absent, as by default: an estimate calls for nothing."""
+    """Like ``performance_drop``, for the estimate without labels. Absent by default: an estimate triggers nothing."""
     min_labelled: int = Field(default=30, ge=2)
-    """Labelled images that the champion has not seen, below which their figure says nothing: resamples of a few images
-    are too sure."""
+    """Least number of labelled images that the champion has not seen, for their metric to count: resamples of a few
+    images are overconfident."""
     labels_are_chosen: bool = False
-    """Images are chosen for labelling because they look hard, or because the model was unsure. A figure on them says
-    nothing of the traffic: it is reported, and calls for no training. False: they are a random share of the traffic."""
+    """Images are selected for labelling because they look hard, or because the model was unsure. A metric on them does
+    not represent the traffic: it is reported, but triggers no training. False means that they are a random share of
+    it."""
     max_age_days: float | None = Field(default=None, gt=0)
-    """Of the champion."""
+    """Age of the champion from which to retrain, in days."""
     new_labels: int | None = Field(default=500, ge=1)
-    """Images labelled since the last training."""
+    """Number of images labelled since the last training, from which to retrain."""
     min_new_labels: int = Field(default=50, ge=0)
-    """With fewer, training again would give the same model: it is said what to label instead."""
+    """Least number of new labels for a training. With fewer, it would give the same model; the decision says what to
+    label."""
     cooldown_hours: float = Field(default=24, ge=0)
-    """Between two trainings that nobody asked for."""
+    """Least hours between two automatic trainings."""
 
     @model_validator(mode="after")
     def _agree(self) -> RetrainPolicy:
         if self.warn_share > self.drift_share:
-            raise ValueError(f"warn_share {self.warn_share} is above drift_share {self.drift_share}: nobody is warned")
+            raise ValueError(f"warn_share {self.warn_share} is above drift_share {self.drift_share}; lower it")
         if self.new_labels is not None and self.new_labels < self.min_new_labels:
             raise ValueError(f"new_labels {self.new_labels} is below min_new_labels {self.min_new_labels}")
         return self
 
 
 class ReferenceKind(enum.StrEnum):
-    """What traffic is compared with."""
+    """Baseline of the comparison."""
 
     BUNDLE = "bundle"
-    """The champion's own predictions of its val split: what changed since it was trained, however slowly."""
+    """The champion's own predictions of its val split; shows all changes since the training, however slow."""
     WINDOW = "window"
-    """Its traffic before the window: what changed lately. A slow change moves the reference along and is not seen."""
+    """Its traffic before the window; shows recent changes. A slow change moves the reference along and is not
+    detected."""
 
 
 class MonitoringConfig(Settings):
-    """What the endpoint's traffic is compared by."""
+    """How the endpoint's traffic is monitored."""
 
     window_hours: float = Field(default=24, gt=0, allow_inf_nan=False)
-    """Predictions that are looked at: those of so many hours before."""
+    """Length of the window of predictions, in hours before the run."""
     reference: ReferenceKind = ReferenceKind.BUNDLE
     """What the window is compared with."""
     reference_hours: float = Field(default=168, gt=0, allow_inf_nan=False)
-    """With ``reference: window``: how far it reaches back from where the window begins."""
+    """With ``reference: window``: length of the reference before the window, in hours."""
     ignore_drills: bool = False
-    """Leave what `--pipeline drift-drill` sent out of the comparison. False: a drill sees its own alarm."""
+    """Exclude requests of `--pipeline drift-drill` from the comparison. With False, a drill triggers its own alarm."""
     columns: ColumnRules = Field(default_factory=dict)
-    """More to compare: name of a column to ``module:function``, which is given ``image``, uint8 (H, W, 3) RGB, or
-    ``prediction``, the answer as the API has it, or both, and returns a number or a short text. Sealed into the bundle
-    by the next training."""
+    """Additional columns to compare: name to ``module:function``, which takes ``image``, uint8 (H, W, 3) RGB, or
+    ``prediction``, the answer in the form of the API, or both, and returns a number or a short text. Stored in the
+    bundle by the next training."""
     source_pattern: SourcePattern = ""
-    """Where traffic has no header X-Source: a regular expression whose group ``source`` names the camera, searched in
-    the request id, and in the keys of the data set's images for the reference. Sealed into the bundle, too."""
+    """Source of traffic without the header X-Source: a regular expression whose group ``source`` is the camera,
+    searched in the request id, and in the keys of the data set's images for the reference. Stored in the bundle,
+    too."""
     drift: DriftSettings = DriftSettings()
     """When a difference is a drift."""
     estimation: EstimationSettings = EstimationSettings()
@@ -170,5 +178,5 @@ class MonitoringConfig(Settings):
 
     @property
     def record_rules(self) -> RecordRules:
-        """What a training seals into the card of its bundle."""
+        """Return the rules that a training stores in the card of its bundle."""
         return RecordRules(columns=self.columns, source_pattern=self.source_pattern)

@@ -1,4 +1,4 @@
-"""Brings the closed segments of a prediction log to a store, each once, and tries again for as long as it must.
+"""Send the closed segments of a log to a store, each once, and retry until it succeeds.
 
 20260302T051408001522Z-4711-03ab77d1.parquet    a closed segment
 20260302T051408001522Z-4711-03ab77d1.shipped    the store has it; names the store
@@ -29,23 +29,23 @@ _RETRY_SECONDS = 60.0
 _ROUND_SECONDS = 3600.0
 _SOON_SECONDS = 1.0
 _WRITING_SECONDS = 30.0
-"""How long a sampled image may take to its file, which no prediction waits for."""
+"""Longest time for writing a sampled image to its file; predictions do not wait for that."""
 _CLOSING_SECONDS = 15.0
-"""Of the 40 that a pod gets to end, in which it finishes its requests, too."""
+"""Seconds to close, of the 40 that a pod gets to end, in which it also finishes its requests."""
 
 
 class Shipper:
-    """Ships on a thread of its own, so that a store that hangs holds up nothing else. Raises nothing once it is made.
+    """Send segments on a separate thread, so that a hanging store blocks nothing else. Raises nothing once created.
 
     Args:
-        folder: Of the segments.
-        uri: Of the store.
-        max_age: Of a record in a store that has no rule of its own for it; None: such a store keeps all.
-        kind: Which log.
-        on_missing: Called with how many files of a segment the store goes without, because this machine lacks them.
+        folder: Folder of the segments.
+        uri: URI of the store.
+        max_age: Maximum age of a record in a store without a lifecycle rule; None keeps all.
+        kind: Kind of log.
+        on_missing: Called with the number of files of a segment that the store lacks, because this machine has not.
 
     Raises:
-        DataError: It names no store.
+        DataError: The URI is not that of a store.
     """
 
     def __init__(
@@ -57,9 +57,9 @@ class Shipper:
         on_missing: Callable[[int], None] = lambda _files: None,
     ) -> None:
         self.problem = ""
-        """What is wrong now, in one line; "" when nothing is."""
+        """Current problem in one line; "" where there is none."""
         self.waiting = 0
-        """Closed segments that the store does not have yet."""
+        """Number of closed segments that the store does not have yet."""
         self._folder = folder
         self._uri = uri
         self._max_age = max_age
@@ -73,17 +73,17 @@ class Shipper:
         self._thread.start()
 
     def wake(self) -> None:
-        """There are new closed segments, or may be."""
+        """Wake the thread, because there may be new closed segments."""
         self._wake.put(None)
 
     def has_shipped(self, segment: Path) -> bool:
-        """Whether the store has it."""
+        """Return whether the store has the segment."""
         with contextlib.suppress(OSError):
             return segment.with_suffix(MARK).read_text(encoding="utf-8") == self._uri
         return False
 
     def close(self) -> None:
-        """Ship what is closed; does not wait for ever for a store that hangs. The next process ships the rest."""
+        """Send all closed segments, with limited waiting for a store that hangs. The next process sends the rest."""
         self._is_closed = True
         self.wake()
         self._thread.join(_CLOSING_SECONDS)
@@ -105,10 +105,10 @@ class Shipper:
                 self.problem = f"{self._folder}: cannot be read ({describe_os_error(error)}); make it readable"
 
     def _ship_waiting(self) -> str:
-        """The oldest first. One that cannot be shipped is passed over; the second ends the round.
+        """Send waiting segments, oldest first. A segment that fails is skipped; the second failure ends the round.
 
         Returns:
-            What ails the first.
+            Problem of the first failure.
         """
         closed = sorted(path for path in self._folder.glob("*.parquet") if SEGMENT.fullmatch(path.name))
         waiting = [path for path in closed if not self.has_shipped(path)]
@@ -127,8 +127,8 @@ class Shipper:
         return problem
 
     def _ship(self, path: Path) -> bool:
-        """Ship a segment; return False where that is too early, because its files are still being written."""
-        # The lock is for processes that share the folder: without it each would send each segment.
+        """Send a segment; return False where it is too early, because its files are still being written."""
+        # The lock is for processes that share the folder: without it each would send every segment.
         with contextlib.suppress(FileNotFoundError, BlockingIOError), path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if not self.has_shipped(path):

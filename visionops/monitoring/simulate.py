@@ -1,4 +1,4 @@
-"""What a line sends after something changed: the light, the sensor, the lens, the whole camera, or what passes by.
+"""Simulate changes of an inspection line: light, sensor, lens, camera, or the mix of classes.
 
 Severity 0 changes nothing and 1 is strong. In between and beyond, a severity of ``s`` means:
 
@@ -8,7 +8,7 @@ Severity 0 changes nothing and 1 is strong. In between and beyond, a severity of
     camera       another camera: red x 1.15 ** s and blue / 1.15 ** s, gamma 1.25 ** s, 0.6 ** s of the light in the
                  corners, details of 2 ** s pixels, noise of 4 s grey levels in each channel
     mixed        on each image one or more of these four, drawn at random
-    class-shift  no pixel: more images that show the rarest class, whose share of the images grows by s / 2
+    class-shift  no pixels: more images of the rarest class, whose share of the images grows by s / 2
 
 >>> darker = modify(rgb, Kind.BRIGHTNESS, 1.0, np.random.default_rng(0))
 """
@@ -45,7 +45,7 @@ _Pixels = npt.NDArray[np.uint8]
 
 
 class Kind(enum.StrEnum):
-    """What changes."""
+    """Kind of change."""
 
     BRIGHTNESS = "brightness"
     NOISE = "noise"
@@ -56,27 +56,27 @@ class Kind(enum.StrEnum):
 
 
 class ClassShift(NamedTuple):
-    """Which class's images are to come more often."""
+    """Class whose images become more frequent."""
 
     class_id: int
     before: float
-    """Its share of the images."""
+    """Share of the class in the images."""
     after: float
 
 
 def require_severity(kind: Kind, severity: float) -> None:
-    """Refuse what has no meaning.
+    """Refuse an invalid severity.
 
     Raises:
-        ConfigError: Not a number, beyond `MAX_SEVERITY`, or below 0 where nothing is less than no change.
+        ConfigError: It is not a number, above `MAX_SEVERITY`, or below 0 where the kind does not allow that.
     """
     least = -MAX_SEVERITY if kind is Kind.BRIGHTNESS else 0.0
-    if not least <= severity <= MAX_SEVERITY:  # nor is NaN
-        raise ConfigError(f"--severity {severity:g}: {kind} takes {least:g} to {MAX_SEVERITY:g}; 1 is strong already")
+    if not least <= severity <= MAX_SEVERITY:  # NaN fails this check, too
+        raise ConfigError(f"--severity {severity:g}: {kind} takes {least:g} to {MAX_SEVERITY:g}; 1 is already strong")
 
 
 def describe_change(kind: Kind, severity: float) -> str:
-    """In the unit of the kind: "brightness 1, light x 0.5"."""
+    """Describe the change in the unit of the kind: "brightness 1, light x 0.5"."""
     units = {
         Kind.BRIGHTNESS: f"light x {0.5**severity:.3g}",
         Kind.NOISE: f"standard deviation {_NOISE * severity:.3g} grey levels",
@@ -89,18 +89,18 @@ def describe_change(kind: Kind, severity: float) -> str:
 
 
 def modify(rgb: _Pixels, kind: Kind, severity: float, rng: np.random.Generator) -> _Pixels:
-    """The image as it is taken after the change; ``rgb`` itself where no pixel changes.
+    """Return the image after the change; ``rgb`` itself where no pixel changes.
 
     Args:
         rgb: uint8 (H, W, 3), at least one pixel.
         severity: 0 to `MAX_SEVERITY`, for brightness also below 0; see the module.
-        rng: Of noise and of what is mixed.
+        rng: Generator of noise and of mixed changes.
 
     Returns:
         uint8 (H, W, 3), of the same size.
 
     Raises:
-        ConfigError: The severity has no meaning.
+        ConfigError: The severity is not valid.
     """
     require_severity(kind, severity)
     if severity == 0 or kind is Kind.CLASS_SHIFT:
@@ -118,12 +118,12 @@ def _change_light(rgb: _Pixels, severity: float, _: np.random.Generator) -> _Pix
 
 
 def _blur(rgb: _Pixels, severity: float, _: np.random.Generator) -> _Pixels:
-    # Pillow's keeps the variance below a pixel, too; of OpenCV's sampled kernel nothing is left there.
+    # Pillow's blur keeps a variance below one pixel; OpenCV's sampled kernel would round it to nothing.
     return np.asarray(Image.fromarray(rgb).filter(ImageFilter.GaussianBlur(_BLUR * severity)))
 
 
 def _add_noise(rgb: _Pixels, severity: float, rng: np.random.Generator) -> _Pixels:
-    # One channel for all: in colours, noise on grey images would be too easy to see.
+    # One channel for all, because coloured noise on grey images would be too easy to detect.
     noise = rng.standard_normal((*rgb.shape[:2], 1), dtype=np.float32)
     return _levels(rgb + noise * np.float32(_NOISE * severity))
 
@@ -134,7 +134,7 @@ def _change_camera(rgb: _Pixels, severity: float, rng: np.random.Generator) -> _
     small = cv2.resize(rgb, coarse, interpolation=cv2.INTER_AREA)
     seen = cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR).astype(np.float32)
     across, down = ((2 * np.arange(side, dtype=np.float32) + 1) / side - 1 for side in (width, height))
-    from_centre = (across**2 + down[:, None] ** 2) / 2  # squared; 1 in the corners
+    from_centre = (across**2 + down[:, None] ** 2) / 2  # squared distance; 1 in the corners
     seen *= (np.float32(_CORNERS**severity) ** from_centre)[:, :, None]
     seen += rng.standard_normal(rgb.shape, dtype=np.float32) * np.float32(_CAMERA_NOISE * severity)
     seen *= np.array([_GAIN**severity, 1, _GAIN**-severity], dtype=np.float32)
@@ -142,7 +142,7 @@ def _change_camera(rgb: _Pixels, severity: float, rng: np.random.Generator) -> _
 
 
 _Change = Callable[[_Pixels, float, np.random.Generator], _Pixels]
-# In the order in which light meets them.
+# In the order of the optical path.
 _CHANGES: dict[Kind, _Change] = {
     Kind.BRIGHTNESS: _change_light,
     Kind.BLUR: _blur,
@@ -157,13 +157,13 @@ def _levels(values: npt.NDArray[np.floating[Any]]) -> _Pixels:
 
 
 def class_shift(presence: npt.NDArray[np.bool_], severity: float) -> ClassShift:
-    """The rarest class, and the share of images that is to show it.
+    """Return the rarest class, and the share of images that is to show it.
 
     Args:
-        presence: Which image shows which class, bool (images, classes); as `Dataset.presence` has it.
+        presence: Whether an image shows a class, bool (images, classes), as in `Dataset.presence`.
 
     Raises:
-        DataError: No class is on some of the images only.
+        DataError: No class is on some of the images but not on all.
     """
     shares = presence.mean(axis=0) if len(presence) else np.zeros(0)
     movable = np.flatnonzero((shares > 0) & (shares < 1))
@@ -177,16 +177,16 @@ def class_shift(presence: npt.NDArray[np.bool_], severity: float) -> ClassShift:
 def draw_images(
     presence: npt.NDArray[np.bool_], kind: Kind, severity: float, number: int, rng: np.random.Generator
 ) -> npt.NDArray[np.int64]:
-    """Which images are sent, and in which order: none comes again before all others of its part have come.
+    """Return the rows of the images to send, in order; none repeats before all others of its group were used.
 
     Args:
-        presence: As of `class_shift`, at least one image.
+        presence: See `class_shift`; at least one image.
 
     Returns:
-        Rows of ``presence``, int64 (number,). Of class-shift, `ClassShift.after` of them show the class.
+        Rows of ``presence``, int64 (number,). For class-shift, a share `ClassShift.after` of them shows the class.
 
     Raises:
-        DataError: As `class_shift`.
+        DataError: See `class_shift`.
     """
     if kind is not Kind.CLASS_SHIFT:
         return _deal(np.arange(len(presence)), number, rng)

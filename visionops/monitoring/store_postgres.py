@@ -1,4 +1,4 @@
-"""Logs in a PostgreSQL database: a row for each record, and one for each file of a segment."""
+"""Store logs in a PostgreSQL database: a row for each record, and one for each file of a segment."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _CONNECT_SECONDS = 10
 _STUCK_SECONDS = 30
 _ROWS = 5000
 _COLUMNS = "SELECT attname FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped"
-"""Of a table; none where there is no such table."""
+"""Query for the columns of a table; empty where the table does not exist."""
 _LOCK = 0x56_4F_50_4C
-"""Of the database, while the table is made: two that make it at once would fail."""
+"""Database lock while the table is created, because two processes that create it at once would fail."""
 
 
 class PostgresLogs:
-    """Implements `visionops.monitoring.stores.LogStore`."""
+    """Implements `visionops.monitoring.stores.LogStore` with a PostgreSQL database."""
 
     def __init__(self, uri: str, kind: LogKind) -> None:
         self._uri = uri
@@ -64,11 +64,11 @@ class PostgresLogs:
 
     def read(self, wanted: Wanted, without: Collection[str]) -> pa.Table:
         """See `LogStore`."""
-        asked: list[tuple[str, object]] = [("time >= %s", wanted.since), ("time < %s", wanted.until)]
-        asked += [("model = %s", wanted.model), ("version = %s", wanted.version)]
-        asked = [(text, value) for text, value in asked if value is not None]
-        asked.append(("segment <> ALL(%s)", list(without)))
-        return self._select(" AND ".join(text for text, _ in asked), [value for _, value in asked])
+        conditions: list[tuple[str, object]] = [("time >= %s", wanted.since), ("time < %s", wanted.until)]
+        conditions += [("model = %s", wanted.model), ("version = %s", wanted.version)]
+        conditions = [(text, value) for text, value in conditions if value is not None]
+        conditions.append(("segment <> ALL(%s)", list(without)))
+        return self._select(" AND ".join(text for text, _ in conditions), [value for _, value in conditions])
 
     def stems(self) -> list[str]:
         """See `LogStore`."""
@@ -87,7 +87,7 @@ class PostgresLogs:
         """See `LogStore`."""
         with self._connect("read") as cursor:
             if not self._columns(cursor, "_files"):
-                return None  # nothing was shipped yet, or by a version that shipped no files
+                return None  # nothing was shipped yet, or only by a version without files
             query = f"SELECT data FROM {self._table}_files WHERE segment = %s AND name = %s"  # noqa: S608
             found = cursor.execute(query, [stem, name]).fetchone()
             return None if found is None else bytes(found[0])
@@ -111,10 +111,10 @@ class PostgresLogs:
             there = self._columns(cursor)
             if not there:
                 return tables[0]  # nothing was shipped yet
-            # Whoever ships may lack the package of a task that this process has.
+            # The process that shipped may lack the package of a task that this process has.
             known = pa.schema([field for field in schema if field.name in there])
             names = ", ".join(f'"{name}"' for name in known.names)
-            # A cursor of the server: what is read is not in memory twice.
+            # A server-side cursor, so that results are not in memory twice.
             with cursor.connection.cursor(self._table) as found:
                 found.execute(f"SELECT {names} FROM {self._table} WHERE {where}", values, binary=True)  # noqa: S608
                 while rows := found.fetchmany(_ROWS):
@@ -137,7 +137,7 @@ class PostgresLogs:
 
     @contextlib.contextmanager
     def _connect(self, done: str) -> Iterator[psycopg.Cursor[Any]]:
-        """One transaction: committed where the block ends well."""
+        """Open one transaction, which is committed if the block succeeds."""
         try:
             import psycopg
         except ImportError as error:
@@ -162,7 +162,7 @@ class PostgresLogs:
             ) from error
 
     def _make_table(self, cursor: psycopg.Cursor[Any]) -> None:
-        """Or add the columns that an older version did not have."""
+        """Create the table, or add columns that an older version did not have."""
         if self._is_made:
             return
         table = self._table
@@ -191,12 +191,12 @@ def _sql_type(kind: pa.DataType) -> str:
 
 
 def _csv(stem: str, table: pa.Table) -> bytes:
-    """As COPY reads it. By Arrow, which lets the threads of requests run; row by row in Python would not."""
+    """Return CSV for COPY, written by Arrow, which does not block the threads of requests as Python would."""
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.csv
 
-    # Not `pa.array`, which would import pandas, where it is installed, into a server that does not need it.
+    # Not `pa.array`, which would import pandas, if installed, into a server that does not need it.
     places = pc.cumulative_sum(pa.repeat(pa.scalar(1, pa.int32()), len(table)))
     columns = {"segment": pa.repeat(stem, len(table)), "place": places}
     for field in table.schema:
@@ -210,7 +210,7 @@ def _csv(stem: str, table: pa.Table) -> bytes:
 
 
 def _array_literals(lists: pa.ListArray) -> pa.Array:
-    """`[0.5, None]` as `{0.5,NULL}`, `["a"]` as `{"a"}`."""
+    """Return `[0.5, None]` as `{0.5,NULL}`, and `["a"]` as `{"a"}`."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -226,7 +226,7 @@ def _array_literals(lists: pa.ListArray) -> pa.Array:
 def _without_nul(texts: pa.Array) -> pa.Array:
     import pyarrow.compute as pc
 
-    return pc.replace_substring(texts, "\0", "")  # the one character that PostgreSQL's text cannot hold
+    return pc.replace_substring(texts, "\0", "")  # the only character that PostgreSQL's text cannot store
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""Logs below a prefix of an object store: an object for each closed segment, and one for each of its files."""
+"""Store logs below a prefix of an object store: an object for each closed segment, and one for each of its files."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 __all__ = ["S3Logs"]
 
 _CLOCK_STEP = timedelta(minutes=10)
-"""How far clocks may differ, or be set back."""
+"""Largest difference between clocks."""
 _STALLED_SECONDS = 10
 _CONNECTIONS = 8
-"""For files, so that those of an hour are there before a server that ends has to go."""
+"""Threads that upload files, so that an hour of them is uploaded before an ending server is stopped."""
 
 
 class S3Logs:
-    """Implements `visionops.monitoring.stores.LogStore`."""
+    """Implements `visionops.monitoring.stores.LogStore` with an object store."""
 
     def __init__(self, uri: str, kind: LogKind) -> None:
         self._uri = uri
@@ -79,14 +79,14 @@ class S3Logs:
                 return None
 
     def prune(self, oldest: datetime) -> None:
-        """A lifecycle rule of the bucket does it."""
+        """Do nothing, because a lifecycle rule of the bucket prunes records."""
 
     def _listed(self, store: Any, prefix: str) -> list[Any]:
         from pyarrow import fs
 
         listed: list[Any] = store.get_file_info(fs.FileSelector(prefix, allow_not_found=True))
         if not listed and store.get_file_info(prefix.partition("/")[0]).type is fs.FileType.NotFound:
-            raise FileNotFoundError("there is no such bucket")
+            raise FileNotFoundError("the bucket does not exist")
         return listed
 
     @contextlib.contextmanager
@@ -96,7 +96,7 @@ class S3Logs:
         from visionops.object_store import first_line, open_prefix
 
         try:
-            # A process that ends waits for what is under way, so no store may hang for long.
+            # A process that ends waits for running requests, so no store may hang for long.
             self._opened = self._opened or open_prefix(self._uri, _STALLED_SECONDS)
             store, prefix = self._opened
             yield store, f"{prefix}/{self._kind.folder}".rstrip("/")
@@ -108,7 +108,7 @@ class S3Logs:
 
 
 def _put_files(store: Any, folder: str, files: SegmentFiles) -> int:
-    """Bring what is not there yet, from a try before; return how many files are missing."""
+    """Upload files that an earlier try did not upload; return the number of missing files."""
     from pyarrow import fs
 
     listed = store.get_file_info(fs.FileSelector(folder, allow_not_found=True))
@@ -130,14 +130,14 @@ def _put_files(store: Any, folder: str, files: SegmentFiles) -> int:
 
 
 def _put(store: Any, path: str, data: bytes) -> None:
-    # In one piece: what is half written is no object. A `with` would complete it even after an error.
+    # Uploaded in one piece, so a partial upload is no object. A `with` would complete it even after an error.
     stream = store.open_output_stream(path)
     stream.write(data)
     stream.close()
 
 
 def _may_have(segment: Any, wanted: Wanted) -> bool:
-    """Whether this object, as listed, is worth opening: its records came after its begin and before it was stored."""
+    """Return whether a listed object may have wanted records, which came after its begin and before it was stored."""
     if not SEGMENT.fullmatch(segment.base_name):
         return False
     too_late = wanted.until is not None and segment_begin(segment.base_name) - _CLOCK_STEP >= wanted.until

@@ -1,9 +1,9 @@
-"""Stores of logs beside the folder: a prefix of an object store, or a PostgreSQL database.
+"""Open stores of logs beside the folder: a prefix of an object store, or a PostgreSQL database.
 
     s3://bucket/prefix               an object for each closed segment, of its name
     postgresql://user@host/database  a row for each record in `visionops_predictions`; its segment and place are its key
 
-A segment's name is its identity: one that is brought twice stands there once. Credentials come from the environment:
+A segment's name is its identity, so sending it twice stores it once. Credentials come from the environment:
 ``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY``, ``AWS_ENDPOINT_URL``; ``PGPASSWORD`` or ``PGPASSFILE``.
 
 The images that records name go with their segment, by their SHA-256: to ``<segment>.files/``, or to
@@ -21,7 +21,7 @@ from visionops.addresses import check_store
 from visionops.errors import DataError
 from visionops.monitoring.segment_names import Wanted
 
-# Not above: a server without a store must not wait for any of them, nor one without a log for pyarrow.
+# Imported here, so that a server without a store waits for none of them, and one without a log not for pyarrow.
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -32,49 +32,49 @@ __all__ = ["LogStore", "is_store", "open_store"]
 
 
 class LogStore(Protocol):
-    """Where closed segments go. All of it raises `DataError`, in one line, where the store cannot be reached."""
+    """Store of closed segments. All methods raise a one-line `DataError` where the store cannot be reached."""
 
     def ship(self, segment: Path, files: SegmentFiles) -> int:
-        """Bring a closed segment and its files: whole or not at all, and once however often it is brought.
+        """Store a closed segment and its files: completely or not at all, and once even if repeated.
 
-        No reader sees the segment before all of its files are there.
+        No reader sees the segment before all of its files are stored.
 
         Returns:
-            How many of the files are missing on this machine; the segment is brought without them.
+            Number of files that are missing on this machine; the segment is stored without them.
         """
 
     def read(self, wanted: Wanted, without: Collection[str]) -> pa.Table:
-        """The records that are wanted, with the schema of the log, but for those of the segments ``without``."""
+        """Return the records that match the filter, in the log's schema, except those of the segments ``without``."""
 
     def stems(self) -> list[str]:
-        """Return the names of all segments, without suffix, the oldest first."""
+        """Return the names of all segments, without suffix, oldest first."""
 
     def read_segment(self, stem: str) -> pa.Table | None:
-        """Return the records of one segment in their order, with the schema of the log; None where it is gone."""
+        """Return the records of one segment in order, with the schema of the log; None where it no longer exists."""
 
     def read_file(self, stem: str, name: str) -> bytes | None:
-        """Return a file of a segment; None where there is none."""
+        """Return a file of a segment; None where it does not exist."""
 
     def prune(self, oldest: datetime) -> None:
         """Remove the records before ``oldest``, and the files of segments without records.
 
-        Nothing happens where the store does so by a rule of its own.
+        Does nothing where the store has its own lifecycle rule.
         """
 
 
 def is_store(place: object) -> bool:
-    """Whether ``place`` names a store and not a folder."""
+    """Return whether ``place`` is the URI of a store and not a folder."""
     return isinstance(place, str) and "://" in place
 
 
 def open_store(uri: str, kind: LogKind | None = None) -> LogStore:
-    """The store of that name; nothing is asked of it yet.
+    """Return the store with this URI; it does not connect yet.
 
     Args:
-        kind: Which log; that of predictions when None.
+        kind: Kind of log; the prediction log when None.
 
     Raises:
-        DataError: It names none.
+        DataError: The URI is not that of a store.
     """
     try:
         check_store(uri)

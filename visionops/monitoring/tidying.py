@@ -1,4 +1,4 @@
-"""Keeps the segments of a log in order: what was left open is closed, and what is too old or too much goes."""
+"""Tidy the segments of a log: close abandoned ones, and remove those that are too old or too large."""
 
 from __future__ import annotations
 
@@ -18,22 +18,23 @@ from visionops.monitoring.shipping import MARK
 __all__ = ["CONSUMED", "FULL", "Tidier", "unwritable"]
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-"""What the system says where a disk, or a quota, is full."""
+"""Error numbers of the system for a full disk or quota."""
 CONSUMED = ".consumed"
-"""Suffix of the file beside a closed segment that names, a line each, the models whose records a reader has taken."""
+"""Suffix of the file beside a closed segment with the models, one on each line, whose records a reader has taken."""
 
 
 class Tidier:
-    """Tidies a folder. Any number of processes may do so at once.
+    """Tidier of a folder. Any number of processes may run one at once.
 
     Args:
-        folder: Of the segments.
-        kind: Which log.
-        max_bytes: Of all segments and their files together; the oldest closed ones go.
-        max_age: Of a segment.
-        segment_bytes: For which room is left.
-        is_done: Whether a closed segment may go for its age. What is not done goes last, and only for its size.
-        on_lost: Called with the number of records of a segment that went before it was done.
+        folder: Folder of the segments.
+        kind: Kind of log.
+        max_bytes: Maximum size of all segments and their files together; the oldest closed ones are removed.
+        max_age: Maximum age of a segment.
+        segment_bytes: Size for which room is kept free.
+        is_done: Function that returns whether a closed segment may be removed for its age. Others are removed last,
+            and only for their size.
+        on_lost: Called with the number of records of a segment that was removed before it was done.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class Tidier:
         self._on_lost = on_lost
 
     def tidy(self) -> None:
-        """Make room, close what no process holds open any more, and make room again.
+        """Make room, close abandoned segments, and make room again.
 
         Raises:
             OSError: The folder cannot be read or written. Nothing is lost.
@@ -68,11 +69,11 @@ class Tidier:
         self._prune()
 
     def _segments(self) -> list[Path]:
-        """The oldest first."""
+        """Return the segments, oldest first."""
         return sorted(path for path in self._folder.iterdir() if SEGMENT.fullmatch(path.name))
 
     def _prune(self) -> None:
-        """Remove the oldest closed segments: what is too old, and what leaves no room for one more open segment."""
+        """Remove closed segments that are too old, and the oldest until there is room for another open segment."""
         segments = self._segments()
         sizes = {path: segment_size(path) + self._files_size(path) for path in segments}
         closed = [path for path in segments if path.suffix == ".parquet"]
@@ -91,7 +92,7 @@ class Tidier:
                     mark.unlink(missing_ok=True)
         if self._kind.has_files:
             for files in self._folder.glob(f"*{FILES}"):
-                # In this order: the lines go once the closed segment is there.
+                # In this order: remove the lines only after the closed segment exists.
                 if not files.with_suffix(".jsonl").exists() and not files.with_suffix(".parquet").exists():
                     shutil.rmtree(files, ignore_errors=True)
 
@@ -104,6 +105,6 @@ class Tidier:
 
 
 def unwritable(folder: Path, error: OSError) -> str:
-    """Return what keeps a log from being written, and the fix, in one line."""
+    """Return why a log cannot be written, and the fix, in one line."""
     fix = "free some space" if error.errno in FULL else "choose another folder, or make this one writable"
     return f"{folder}: cannot be written ({describe_os_error(error)}); {fix}"

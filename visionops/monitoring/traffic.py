@@ -1,4 +1,4 @@
-"""What monitoring compares: the window of the champion's traffic, and what it is compared with."""
+"""Read the traffic that monitoring compares: the champion's window, and its baseline."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["LogPlace", "Traffic", "read_traffic"]
 
 
 class LogPlace(NamedTuple):
-    """Where the predictions of one version are remembered."""
+    """Place of the prediction records of one version."""
 
     folder: Path | str
     store: str | None
@@ -29,13 +29,13 @@ class LogPlace(NamedTuple):
     version: str
 
     def read(self, since: datetime, until: datetime | None = None, *, ignore_drills: bool = False) -> pa.Table:
-        """Return its records of a time.
+        """Return the records of a period.
 
         Args:
-            ignore_drills: Leave those of drills out.
+            ignore_drills: Whether to leave out those of drills.
 
         Raises:
-            DataError: As `read_log`.
+            DataError: See `read_log`.
         """
         log = read_log(self.folder, since, until, self.model, self.version, store=self.store)
         return _without(log, drill_rows(log)) if ignore_drills else log
@@ -47,19 +47,19 @@ class Traffic(NamedTuple):
     reference: pa.Table
     window: pa.Table
     history: pa.Table | None
-    """Earlier traffic, for sources that the reference does not know; None where it knows all."""
+    """Earlier traffic, for sources that the reference does not have; None where it has all."""
     drills: int
-    """Images of drills that were left out of the window."""
+    """Number of images of drills that were left out of the window."""
 
 
 def read_traffic(bundle: ModelBundle, place: LogPlace, monitoring: MonitoringConfig, now: datetime) -> Traffic:
-    """Read what the settings compare.
+    """Read the traffic that the settings compare.
 
-    A drill is never what others are compared with as a source's own history. In the window, and in a sliding reference,
-    it counts unless ``ignore_drills`` says otherwise.
+    A drill is never part of a source's own history. In the window, and in a sliding reference, it counts unless
+    ``ignore_drills`` is set.
 
     Args:
-        bundle: Of the version of ``place``, with its reference.
+        bundle: Bundle of the version of ``place``, with its reference.
         now: End of the window; aware.
 
     Raises:

@@ -1,1 +1,1 @@
-"""Review: people confirm, correct or reject what a model said. Knows no database, web framework or orchestrator."""
+"""Review: people confirm, correct or reject predictions. Independent of database, web framework and orchestrator."""

@@ -1,4 +1,4 @@
-"""How far reviewers agree who answered the same images blind: Cohen's kappa, and F1 of matched boxes or classes.
+"""Measure how far reviewers agree on images that both labelled blind: Cohen's kappa, and F1 of boxes or classes.
 
 Only the first two opinions of an item count: the third reviewer has seen both. Of the two, the one whose name sorts
 first is the first rater. A third figure beside kappa and F1 is the share of items on which the task finds the labels
@@ -24,7 +24,7 @@ from visionops.tasks.spec import LabelComparison, TaskSpec, task_for
 __all__ = ["LEAST_ITEMS", "Agreement", "Between", "Figure", "agreement_of", "measure_agreement"]
 
 LEAST_ITEMS = 20
-"""Fewer items say too little: their figures have no interval."""
+"""Fewest items for which a figure gets an interval."""
 _RESAMPLES = 1000
 _REJECTED, _USED = "rejected", "used"
 _Measure = Callable[[Floats], Floats]
@@ -32,50 +32,50 @@ _Measure = Callable[[Floats], Floats]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Figure:
-    """A figure with what it was computed from."""
+    """A figure with the data that it was computed from."""
 
     value: float | None
-    """None where it is not defined, as kappa where both always gave one and the same answer."""
+    """None where it is not defined, such as kappa where both reviewers always gave the same answer."""
     low: float | None
-    """Of the 95 % percentile interval over bootstrap resamples of the items; None of too few items."""
+    """95 % percentile interval over bootstrap resamples of the items; None for too few items."""
     high: float | None
     num_items: int
-    """Items that it was computed from; of a class those on which one of both has it."""
+    """Items that it was computed from; for a class, those on which at least one of the two reviewers has it."""
 
     @property
     def is_reliable(self) -> bool:
-        """Whether there are items enough."""
+        """Return whether there are enough items."""
         return self.num_items >= LEAST_ITEMS
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Between:
-    """How far two reviewers agree, or one with all others."""
+    """Agreement of two reviewers, or of one reviewer with all others."""
 
     agreed: Figure
     """Share of items that their two opinions decided."""
     kappa: Figure
     """Mean over the questions, or over the classes of boxes, for which it is defined."""
     f1: Figure
-    """Over all classes together."""
+    """F1 over all classes together."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Agreement:
-    """How far the reviewers of a use case agree."""
+    """Agreement of the reviewers of a use case."""
 
     use_case: str
     overall: Between
     rejection: Figure
     """Kappa of whether an image is used or rejected."""
     questions: Mapping[str, Figure]
-    """Kappa of each question; of boxes, of whether an image has any of a class."""
+    """Kappa of each question; for boxes, of whether an image has any box of a class."""
     classes: Mapping[str, Figure]
     """F1 of each class."""
     pairs: Mapping[tuple[str, str], Between]
-    """By two names, in their order."""
+    """Agreement of each pair of reviewers, keyed by their two names in order."""
     reviewers: Mapping[str, Between]
-    """Each with all others."""
+    """Agreement of each reviewer with all others."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -90,10 +90,10 @@ class _Pair:
 
 
 def agreement_of(store: ReviewStore, use_case: str) -> Agreement:
-    """Return how far the reviewers of a use case agree, by all that a store has.
+    """Return how far the reviewers of a use case agree, computed from all opinions in a store.
 
     Raises:
-        NotFound: The use case is not known.
+        NotFound: The use case is unknown.
         Unavailable: The database cannot be reached.
     """
     return measure_agreement(store.use_case(use_case), store.opinions_of(use_case))
@@ -103,7 +103,7 @@ def measure_agreement(use_case: UseCase, opinions: Sequence[Opinion]) -> Agreeme
     """Return how far reviewers agree.
 
     Args:
-        opinions: By item, round and number, as `ReviewStore.opinions_of` gives them.
+        opinions: Ordered by item, round and number, as `ReviewStore.opinions_of` returns them.
     """
     pairs = list(_pairs(use_case, opinions))
     names = sorted({pair.names for pair in pairs})
@@ -210,7 +210,7 @@ def _f1_of(parts: Sequence[tuple[int, int, int]] | npt.NDArray[Any]) -> tuple[_M
     """Return F1 as a function of the pairs' weights, and how many pairs have the class.
 
     Args:
-        parts: (pairs, 3): matched, of the first, of the second; see `LabelComparison.parts`.
+        parts: (pairs, 3): matched, of the first reviewer, of the second reviewer; see `LabelComparison.parts`.
     """
     counts = np.array(parts, dtype=np.float64).reshape(-1, 3)
 

@@ -1,4 +1,4 @@
-"""What changed between two data versions of a review: labels added and replaced, by class and by reviewer."""
+"""Compare two data versions of a review: labels added and replaced, by class and by reviewer."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["ChangedLabel", "VersionChanges", "compare_versions"]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ChangedLabel:
-    """An image whose label is another than before."""
+    """An image whose label changed."""
 
     item: ReviewItem
     before: Decision
@@ -25,27 +25,27 @@ class ChangedLabel:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class VersionChanges:
-    """What a later data version has that an earlier one has not; both with all versions before them."""
+    """Changes from one data version to a later one; each includes all versions before it."""
 
     images: tuple[int, int]
-    """Labelled images before and after."""
+    """Number of labelled images before and after."""
     classes: Mapping[str, tuple[int, int]]
-    """Images that have a class, before and after; by name."""
+    """Number of images that have a class, before and after; sorted by name."""
     added: tuple[ReviewItem, ...]
     changed: tuple[ChangedLabel, ...]
     reviewers: Mapping[str, int]
-    """Who decided how many of the new and changed labels, the most first."""
+    """Number of new and changed labels by reviewer, most first."""
 
 
 def compare_versions(store: ReviewStore, use_case: str, before: int, after: int) -> VersionChanges:
     """Compare two data versions of a use case.
 
     Args:
-        before: Number of the earlier one; 0 stands for no label at all.
+        before: Number of the earlier one; 0 means no labels.
 
     Raises:
         Invalid: They are in the wrong order.
-        NotFound: The use case is not known.
+        NotFound: The use case is unknown.
     """
     if not 0 <= before < after:
         raise Invalid(f"versions: {before} is not before {after}; choose an earlier one first")

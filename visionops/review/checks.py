@@ -1,4 +1,4 @@
-"""What may be kept: bounded texts and JSON that every database holds, and times with a zone."""
+"""Check texts, JSON and times before they are stored, so that every supported database can hold them."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ __all__ = ["MOST_COMMENT", "MOST_NAME", "canonical", "check_json", "check_name",
 
 MOST_NAME = 200
 MOST_COMMENT = 4000
-"""Characters."""
+"""Maximum length of a text, in characters."""
 _MOST_JSON = 2_000_000
 _DEEPEST = 20
 _UNKEPT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
-"""Control characters but for tab and line breaks, and halves of characters: PostgreSQL and UTF-8 do not hold all."""
+"""Control characters other than tab and line breaks, and lone surrogates: PostgreSQL or UTF-8 cannot hold them all."""
 
 
 def check_text(value: str, field: str, limit: int = MOST_COMMENT) -> str:
-    """Return a free text as it is; it may have lines.
+    """Return a free text unchanged; it may have several lines.
 
     Raises:
         Invalid: It is longer than ``limit`` characters, or has a control character.
     """
     if len(value) > limit:
-        raise Invalid(f"{field}: has {len(value)} characters; at most {limit} are kept")
+        raise Invalid(f"{field}: has {len(value)} characters; expected at most {limit}")
     if _UNKEPT.search(value):
         raise Invalid(f"{field}: has a control character or half of a character; remove it")
     return value
 
 
 def check_name(value: str, field: str, limit: int = MOST_NAME) -> str:
-    """Return a name of one line that is not empty.
+    """Return a name unchanged: one line, not empty.
 
     Raises:
         Invalid: It is empty, has more than one line, is longer than ``limit``, or has a control character.
@@ -53,7 +53,8 @@ def check_json(value: Mapping[str, Any], field: str) -> dict[str, Any]:
     """Return a JSON object as plain values.
 
     Raises:
-        Invalid: It is larger than 2 MB, deeper than 20 levels, or holds what JSON does not (NaN) or a database cannot.
+        Invalid: It is larger than 2 MB, deeper than 20 levels, or has a value that JSON or a database cannot hold
+            (NaN).
     """
     plain = _plain(value, field, 0)
     if len(canonical(plain)) > _MOST_JSON:
@@ -66,21 +67,21 @@ def _plain(value: Any, field: str, depth: int) -> Any:
         raise Invalid(f"{field}: is deeper than {_DEEPEST} levels")
     if isinstance(value, Mapping):
         if not all(isinstance(name, str) for name in value):
-            raise Invalid(f"{field}: has a key that is no text")
+            raise Invalid(f"{field}: has a key that is not a string")
         return {check_text(name, field): _plain(one, field, depth + 1) for name, one in value.items()}
     if isinstance(value, str):
         return check_text(value, field, _MOST_JSON)
     if isinstance(value, list | tuple):
         return [_plain(one, field, depth + 1) for one in value]
     if isinstance(value, float) and not math.isfinite(value):
-        raise Invalid(f"{field}: holds {value}, which is no number of JSON")
+        raise Invalid(f"{field}: holds {value}, which is not a JSON number")
     if value is not None and not isinstance(value, bool | int | float):
-        raise Invalid(f"{field}: holds a {type(value).__name__}, which JSON has not")
+        raise Invalid(f"{field}: holds a {type(value).__name__}, which is not a JSON type")
     return value
 
 
 def canonical(value: Any) -> str:
-    """Return plain values as JSON, the same for equal values.
+    """Return plain values as JSON text that is the same for equal values.
 
     Raises:
         ValueError: A number is not finite.
@@ -89,7 +90,7 @@ def canonical(value: Any) -> str:
 
 
 def digest_of(*parts: Any) -> str:
-    """Return the identity of plain values: SHA-256, lower-case hex."""
+    """Return the digest that identifies plain values: SHA-256, lower-case hex."""
     return hashlib.sha256(canonical(parts).encode("utf-8", "backslashreplace")).hexdigest()
 
 
@@ -97,7 +98,7 @@ def in_utc(when: datetime) -> datetime:
     """Return the same moment in UTC.
 
     Raises:
-        ValueError: It has no time zone: a mistake of the program.
+        ValueError: It has no time zone, which is a programming error.
     """
     if when.utcoffset() is None:
         raise ValueError(f"{when.isoformat()} has no time zone")

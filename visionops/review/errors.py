@@ -1,21 +1,21 @@
-"""What review refuses. An API maps each class to the status beside it, and its ``code`` to the body.
+"""Errors of the review. An API maps each class to the status beside it, and its ``code`` to the body.
 
 VisionOpsError
 └── ReviewError
-    ├── NotFound          404  there is no such item, use case or version
-    ├── Invalid           422  a text, number or answer cannot be kept
+    ├── NotFound          404  the item, use case or version does not exist
+    ├── Invalid           422  a text, number or answer is not valid
     ├── Forbidden         403  only an admin may do it
-    ├── Conflict          409  the item, or an earlier write, is otherwise
+    ├── Conflict          409  the write conflicts with the current state
     │   ├── KeyReused     409  the key was used for another write
     │   ├── HeldByAnother 409  another reviewer has the item
-    │   ├── LeaseExpired  409  the lease ended before the decision came
-    │   ├── OpinionGiven  409  the reviewer has given an opinion already; another has to
+    │   ├── LeaseExpired  409  the lease ended before the decision arrived
+    │   ├── OpinionGiven  409  the reviewer has already given an opinion; the next must come from another
     │   └── WrongState    409  the item is in a state that does not allow it
     ├── Unavailable       503  the database, the images or an annotation tool cannot be reached or written
     └── OtherSchema       503  the database has the schema of another version
 
-`visionops.runs.states.CoolingDown` is a `Conflict`, too. A `LabelError` (422) says what is wrong with a label, an
-`ImageError` what is wrong with an image.
+`visionops.runs.states.CoolingDown` is a `Conflict`, too. A `LabelError` (422) describes a problem with a label, an
+`ImageError` a problem with an image.
 """
 
 from __future__ import annotations
@@ -41,21 +41,21 @@ __all__ = [
 
 
 class ReviewError(VisionOpsError):
-    """Base of what review refuses."""
+    """Base class of review errors."""
 
     code = "review_error"
     status: ClassVar[int] = 500
 
 
 class NotFound(ReviewError):
-    """There is no such item, use case or version."""
+    """The item, use case or version does not exist."""
 
     code = "not_found"
     status = 404
 
 
 class Invalid(ReviewError):
-    """A text, number or answer cannot be kept."""
+    """A text, number or answer is not valid."""
 
     code = "invalid"
     status = 422
@@ -69,7 +69,7 @@ class Forbidden(ReviewError):
 
 
 class Conflict(ReviewError):
-    """The item, or an earlier write, is otherwise than the write takes for granted."""
+    """The write conflicts with the current state of the item, or with an earlier write."""
 
     code = "conflict"
     status = 409
@@ -88,7 +88,7 @@ class HeldByAnother(Conflict):
 
 
 class LeaseExpired(Conflict):
-    """The lease ended before the decision came."""
+    """The lease ended before the decision arrived."""
 
     code = "lease_expired"
 

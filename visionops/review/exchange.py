@@ -1,4 +1,4 @@
-"""Between reviews and folders of images: take a data set in, and write decided labels out as one."""
+"""Import a data set into a review, and export decided labels as a data set."""
 
 from __future__ import annotations
 
@@ -31,26 +31,26 @@ from visionops.tasks.spec import task_for
 __all__ = ["EXPORTS", "TakenIn", "check_export", "dataset_of", "scheme_of", "take_in", "write_export"]
 
 EXPORTS = (Format.COCO, Format.YOLO, Format.CSV, Format.FIFTYONE)
-"""What decided labels are written as. A table of classes of whole images is CSV, too."""
+"""Formats for exporting decided labels. A table of classes of whole images is CSV, too."""
 _IMAGES = "images"
 _FIFTYONE_IMAGES = "data"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TakenIn:
-    """What became of the images of a data set."""
+    """Result of importing the images of a data set."""
 
     new: int
     known: int
-    """In review before."""
+    """Images that were in review before."""
     decided: int
-    """Of them; not those that wait for a second opinion."""
+    """Decided images among them, without those that wait for a second opinion."""
     refused: tuple[str, ...]
-    """A line for each image that could not be taken in."""
+    """A line for each image that could not be imported."""
 
 
 def scheme_of(dataset: Dataset) -> LabelScheme:
-    """Return what can be answered about the images of a data set."""
+    """Return the label scheme for the images of a data set."""
     questions = tuple(Question(name=a.name, class_names=a.class_names) for a in dataset.attributes)
     return LabelScheme(class_names=() if questions else dataset.class_names, questions=questions)
 
@@ -66,15 +66,15 @@ def take_in(
     decided: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> TakenIn:
-    """Take the images of a data set in; taken in again, nothing changes.
+    """Import the images of a data set. Importing them again changes nothing.
 
     Args:
-        labelled: Whether its labels come with the images.
-        decided: Whether they count as the actor's decisions. What another has claimed or decided stays.
-        progress: Called with the number of images so far.
+        labelled: Import the labels together with the images.
+        decided: Count the labels as the actor's decisions. Items claimed or decided by others stay unchanged.
+        progress: Called with the number of images processed so far.
 
     Raises:
-        ReviewError: The use case is not known, or database or images cannot be reached.
+        ReviewError: The use case is unknown, or database or images cannot be reached.
     """
     task = task_for(review.store.use_case(use_case).task)
     labels = task.labels_in(dataset) if labelled else [None] * dataset.num_images
@@ -83,7 +83,7 @@ def take_in(
         try:
             data = path.read_bytes()
             arrival = Arrival(Origin.IMPORT, name=key[-200:], label=labels[row])
-            # With the content: another folder may have another image of the same name.
+            # The key includes the content: another folder may have a different image of the same name.
             write = digest_of("import", use_case, key, hashlib.sha256(data).hexdigest(), labels[row])
             added = review.add(use_case, data, arrival, actor, key=f"{write} add", now=now)
             counts["new" if added.is_new else "known"] += 1
@@ -106,7 +106,7 @@ def take_in(
 def dataset_of(
     use_case: str, task: str, scheme: LabelScheme, found: Sequence[tuple[ReviewItem, Decision]], folder: Path
 ) -> Dataset:
-    """Return decided labels as a data set of the images that are named by their hashes in ``folder``."""
+    """Return decided labels as a data set. Its images are named by their hashes in ``folder``."""
     names = [file_name(item.image) for item, _ in found]
     labels = [decision.label or {} for _, decision in found]
     images = {
@@ -126,16 +126,16 @@ def check_export(review: Review, use_case: str, format_: Format, folder: Path) -
     """Check that a data version can be written, before one is made.
 
     Raises:
-        DataError: The folder is there.
+        DataError: The folder already exists.
         Invalid: The format cannot hold the labels of the task.
-        NotFound: The use case is not known.
+        NotFound: The use case is unknown.
     """
     if folder.exists():
         raise DataError(f"{folder}: is there; choose another folder")
     case = review.store.use_case(use_case)
     fitting: tuple[Format, ...] = EXPORTS
     if not case.scheme.class_names:
-        # A class for each image, and no place for several.
+        # These formats hold exactly one class for each image.
         fitting = (Format.CSV, Format.FIFTYONE) if len(case.scheme.questions) == 1 else (Format.CSV,)
     if format_ not in fitting:
         raise Invalid(f"format: {case.task} is written as {', '.join(fitting)}, not {format_.value}")
@@ -144,14 +144,14 @@ def check_export(review: Review, use_case: str, format_: Format, folder: Path) -
 def write_export(
     review: Review, use_case: str, found: Sequence[tuple[ReviewItem, Decision]], format_: Format, folder: Path
 ) -> None:
-    """Write images and labels of a data version; ``folder`` is whole or not there.
+    """Write images and labels of a data version. ``folder`` is complete afterwards, or does not exist.
 
     Args:
-        found: As `ReviewStore.version` gives it.
+        found: Data version, as `ReviewStore.version` returns it.
         format_: One of `EXPORTS`.
 
     Raises:
-        DataError: The folder is there, or cannot be written.
+        DataError: The folder already exists, or cannot be written.
         Invalid: The format cannot hold the labels of the task.
     """
     check_export(review, use_case, format_, folder)
@@ -176,7 +176,7 @@ def write_export(
 
 
 def _write_yolo(dataset: Dataset, images: Path, folder: Path) -> None:
-    """Write YOLO files right below ``folder``, with the images themselves instead of links to them."""
+    """Write YOLO files directly into ``folder``, with copies of the images instead of links."""
     layout = folder / "yolo"
     write_yolo(dataset, layout)
     for path in sorted(layout.rglob("*")):

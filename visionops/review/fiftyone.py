@@ -1,4 +1,4 @@
-"""Decided labels as FiftyOne's image detection or image classification dataset: ``labels.json`` beside ``data/``."""
+"""Convert decided labels to a FiftyOne dataset for detection or classification: ``labels.json`` beside ``data/``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def fiftyone_labels(scheme: LabelScheme, found: Sequence[tuple[ReviewItem, Decis
     """Return the content of ``labels.json``; an image is named by its SHA-256.
 
     Args:
-        scheme: Of boxes, or of one question.
+        scheme: Label scheme with boxes, or with one question.
         found: Items with their decisions.
     """
     classes = scheme.class_names or scheme.questions[0].class_names

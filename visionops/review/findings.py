@@ -1,4 +1,4 @@
-"""What a model found in an image, or a person labelled, as flat names that a search can look up."""
+"""Flatten a model's answer or a person's label to class names that a search can look up."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 __all__ = ["findings_in"]
 
 _MOST_NAMES = 500
-"""Of one image; a class counts once however often it is there."""
+"""Maximum number of classes for one image; a class counts once however often it occurs."""
 
 
 def findings_in(said: Mapping[str, Any] | None) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Images of a review as files of this machine, named by their content: each is fetched once, however many runs ask."""
+"""Cache images of a review as files on this machine, named by their content, so that each is fetched only once."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def file_name(image: ImageFacts) -> str:
 
 
 def cache_images(images: ImageStore, wanted: Sequence[ImageFacts], folder: Path) -> int:
-    """Make ``folder`` hold the wanted images under their `file_name`; others in it stay.
+    """Put the wanted images into ``folder`` under their `file_name`; other files stay.
 
     A file of an image store on the same disk is linked, not copied.
 
@@ -68,16 +68,16 @@ def _fetch(images: ImageStore, image: ImageFacts, folder: Path) -> None:
             draft.write_bytes(images.read(image.sha256))
         draft.replace(folder / file_name(image))
     finally:
-        draft.unlink(missing_ok=True)  # where both were links to one file, a rename has left it
+        draft.unlink(missing_ok=True)  # renaming one of two links to the same file does nothing
 
 
 def _link(source: Path | None, draft: Path, sha256: str) -> bool:
-    """Link the file of the store, unless it is elsewhere or damaged, which reading it reports."""
+    """Link the file of the store, unless it is elsewhere or damaged. Reading it then reports the damage."""
     if source is None:
         return False
     try:
         draft.hardlink_to(source)
-    except OSError:  # another disk, a file system without links, or no such image
+    except OSError:  # another disk, a file system without links, or the image is missing
         return False
     with draft.open("rb") as file:
         if hashlib.file_digest(file, "sha256").hexdigest() == sha256:

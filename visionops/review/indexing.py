@@ -1,4 +1,4 @@
-"""Make the images that a training has, and their splits, known to a review: what arrives is compared with them."""
+"""Register a data set's images and their splits with a review, so that new images are compared with them."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _Seen = list[tuple[SeenImage, Path | None]]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Indexed:
-    """What became of the images of a data set."""
+    """Result of indexing the images of a data set."""
 
     images: int
-    """In train, val and test; those that only earlier versions had are not counted."""
+    """Images in train, val and test, without those that only earlier versions had."""
     changed: int
-    """Images that are new or in another split, earlier versions' included."""
+    """Images that are new or in another split, including earlier versions."""
     refused: tuple[str, ...]
     """A line for each image that cannot be read."""
     checked: int
@@ -33,7 +33,7 @@ class Indexed:
     """Decided items that are kept out of training."""
 
     def explain(self) -> str:
-        """Return one sentence."""
+        """Return a one-sentence summary."""
         said = f"{self.images} images of the data set known to the review, {self.changed} new or in another split"
         if self.refused:
             said += f", {len(self.refused)} cannot be read"
@@ -41,13 +41,13 @@ class Indexed:
 
 
 def seen_images(prepared: Dataset, history: SplitHistory) -> _Seen:
-    """Return the images of a data set with their files, and those that only earlier versions had, without.
+    """Return the images of a data set with their files, and the images of earlier versions without files.
 
-    Images that came from a review are among the latter: the review has them.
+    Images that came from a review have no files either, because the review has them.
 
     Args:
         prepared: Clean and split, with ``sha256``.
-        history: What earlier versions dealt.
+        history: Splits that earlier versions assigned.
     """
     columns = (prepared.column(name) for name in ("sha256", "split", "key", "path"))
     images: _Seen = [
@@ -62,11 +62,11 @@ def seen_images(prepared: Dataset, history: SplitHistory) -> _Seen:
 
 
 def index_prepared(review: Review, use_case: UseCase, prepared: StoredDataset, splits: SplitHistory) -> Indexed:
-    """Make the data set of a training known. Only images that the review does not know are fetched.
+    """Register the images of a training's data set. Only images that the review does not know are fetched.
 
     Args:
-        use_case: Gets into review where it is not yet.
-        splits: The history with this data set.
+        use_case: Use case; added to the review where it is missing.
+        splits: Split history including this data set.
 
     Raises:
         ReviewError: The database or the images cannot be reached, or its labels cannot be reviewed.

@@ -1,8 +1,8 @@
-"""Make items of what servers have logged: the sampled images of traffic, and what people said of predictions.
+"""Create review items from server logs: sampled images of traffic, and people's feedback on predictions.
 
-Each record is taken once, whatever dies when: its item is written under a key made of its segment and its place there,
-or of the feedback's own identity, and the cursor of the segment moves only once its items are durable. A cursor that
-is behind costs time, never a second item.
+Each record is taken exactly once, even after a crash. Its item is written under a key made of its segment and its place
+there, or of the feedback's own identity. The cursor of a segment moves only after its items are durable. A cursor that
+is behind costs time but never creates a second item.
 """
 
 from __future__ import annotations
@@ -34,38 +34,38 @@ from visionops.review.states import Actor
 __all__ = ["Intake", "Taken"]
 
 FEEDBACK_PRIORITY = 2.0
-"""Of what a person has pointed out."""
+"""Priority of an item that a person reported."""
 RANDOM_PRIORITY = 1.0
-"""Of the random share until the queue is put in order: before what no score was given, after what a person said."""
+"""Priority of the random share until the queue is ordered: above unscored items, below reports of people."""
 _TRAFFIC, _FEEDBACK = "traffic", "feedback"
 _ACTOR = Actor("intake")
 _TOGETHER = 256
 _WRITING = timedelta(seconds=30)
-"""How long a sampled image may take to its file, which no prediction waits for."""
+"""Longest delay of writing a sampled image to its file; predictions do not wait for that."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Taken:
-    """What became of the records that were read."""
+    """Result of an intake."""
 
     new: int
-    """Items of sampled traffic."""
+    """Items created from sampled traffic."""
     known: int
-    """Records whose image, or which themselves, were in review before."""
+    """Records whose image was in review before, or that were taken before."""
     feedback: int
-    """Arrivals of feedback, on new items or known ones."""
+    """Feedback records taken, for new or known items."""
     skipped: Mapping[str, int]
-    """Records that no item came of, by reason."""
+    """Number of records without an item, by reason."""
     refused: tuple[str, ...]
     """A line for each record that cannot be kept."""
 
 
 class Intake:
-    """Takes the records of one use case in.
+    """Intake of the records of one use case.
 
     Args:
-        use_case: Known to ``review``; the records are those of the model of this name.
-        settings: Say how much of the traffic is drawn at random; what else comes first is said by `prioritize_items`.
+        use_case: Name, known to ``review``; also the name of the model whose records are read.
+        settings: Share of the traffic that is drawn at random. `prioritize_items` orders the rest.
     """
 
     def __init__(self, review: Review, use_case: str, logs: ServerLogs, settings: ReviewConfig) -> None:
@@ -75,16 +75,17 @@ class Intake:
         self._settings = settings
 
     def run(self, now: datetime) -> Taken:
-        """Take in what is there and was not taken yet.
+        """Take in all records that were not taken yet.
 
         Raises:
             DataError: A log cannot be read.
-            NotFound: The use case is not known.
+            NotFound: The use case is unknown.
             Unavailable: The database or the images cannot be reached or written.
         """
         now = in_utc(now)
         round_ = _Round(self._review, self._use_case, self._logs, self._settings, now)
-        # Listed first: traffic is taken before the feedback on it, which is in the log later.
+        # Feedback refers to traffic that was logged before it. So list both logs first, and take traffic before
+        # feedback.
         feedback = self._logs.feedback.stems()
         round_.take(_TRAFFIC, self._logs.predictions, self._logs.predictions.stems(), round_.traffic)
         round_.take(_FEEDBACK, self._logs.feedback, feedback, round_.feedback)
@@ -118,7 +119,7 @@ class _Round:
         """Take the records behind the cursors.
 
         Args:
-            each: Takes some records of a segment, of which the first has this place; returns how many it took.
+            each: Function that takes records of a segment, starting at a place, and returns how many it took.
         """
         cursors = self._review.store.cursors(self._use_case, log)
         for stem in stems:
@@ -139,7 +140,7 @@ class _Round:
                 source.consumed(stem, self._use_case)
 
     def traffic(self, stem: str, place: int, records: pa.Table) -> int:
-        """Make items of sampled images."""
+        """Create items from sampled images."""
         drills = drill_rows(records).to_pylist()
         for row, record in enumerate(records.drop_columns(["embedding"]).to_pylist()):
             if record["model"] != self._use_case:
@@ -149,7 +150,7 @@ class _Round:
                 continue
             if (data := self._logs.image(stem, record)) is None:
                 if self._now - record["time"] < _WRITING:
-                    return row  # it may still come: from here next time
+                    return row  # the image may still arrive: continue from here next time
                 self.counts["image gone"] += 1
                 continue
             arrival = Arrival(
@@ -164,7 +165,7 @@ class _Round:
         return len(records)
 
     def feedback(self, stem: str, place: int, records: pa.Table) -> int:  # noqa: ARG002
-        """Make arrivals of what people said."""
+        """Create arrivals from feedback."""
         for record in records.to_pylist():
             if record["model"] != self._use_case:
                 continue
@@ -193,9 +194,9 @@ class _Round:
         return ()
 
     def _add(self, data: bytes, arrival: Arrival, actor: Actor, key: str) -> bool | None:
-        """Add an arrival; return whether its item is new, None where it cannot be kept."""
+        """Add an arrival. Return whether its item is new, or None where it cannot be stored."""
         attempts = [arrival]
-        # What a person said is kept even where it does not fit any more; so is an image without its prediction.
+        # Keep feedback whose label no longer fits, and an image whose prediction is missing.
         if arrival.label is not None:
             said = f"{arrival.comment}\nlabel: {json.dumps(arrival.label, ensure_ascii=False)}".strip()
             attempts.append(dataclasses.replace(arrival, label=None, comment=said[:MOST_COMMENT]))
@@ -206,7 +207,7 @@ class _Round:
             try:
                 return self._review.add(self._use_case, data, attempt, actor, key=key, now=self._now).is_new
             except KeyReused:
-                return False  # taken before, when its reasons, or the classes in review, were others
+                return False  # it was taken before, when its reasons or the classes in review were different
             except (ImageError, Invalid, LabelError) as error:
                 problem = problem or error
         self.counts["refused"] += 1
@@ -218,17 +219,17 @@ class _Round:
 
 
 def _skipped(record: Mapping[str, Any], *, is_drill: bool) -> str | None:
-    """Return why no item comes of a record; None where one may."""
+    """Return the reason why a record gets no item; None where it may get one."""
     if is_drill:
         return "drill"
     if not record["image"]:
         return "not sampled"
-    # Of batch inference: they are where their sender keeps them, and not sampled.
+    # Records of batch inference: their images stay with the sender and are not sampled.
     return "batch" if Path(record["image"]).is_absolute() else None
 
 
 def _predicted(record: Mapping[str, Any]) -> Predicted | None:
-    """The prediction of a record, with its whole answer; None where the record has none, or one that is no JSON."""
+    """Return the prediction of a record with its whole answer; None where it is missing or is not JSON."""
     if not record["answer_json"] or not record["version"]:
         return None
     try:

@@ -1,4 +1,4 @@
-"""What is reviewed: images with where they came from and what a model said of them, and what reviewers decided."""
+"""Types of reviewed items: images with their origin, the model's prediction, and the reviewers' decisions."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ __all__ = [
 ]
 
 RANDOM = "random"
-"""Kind of the reason of an item that was drawn at random: only such items say how good a model is on its traffic."""
+"""Kind of the reason of an item that was drawn at random. Only such items measure a model's quality on its traffic."""
 _SHA256 = re.compile("[0-9a-f]{64}")
 _MOST_REASONS = 20
 
 
 class Origin(enum.StrEnum):
-    """How an image came to be reviewed."""
+    """Way by which an image came to be reviewed."""
 
     TRAFFIC = "traffic"
-    """Sampled from what the endpoint was asked; the reference is the request id."""
+    """Sampled from requests to the endpoint; the reference is the request id."""
     UPLOAD = "upload"
     BATCH = "batch"
     IMPORT = "import"
@@ -52,7 +52,7 @@ class Origin(enum.StrEnum):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class UseCase:
-    """What is learned, and what reviewers can answer."""
+    """A use case: its task, and the answers that reviewers can give."""
 
     name: str
     task: str
@@ -70,28 +70,28 @@ class UseCase:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ImageFacts:
-    """An image by its content."""
+    """Facts about an image that follow from its content."""
 
     sha256: str
-    """Of the encoded bytes, lower-case hex."""
+    """SHA-256 of the encoded bytes, lower-case hex."""
     num_bytes: int
     width: int
-    """Pixels after EXIF rotation."""
+    """Width in pixels after EXIF rotation."""
     height: int
     format: str
-    """Pillow's name: ``JPEG``, ``PNG``, …"""
+    """Pillow's name of the format: ``JPEG``, ``PNG``, …"""
 
     def __post_init__(self) -> None:
         if not _SHA256.fullmatch(self.sha256):
-            raise ValueError(f"{self.sha256!r} is no SHA-256")
+            raise ValueError(f"{self.sha256!r} is not a SHA-256")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Predicted:
-    """What a model said of an image."""
+    """A model's prediction for an image."""
 
     model: str
-    """Its registered name."""
+    """Registered name of the model."""
     version: str
     answer: Mapping[str, Any]
     """The task's part of an answer, as `Prediction.to_dict` gives it."""
@@ -104,25 +104,25 @@ class Predicted:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Reason:
-    """Why an item stands where it does in the queue."""
+    """Reason for the place of an item in the queue."""
 
     kind: str
-    """In a word, as ``uncertainty`` or ``random``."""
+    """Kind in one word, such as ``uncertainty`` or ``random``."""
     value: float = 0.0
-    """What it adds to the priority."""
+    """Amount that it adds to the priority."""
     text: str = ""
-    """For people."""
+    """Explanation for people."""
 
     def __post_init__(self) -> None:
         check_name(self.kind, "reason", 40)
         check_text(self.text, "reason", 500)
         if not math.isfinite(self.value):
-            raise Invalid(f"reason {self.kind}: {self.value} is no number")
+            raise Invalid(f"reason {self.kind}: {self.value} is not a finite number")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Submission:
-    """One arrival of an image. The same image may arrive again, from elsewhere: the item stays one.
+    """One arrival of an image. The same image may arrive again from another source; it stays one item.
 
     Raises:
         Invalid: A text is too long or has a control character, or there are more than 20 reasons.
@@ -132,9 +132,9 @@ class Submission:
     image: ImageFacts
     origin: Origin
     reference: str = ""
-    """Request id of traffic; lot of a batch; anything that says where an upload came from."""
+    """Request id of traffic, lot of a batch, or any text that identifies the source of an upload."""
     name: str = ""
-    """Of the file, as its sender calls it: shown, never opened."""
+    """File name given by the sender. It is shown, never opened."""
     comment: str = ""
     proposed: Mapping[str, Any] | None = None
     """A label that came with the image, in the task's form, not yet decided."""
@@ -153,56 +153,56 @@ class Submission:
 
     @property
     def item(self) -> str:
-        """Id of the item."""
+        """Return the id of the item."""
         return item_id(self.use_case, self.image.sha256)
 
     @property
     def priority(self) -> float:
-        """The higher, the sooner it is reviewed: the sum of the reasons."""
+        """Return the priority, the sum of the reasons; a higher priority is reviewed sooner."""
         return math.fsum(reason.value for reason in self.reasons)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ReviewItem:
-    """An image of a use case in review. There is one for an image, however often it arrives."""
+    """An image of a use case in review. Each image has one item, however often it arrives."""
 
     id: str
     first: Submission
-    """Its first arrival."""
+    """First arrival of the image."""
     added: datetime
-    """When that was; UTC."""
+    """Time of the first arrival; UTC."""
     status: Status
     reasons: tuple[Reason, ...] = ()
-    """Why it stands where it does in the queue now; at first those of its first arrival."""
+    """Reasons for its current place in the queue; initially those of its first arrival."""
     predicted: Predicted | None = None
-    """What a model says of it now, which a reviewer can confirm; at first that of its first arrival."""
+    """Current prediction, which a reviewer can confirm; initially that of its first arrival."""
     likeness: Likeness | None = None
-    """What it resembles; None where it was not compared with anything yet."""
+    """Image that it resembles; None where it was not compared yet."""
 
     @property
     def is_held_out(self) -> bool:
-        """Whether it is kept out of training: it resembles an image of the test split, and is none of the data set."""
+        """Return whether it is kept out of training because it resembles an image of the data set's test split."""
         return self.likeness is not None and self.likeness.holds_out(self.image.sha256)
 
     @property
     def image(self) -> ImageFacts:
-        """What is reviewed."""
+        """Return the image under review."""
         return self.first.image
 
     @property
     def priority(self) -> float:
-        """The higher, the sooner it is reviewed: the sum of its present reasons."""
+        """Return the priority, the sum of the current reasons; a higher priority is reviewed sooner."""
         return math.fsum(reason.value for reason in self.reasons)
 
     @property
     def use_case(self) -> str:
-        """What it is reviewed for."""
+        """Return the name of the use case."""
         return self.first.use_case
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Placed:
-    """A new place in the queue for an item that waits.
+    """A new place in the queue for a pending item.
 
     Raises:
         Invalid: There are more than 20 reasons.
@@ -211,7 +211,7 @@ class Placed:
     item: str
     reasons: tuple[Reason, ...]
     predicted: Predicted | None
-    """What the present model says of it; None leaves what the item has."""
+    """Prediction of the current model; None keeps the item's prediction."""
 
     def __post_init__(self) -> None:
         if len(self.reasons) > _MOST_REASONS:
@@ -219,13 +219,13 @@ class Placed:
 
     @property
     def priority(self) -> float:
-        """The sum of the reasons."""
+        """Return the sum of the reasons."""
         return math.fsum(reason.value for reason in self.reasons)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Decision:
-    """What a reviewer said of an item in one of its rounds. Never changed, never removed."""
+    """A reviewer's decision on one round of an item. It is never changed or removed."""
 
     id: str
     item: str
@@ -235,9 +235,9 @@ class Decision:
     """UTC."""
     verdict: Verdict
     label: Mapping[str, Any] | None
-    """In the task's form; None of a rejection."""
+    """Label in the task's form; None for a rejection."""
     reason: str = ""
-    """Of a rejection."""
+    """Reason of a rejection."""
     comment: str = ""
 
     def __post_init__(self) -> None:
@@ -246,20 +246,20 @@ class Decision:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Opinion:
-    """One of several answers to an item that needs more than one. Never changed, never removed."""
+    """One of several answers to an item that needs more than one. It is never changed or removed."""
 
     item: str
     round: int
     number: int
-    """1 and 2 are given blind; 3 settles their disagreement."""
+    """Number of the opinion: 1 and 2 are given blind, 3 settles their disagreement."""
     reviewer: str
     at: datetime
     """UTC."""
     verdict: Verdict
     label: Mapping[str, Any] | None
-    """In the task's form; None of a rejection."""
+    """Label in the task's form; None for a rejection."""
     reason: str = ""
-    """Of a rejection."""
+    """Reason of a rejection."""
     comment: str = ""
 
     def __post_init__(self) -> None:
@@ -281,34 +281,34 @@ class AuditRow:
 
     item: str
     revision: int
-    """Of the item after it; 0 when it came."""
+    """Revision of the item after the change; 0 when it was added."""
     at: datetime
     actor: str
     action: str
-    """A value of `Action`; ``add`` when the item came."""
+    """A value of `Action`; ``add`` when the item was added."""
     before: str
-    """State; "" when the item came."""
+    """State before the change; "" when the item was added."""
     after: str
     details: Mapping[str, Any]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class DataVersion:
-    """The labels that one export took."""
+    """Labels that one export included."""
 
     use_case: str
     number: int
-    """1, 2, 3, … in a use case."""
+    """Number of the version in its use case, from 1."""
     at: datetime
     by: str
     num_items: int
 
 
 def item_id(use_case: str, sha256: str) -> str:
-    """Return the id of an image's item in a use case: 32 hex digits."""
+    """Return the id of the item of an image in a use case: 32 hex digits."""
     return digest_of("item", use_case, sha256)[:32]
 
 
 def decision_id(item: str, round_: int) -> str:
-    """Return the id of the decision of an item's round: 32 hex digits."""
+    """Return the id of the decision on an item's round: 32 hex digits."""
     return digest_of("decision", item, round_)[:32]

@@ -27,30 +27,30 @@ _MOST_TEXT = 500
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Model:
-    """Who is asked about the images."""
+    """Model that predicts the images."""
 
     name: str
     version: str
     predict: Callable[[bytes, str], Mapping[str, Any]]
-    """Given an encoded image and its name for errors, the task's part of an answer."""
+    """Function that returns the task's part of an answer for an encoded image and its name for errors."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Audited:
-    """What became of the labels of a data set."""
+    """Result of auditing the labels of a data set."""
 
     labelled: int
-    """Images that have a label and could be read."""
+    """Images that have a label and can be read."""
     suspects: int
-    """Of these, probably labelled wrong."""
+    """Images whose label is probably wrong."""
     new: int
-    """Queued now."""
+    """Images queued by this audit."""
     known: int
-    """In review before; they have one more arrival, with the reason."""
+    """Images that were in review before; they get one more arrival, with the reason."""
     decided: int
-    """Passed over: people have decided them already."""
+    """Images that were skipped because people already decided them."""
     refused: tuple[str, ...]
-    """A line for each image that could not be looked at, or whose label does not fit."""
+    """A line for each image that cannot be read, or whose label does not fit."""
 
 
 def audit_labels(
@@ -64,18 +64,18 @@ def audit_labels(
     limit: int,
     progress: Callable[[int], None] | None = None,
 ) -> Audited:
-    """Queue the images whose labels a model contradicts most; again with the same model, and nothing changes.
+    """Queue the images whose labels a model contradicts most. Running it again with the same model changes nothing.
 
     Each becomes an item of origin import with its present label as proposal, the model's answer, and the reason
     ``label_error``, whose value is 1 minus the quality of the label.
 
     Args:
-        dataset: Its images are on this machine.
-        limit: At most so many, the worst first.
-        progress: Called with the number of images so far.
+        dataset: Data set whose images are on this machine.
+        limit: Maximum number of queued images, worst first.
+        progress: Called with the number of images processed so far.
 
     Raises:
-        ReviewError: The use case is not known, or database or images cannot be reached.
+        ReviewError: The use case is unknown, or database or images cannot be reached.
         TaskError: The task's labels cannot be audited.
     """
     known = review.store.use_case(use_case)
@@ -124,7 +124,7 @@ def audit_labels(
 
 
 def _is_decided(review: Review, use_case: str, data: bytes) -> bool:
-    """Whether people have said already what the image shows, whatever its file's label says."""
+    """Return whether people already decided what the image shows, whatever its file's label says."""
     items = review.store.items(Wanted(use_case, sha256=hashlib.sha256(data).hexdigest(), limit=1))
     return any(item.status.state in {State.DECIDED, State.EXPORTED} for item in items)
 

@@ -1,4 +1,4 @@
-"""What is known already: images that resemble an image, in review or in the data set of its use case."""
+"""Types and port for known images that resemble an image, in review or in the data set of its use case."""
 
 from __future__ import annotations
 
@@ -23,57 +23,57 @@ __all__ = [
 ]
 
 HELD_OUT = "test"
-"""The split whose images, and all that resembles them, are never trained on."""
+"""Split whose images, and all similar ones, are never trained on."""
 SPLITS = ("train", "val", "test")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ComparedWith:
-    """What items were compared with, and how."""
+    """The embedding kind and data set revision that items were compared with."""
 
     kind: str
-    """Of the embedding."""
+    """Kind of the embedding."""
     revision: int
-    """Of the data set's images that are known."""
+    """Revision of the known images of the data set."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Likeness:
-    """What an item resembled when it came, and whether a split of the data set has such an image."""
+    """Most similar known image when an item was added, and the data set split that has a copy of it."""
 
     kind: str
-    """Of the embeddings that were compared."""
+    """Kind of the compared embeddings."""
     nearest: str | None = None
-    """SHA-256 of the image that it resembled most; None where there was nothing to compare it with."""
+    """SHA-256 of the most similar image; None where there was nothing to compare with."""
     name: str = ""
-    """Of that image: its key in the data set, or else the id of its item."""
+    """Key of that image in the data set, or else the id of its item."""
     distance: float | None = None
-    """Cosine distance to it, 0 to 2; 0 also of the same file."""
+    """Cosine distance to it, 0 to 2; 0 also for the same file."""
     is_near: bool = False
-    """Whether both count as copies of one picture."""
+    """Whether both images count as copies of one picture."""
     seen_in: str = ""
-    """Split of the data set that has a copy of the image, of several the first of test, val and train; "" for none."""
+    """Split of the data set that has a copy of the image; test before val before train, "" for none."""
     checked: int = 0
-    """Revision of the data set's images that ``seen_in`` is about."""
+    """Revision of the data set's images that ``seen_in`` refers to."""
 
     def holds_out(self, sha256: str) -> bool:
-        """Return whether an item is kept out of training: another image of the test split resembles it.
+        """Return whether an item is kept out of training because it resembles another image of the test split.
 
-        An image of the data set keeps the split that it has there, so a corrected label of it is taken.
+        An image of the data set keeps its split there, so a corrected label for it is used.
 
         Args:
-            sha256: Of the item's image.
+            sha256: SHA-256 of the item's image.
         """
         return self.seen_in == HELD_OUT and self.nearest != sha256
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Compared:
-    """What comes with a new item into the store."""
+    """Comparison result that is stored with a new item."""
 
     likeness: Likeness
     vector: bytes
-    """Its embedding, float32, little-endian; zeros where the image shows nothing to compare."""
+    """Embedding of the image, float32, little-endian; zeros where the image shows nothing to compare."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -82,9 +82,9 @@ class SeenImage:
 
     sha256: str
     split: str
-    """train, val or test."""
+    """Split: train, val or test."""
     name: str
-    """Its key in the data set; "" where only an earlier version of the data set had it."""
+    """Key in the data set; "" where only an earlier version of the data set had the image."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -94,27 +94,27 @@ class Known:
     sha256: str
     item: str | None = None
     state: State | None = None
-    """Of the item."""
+    """State of the item."""
     split: str = ""
-    """That the data set has it in; "" where it does not."""
+    """Split of the data set that has it; "" where none has."""
     name: str = ""
-    """Its key in the data set, or else the name with which the item came."""
+    """Key in the data set, or else the file name with which the item arrived."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Neighbour:
-    """An answer of a search: an image, and how far it is."""
+    """Result of a search: an image and its distance."""
 
     known: Known
     distance: float
     """Cosine distance, 0 to 2."""
     is_near: bool
-    """Whether both count as copies of one picture."""
+    """Whether both images count as copies of one picture."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Unchecked:
-    """An item that is in no data version and was compared with an earlier revision of the data set, or never."""
+    """Item in no data version that was compared with an earlier revision of the data set, or never."""
 
     item: str
     sha256: str
@@ -123,7 +123,7 @@ class Unchecked:
 
 
 class LikenessStore(Protocol):
-    """Keeps embeddings and what the data set has. Every method is one transaction; all raise `Unavailable`."""
+    """Store of embeddings and data set images. Every method is one transaction; all raise `Unavailable`."""
 
     def digests(self, use_case: str, kind: str, last: int) -> Sequence[str]:
         """See `VectorSource`."""
@@ -135,33 +135,33 @@ class LikenessStore(Protocol):
         """Return the revision of the data set's images; 0 before the first."""
 
     def seen(self, use_case: str, splits: Collection[str], kind: str) -> list[tuple[SeenImage, bytes]]:
-        """Return the images of these splits that have an embedding of this kind, by SHA-256."""
+        """Return the images of these splits that have an embedding of this kind, sorted by SHA-256."""
 
     def known(self, use_case: str, digests: Sequence[str]) -> Mapping[str, Known]:
-        """Return what is known of images, by SHA-256; without those of which nothing is."""
+        """Return the known facts about images, keyed by SHA-256; unknown images are left out."""
 
     def at(self, use_case: str, kind: str, positions: Sequence[int]) -> Mapping[int, str]:
-        """Return the SHA-256 of the images at positions."""
+        """Return the SHA-256 of the images at these positions."""
 
     def without_vector(self, use_case: str, kind: str, digests: Sequence[str]) -> set[str]:
         """Return those of ``digests`` that have no embedding of this kind."""
 
     def know(self, use_case: str, kind: str, images: Iterable[tuple[SeenImage, bytes | None]]) -> int:
-        """Keep images of the data set with their embeddings, or the splits that they are in now.
+        """Store images of the data set with their embeddings, or update their splits.
 
         Args:
-            images: With an embedding where they have none in the store.
+            images: Images, with an embedding where the store has none.
 
         Returns:
-            How many are new or in another split.
+            Number of images that are new or in another split.
         """
 
     def unchecked(self, use_case: str, compared: ComparedWith, limit: int, *, decided: bool = False) -> list[Unchecked]:
-        """Return items in no data version that were not compared with this revision by this kind.
+        """Return items in no data version that were not compared with this revision by this kind of embedding.
 
         Args:
-            decided: Only those that the next data version would take.
+            decided: Return only those that the next data version would include.
         """
 
     def check(self, use_case: str, found: Mapping[str, tuple[str, Compared]]) -> None:
-        """Keep what became of unchecked items: by item, its SHA-256 and what it resembles."""
+        """Store the comparison results of unchecked items: by item, its SHA-256 and what it resembles."""

@@ -1,4 +1,4 @@
-"""What a model says of images in review: their answers, embeddings and agreement with a shadow model."""
+"""Run models on images in review: their answers, embeddings and agreement with a shadow model."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ class Model:
 
 @dataclasses.dataclass(frozen=True)
 class Look:
-    """What is known of one item after its image was looked at."""
+    """Result of running a model on one item's image."""
 
     candidate: Candidate
     predicted: Predicted | None
-    """None where the image cannot be used."""
+    """Prediction for the image; None where the image cannot be used."""
     problem: str = ""
-    """Why it cannot."""
+    """Reason why the image cannot be used."""
 
 
 def look_at(
@@ -52,11 +52,11 @@ def look_at(
     shadow: Model | None = None,
     progress: Callable[[int], object] = lambda _done: None,
 ) -> list[Look]:
-    """Let a model answer for the image of each item, in their order.
+    """Run a model on the image of each item, in their order.
 
     Args:
-        shadow: Of the same task; its agreement with the model becomes `Candidate.agreement`.
-        progress: Called with the number of images so far.
+        shadow: Model of the same task; its agreement with the model becomes `Candidate.agreement`.
+        progress: Called with the number of images processed so far.
 
     Raises:
         Unavailable: An image cannot be reached.

@@ -1,7 +1,7 @@
-"""Second opinions: which items need one, what several opinions decide, and who may see them.
+"""Second opinions: decide which items need one, combine several opinions, and hide them until the item is decided.
 
-A share of the items is answered by two reviewers who do not see one another's answer. If they agree, the first label
-stands. If not, a third reviewer sees both labels without names, and decides.
+A share of the items is answered by two reviewers who do not see each other's answer. If they agree, the first label
+counts. If not, a third reviewer sees both labels without names, and decides.
 """
 
 from __future__ import annotations
@@ -21,30 +21,30 @@ LABEL_ERROR = "label_error"
 _STEPS = 2**64
 
 Agree = Callable[[Mapping[str, Any], Mapping[str, Any]], bool]
-"""Whether two labels of a task say the same: `TaskSpec.agree`."""
+"""Function that returns whether two labels of a task agree: `TaskSpec.agree`."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class SeenOpinion:
-    """An opinion as somebody may see it."""
+    """An opinion in the form that a viewer may see."""
 
     round: int
     verdict: Verdict
     label: Mapping[str, Any] | None
     reason: str
     reviewer: str = ""
-    """Empty where it is shown without its author."""
+    """Name of the reviewer; empty where it is hidden."""
     comment: str = ""
-    """Empty where it is shown without its author: a comment may tell who wrote it."""
+    """Comment; empty where the reviewer is hidden, because a comment may reveal who wrote it."""
 
 
 def wants_second(item: str, share: float, reasons: Iterable[Reason]) -> bool:
-    """Return whether an item needs two opinions: it is in the share, or its label is probably wrong.
+    """Return whether an item needs two opinions: it belongs to the share, or its label is probably wrong.
 
     Args:
-        item: Its id, whose hash decides: the answer is stable, and a larger share holds the items of a smaller one.
-        share: Of all items, from 0 (no second opinions) to 1.
-        reasons: Of all arrivals of its image.
+        item: Its id, whose hash decides: the result is stable, and a larger share includes the items of a smaller one.
+        share: Share of all items, from 0 (no second opinions) to 1.
+        reasons: Reasons of all arrivals of its image.
     """
     if not share:
         return False
@@ -53,21 +53,21 @@ def wants_second(item: str, share: float, reasons: Iterable[Reason]) -> bool:
 
 
 def opinions_agree(first: Opinion, second: Opinion, agree: Agree) -> bool:
-    """Return whether both reject the image, or both give labels that say the same."""
+    """Return whether both reject the image, or both have equal labels."""
     if first.label is None or second.label is None:
         return first.label is second.label
     return agree(first.label, second.label)
 
 
 def settle(opinion: Opinion, earlier: Sequence[Opinion], agree: Agree, *, is_double: bool) -> Decision | None:
-    """Return what an opinion decides together with those before it; None where another reviewer has to be heard.
+    """Return the decision that an opinion and those before it lead to; None where another reviewer is needed.
 
     Args:
-        earlier: Those of this round, the first one first.
-        is_double: Whether the item needs two.
+        earlier: Earlier opinions of this round, oldest first.
+        is_double: Whether the item needs two opinions.
 
     Returns:
-        Of two that agree the first one's label and name; of three the third's.
+        Label and name of the first opinion where two agree, or of the third where there are three.
     """
     stands: Opinion | None = opinion
     if not earlier and is_double:
@@ -90,13 +90,13 @@ def settle(opinion: Opinion, earlier: Sequence[Opinion], agree: Agree, *, is_dou
 
 
 def seen_by(actor: Actor, item: ReviewItem, opinions: Sequence[Opinion]) -> list[SeenOpinion]:
-    """Return the opinions that somebody may see.
+    """Return the opinions that a viewer may see.
 
-    An admin sees all, and all see those of decided rounds. Of a round that is open a reviewer sees nothing, or, once
-    two disagree, both without names and in an order that tells nothing.
+    An admin sees all, and everybody sees those of decided rounds. In an open round a reviewer sees nothing, or, after
+    two disagree, both without names and in an order that reveals nothing.
     """
     is_open = item.status.state in {State.PENDING, State.CLAIMED}
-    # A later round has begun since the item was read.
+    # A later round began after the item was read.
     first_hidden = item.status.round + (not is_open)
     hidden = [o for o in opinions if o.round >= first_hidden and not actor.is_admin]
     shown = [

@@ -1,4 +1,4 @@
-"""What a review came to: which decision of an item counts, and all that is known of it."""
+"""Results of a review: the decision of an item that counts, and its full history."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ class Decided:
     item: ReviewItem
     decision: Decision
     version: int | None
-    """Data version that has the decision; None of a rejection, and of a label that no version has yet."""
+    """Data version that has the decision; None for a rejection, and for a label that no version has yet."""
     is_random: bool
-    """Whether it is an image of traffic that was drawn at random."""
+    """Whether the image was drawn at random from traffic."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Arrived:
-    """One arrival of an item's image, and when and by whom it came."""
+    """One arrival of an item's image, with its time and sender."""
 
     submission: Submission
     at: datetime
-    """UTC."""
+    """Time of the arrival; UTC."""
     by: str
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Traced:
-    """All that is known of an item, read in one transaction."""
+    """Full history of an item, read in one transaction."""
 
     item: ReviewItem
     arrivals: tuple[Arrived, ...]
-    """Oldest first."""
+    """Arrivals, oldest first."""
     changes: tuple[AuditRow, ...]
-    """Oldest first."""
+    """Changes, oldest first."""
     decisions: tuple[tuple[Decision, int | None], ...]
-    """By round, each with the data version that has it."""
+    """Decisions by round, each with the data version that has it."""

@@ -1,4 +1,4 @@
-"""Passwords: argon2id hashes, and what a password must be."""
+"""Hash and check passwords with argon2id, and check the rules for new passwords."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ __all__ = ["FEWEST", "check_password", "hash_password", "matches", "needs_rehash
 
 FEWEST = 10
 _MOST = 200
-"""Characters."""
+"""Maximum length in characters."""
 _hasher = PasswordHasher()
 _turns = threading.BoundedSemaphore(2)
-"""A hash takes 64 MiB and a whole core for a while: logins wait for each other, not for memory."""
+"""Lock around hashing: a hash takes 64 MiB and a full core, so logins wait for each other instead of exhausting
+memory."""
 
 
 def check_password(password: str, name: str) -> str:
-    """Return a password in the form in which it is hashed: NFKC, so that every keyboard types the same.
+    """Return a password in the form that is hashed: NFKC, so that every keyboard produces the same text.
 
     Raises:
         Invalid: It has too few or too many characters, or is the user's name.
@@ -32,7 +33,7 @@ def check_password(password: str, name: str) -> str:
     if not FEWEST <= len(found) <= _MOST:
         raise Invalid(f"password: has {len(found)} characters; expected {FEWEST} to {_MOST}")
     if key_of(found) == key_of(name):
-        raise Invalid("password: is the name; choose another")
+        raise Invalid("password: is the same as the name; choose another")
     return found
 
 
@@ -48,7 +49,7 @@ def hash_password(password: str, name: str) -> str:
 
 
 def matches(found: Credentials | None, password: str) -> bool:
-    """Return whether a password is that of a user; it takes as long where there is no such user."""
+    """Return whether a password is that of a user; takes equally long for an unknown user."""
     known = None if found is None else found.hash
     text = unicodedata.normalize("NFKC", password[: 2 * _MOST])
     with _turns:
@@ -60,7 +61,7 @@ def matches(found: Credentials | None, password: str) -> bool:
 
 
 def needs_rehash(hashed: str) -> bool:
-    """Return whether a hash was made with other parameters than new ones."""
+    """Return whether a hash was made with other parameters than the current ones."""
     return _hasher.check_needs_rehash(hashed)
 
 

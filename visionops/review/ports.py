@@ -1,4 +1,4 @@
-"""What review needs of a database and of a place for images. `visionops.review_store` has both."""
+"""Ports of the review: its database and its image store. `visionops.review_store` implements both."""
 
 from __future__ import annotations
 
@@ -30,23 +30,23 @@ __all__ = ["Added", "Cursor", "ImageStore", "Prioritized", "ReviewStore", "Stats
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Write:
-    """The identity of a write, by which a client may send it again: it is done once, and answered the same."""
+    """Identity of a write. A client may repeat the write: it is done once and gets the same answer."""
 
     id: str
-    """Of the actor and the client's key: SHA-256, so that two clients may choose the same key."""
+    """SHA-256 of the actor and the client's key, so that two clients may use the same key."""
     content: str
-    """SHA-256 of what is to be written."""
+    """SHA-256 of the content to write."""
     actor: Actor
     now: datetime
-    """Aware."""
+    """Time of the write; aware."""
 
     @classmethod
     def of(cls, key: str, actor: Actor, now: datetime, *content: object) -> Write:
         """Return the identity of a write.
 
         Args:
-            key: The client's; up to 200 characters.
-            content: All that decides what is written, as plain values; not the time.
+            key: The client's key, up to 200 characters.
+            content: All values that determine what is written, as plain values; not the time.
 
         Raises:
             Invalid: The key is empty, too long, or not one line.
@@ -56,7 +56,7 @@ class Write:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Added:
-    """What became of a submission."""
+    """Result of a submission."""
 
     item: ReviewItem
     is_new: bool
@@ -65,53 +65,53 @@ class Added:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Cursor:
-    """How far a segment of a log was read."""
+    """Position up to which a segment of a log was read."""
 
     rows: int
-    """Records whose items are durable, from the segment's first on."""
+    """Number of records from the start of the segment whose items are durable."""
     is_finished: bool = False
-    """No more will follow."""
+    """Whether the segment gets no more records."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Prioritized:
-    """What became of new places in the queue."""
+    """Result of updating places in the queue."""
 
     changed: int
     same: int
-    """Reasons and prediction were these already."""
+    """Items whose reasons and prediction were already the same."""
     left: int
-    """Somebody has claimed or decided the item meanwhile; it stays as it is."""
+    """Items that were claimed or decided meanwhile; they stay unchanged."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which items are listed, newest first."""
+    """Filter for listing items, newest first."""
 
     use_case: str | None = None
     states: Collection[State] = ()
-    """Any of them; all when empty."""
+    """States of the items; all when empty."""
     origin: Origin | None = None
     sha256: str | None = None
     reference: str | None = None
-    """Of any arrival of the image, as a request id."""
+    """Reference of any arrival of the image, such as a request id."""
     limit: int = 100
     after: str | None = None
-    """Id of the last item of the page before."""
+    """Id of the last item of the previous page."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Stats:
-    """How a use case's queue stands."""
+    """Statistics of a use case's queue."""
 
     states: dict[str, int]
-    """Items by state, every state named."""
+    """Number of items by state; every state is included."""
     verdicts: dict[str, int]
-    """Decisions of the present rounds by verdict."""
+    """Number of decisions of the current rounds, by verdict."""
     reviewers: dict[str, int]
-    """Decisions by reviewer, all rounds."""
+    """Number of decisions of all rounds, by reviewer."""
     unused: int
-    """Decided items with a label that no data version has and the next one takes."""
+    """Decided items whose label the next data version will include."""
     oldest_pending: datetime | None
     versions: int
     """Number of the newest data version; 0 before the first."""
@@ -120,83 +120,83 @@ class Stats:
     third: int = 0
     """Items that wait for a third opinion, because two disagree."""
     held_out: int = 0
-    """Decided items with a label that no data version takes: they resemble images of the test split."""
+    """Decided items whose label no data version includes, because they resemble images of the test split."""
 
 
 class ReviewStore(Protocol):
-    """Keeps items, decisions and their audit. Every method is one transaction.
+    """Store of items, decisions and their audit log. Every method is one transaction.
 
-    All raise `Unavailable` where the database cannot be reached or written, and `OtherSchema` where it is of another
-    version. Those that take a `Write` return the first answer when it comes again, and raise `KeyReused` when its
-    content is another.
+    All raise `Unavailable` where the database cannot be reached or written, and `OtherSchema` where its schema has
+    another version. Methods that take a `Write` return the first answer when it is repeated, and raise `KeyReused` when
+    its content differs.
     """
 
     def put_use_case(self, use_case: UseCase) -> None:
-        """Make a use case known, or add classes to it.
+        """Add a use case, or add classes to it.
 
         Raises:
-            Conflict: It is known with another task, or the scheme does not extend the known one.
+            Conflict: It exists with another task, or the scheme does not extend the existing one.
         """
 
     def use_case(self, name: str) -> UseCase:
         """Return a use case.
 
         Raises:
-            NotFound: It is not known.
+            NotFound: It is unknown.
         """
 
     def use_cases(self) -> list[UseCase]:
-        """Return all of them, by name."""
+        """Return all use cases, by name."""
 
     def second_share(self, use_case: str) -> float:
         """Return the share of a use case's items that need two opinions; 0 until it is set.
 
         Raises:
-            NotFound: It is not known.
+            NotFound: It is unknown.
         """
 
     def set_second_share(self, use_case: str, share: float) -> None:
-        """Set that share, from 0 to 1. It acts on the next first opinion of every item.
+        """Set the share of items that need two opinions, 0 to 1. It applies to the next first opinion of every item.
 
         Raises:
-            NotFound: It is not known.
+            NotFound: It is unknown.
         """
 
     def added(self, write: Write) -> Added | None:
-        """Return what `add` answered to this write before; None when it did not."""
+        """Return what `add` answered to this write before; None where it is new."""
 
     def reserve(self, sha256: str, now: datetime) -> str | None:
         """Announce an image before it is put into the image store, so that no sweep removes it.
 
         Returns:
-            A token for `add`; None where the image is durable already.
+            A token for `add`; None where the image is already durable.
         """
 
     def add(
         self, submission: Submission, token: str | None, write: Write, compared: Compared | None = None
     ) -> Added | None:
-        """Keep an arrival, and make an item of its image unless there is one.
+        """Store an arrival, and create an item for its image where there is none.
 
         Args:
-            token: Of `reserve`, after which the image was made durable.
-            compared: What the image resembles; kept unless the item has it already.
+            token: Token from `reserve`, after which the image was made durable.
+            compared: Comparison result of the image; stored unless the item has one.
 
         Returns:
-            None where a sweep has taken the reservation meanwhile: begin again with `reserve`.
+            None where a sweep removed the reservation meanwhile: start again with `reserve`.
 
         Raises:
-            NotFound: The use case is not known.
+            NotFound: The use case is unknown.
         """
 
     def cursors(self, use_case: str, log: str) -> dict[str, Cursor]:
-        """Return how far the segments of a log were read, by their names.
+        """Return the read position of each segment of a log, keyed by segment name.
 
         Raises:
-            NotFound: The use case is not known.
+            NotFound: The use case is unknown.
         """
 
     def move_cursor(self, use_case: str, log: str, segment: str, cursor: Cursor, now: datetime) -> None:
-        """Keep how far a segment was read. A cursor never goes back."""
+        """Store the read position of a segment. A cursor never moves back."""
 
     def change(
         self,
@@ -206,45 +206,45 @@ class ReviewStore(Protocol):
         decision: Decision | None = None,
         opinion: Opinion | None = None,
     ) -> ReviewItem:
-        """Apply a change to an item by `advance`, with its audit row.
+        """Apply a change to an item with `advance`, and add its audit row.
 
         Args:
-            decision: Of `Action.DECIDE`.
-            opinion: Of `Action.OPINE`, and of the decision of an item that has opinions.
+            decision: Decision for `Action.DECIDE`.
+            opinion: Opinion for `Action.OPINE`, and for the decision of an item that has opinions.
 
         Raises:
-            NotFound: There is no such item.
-            WrongState: It was reopened, or got an opinion, since the decision was made of what it was.
-            ReviewError: As `advance`.
+            NotFound: The item does not exist.
+            WrongState: It was reopened, or got an opinion, after it was read for this decision.
+            ReviewError: See `advance`.
         """
 
     def claim_next(self, use_case: str, change: Change, write: Write) -> ReviewItem | None:
-        """Apply a claim to the claimable item of the highest priority, the oldest first; None where there is none.
+        """Claim the claimable item with the highest priority, oldest first; None where there is none.
 
-        An item on which the actor has given an opinion in this round is none of theirs.
+        Items on which the actor has given an opinion in this round are skipped.
         """
 
     def export(self, use_case: str, write: Write, compared: ComparedWith | None = None) -> DataVersion | None:
-        """Take all decided items with a label into the next data version; None where there is none.
+        """Put all decided items with a label into the next data version; None where there are none.
 
         Items that resemble images of the test split stay decided.
 
         Args:
-            compared: Items that were compared with less stay decided, too, until the next export.
+            compared: Items that were compared with an earlier revision stay decided until the next export.
         """
 
     def prioritize(self, use_case: str, placed: Sequence[Placed], write: Write) -> Prioritized:
-        """Give pending items of a use case their reasons, priority and prediction by `Action.PRIORITIZE`.
+        """Update reasons, priority and prediction of pending items of a use case by `Action.PRIORITIZE`.
 
         Raises:
-            NotFound: The use case, or an item of it, is not known; nothing is changed then.
+            NotFound: The use case, or an item of it, is unknown; nothing is changed then.
         """
 
     def item(self, item: str) -> ReviewItem:
         """Return an item.
 
         Raises:
-            NotFound: There is none of this id.
+            NotFound: No item has this id.
         """
 
     def items(self, wanted: Wanted) -> list[ReviewItem]:
@@ -258,19 +258,19 @@ class ReviewStore(Protocol):
         """Return a page of the items that match, newest first, or in the order of `Search.items`."""
 
     def search_ids(self, search: Search) -> list[str]:
-        """Return the ids of all items that match, in the same order; at most `MOST_EXPORTED`."""
+        """Return the ids of all matching items, in the same order; at most `MOST_EXPORTED`."""
 
     def classes_found(self, use_case: str) -> list[str]:
-        """Return every class that an item has by a model or a label, as `Search.names` takes it, sorted."""
+        """Return every class that an item has by a model or a label, in the form of `Search.names`, sorted."""
 
     def searches(self, owner: str) -> list[SavedSearch]:
-        """Return the filters that somebody keeps, by name."""
+        """Return a person's saved filters, by name."""
 
     def keep_search(self, saved: SavedSearch, now: datetime) -> None:
-        """Keep a filter; one of the same owner and name is replaced."""
+        """Save a filter, replacing one with the same owner and name."""
 
     def drop_search(self, owner: str, name: str) -> None:
-        """Remove a filter, if it is there."""
+        """Remove a saved filter, if it exists."""
 
     def arrivals(self, item: str) -> list[Submission]:
         """Return all arrivals of an item's image, oldest first."""
@@ -279,55 +279,55 @@ class ReviewStore(Protocol):
         """Return the decisions of an item, by round."""
 
     def opinions(self, item: str) -> list[Opinion]:
-        """Return the opinions on an item, by round and number. `seen_by` says who may see which."""
+        """Return the opinions on an item, by round and number. `seen_by` returns those that a viewer may see."""
 
     def opinions_of(self, use_case: str) -> list[Opinion]:
         """Return the opinions on all items of a use case, by item, round and number.
 
         Raises:
-            NotFound: It is not known.
+            NotFound: It is unknown.
         """
 
     def history(self, item: str) -> list[AuditRow]:
         """Return every change of an item, oldest first."""
 
     def version(self, use_case: str, number: int) -> list[tuple[ReviewItem, Decision]]:
-        """Return what a data version has, by image.
+        """Return the content of a data version, by image.
 
         Raises:
-            NotFound: There is no such version.
+            NotFound: The version does not exist.
         """
 
     def decided(
         self, use_case: str, version: int | None = None, rejected_until: datetime | None = None
     ) -> list[Decided]:
-        """Return each decided item with its newest decision that counts, by image.
+        """Return each decided item with its newest decision that counts, ordered by image.
 
-        An item that was reopened counts by what was decided before, until it is decided anew.
+        For a reopened item the earlier decision counts until it is decided again.
 
         Args:
-            version: Labels count that this data version, or one before it, has; all when None.
-            rejected_until: Rejections count up to this time; all when None. Aware.
+            version: Count only labels that this data version or an earlier one has; all when None.
+            rejected_until: Count only rejections up to this time, aware; all when None.
 
         Raises:
-            NotFound: The use case is not known.
+            NotFound: The use case is unknown.
         """
 
     def trace(self, item: str) -> Traced:
         """Return the whole history of an item.
 
         Raises:
-            NotFound: There is none of this id.
+            NotFound: No item has this id.
         """
 
     def versions(self, use_case: str) -> list[DataVersion]:
         """Return the data versions of a use case, oldest first."""
 
     def stats(self, use_case: str) -> Stats:
-        """Return how the queue of a use case stands."""
+        """Return the statistics of a use case's queue."""
 
     def unfinished(self, before: datetime) -> list[str]:
-        """Return the SHA-256 of images that were announced before this time and of which nothing more was heard."""
+        """Return the SHA-256 of images that were announced before this time and never completed."""
 
     def missing(self, digests: Sequence[str]) -> set[str]:
         """Return those of ``digests`` that the database does not know as durable images."""
@@ -336,34 +336,34 @@ class ReviewStore(Protocol):
         """Call ``remove`` for an image that nothing refers to, while no intake of the same image can begin.
 
         Args:
-            before: An image announced since is left alone.
+            before: Keep images that were announced after this time.
 
         Returns:
-            Whether it was removed: False where something refers to it.
+            True where it was removed, False where something refers to it.
         """
 
 
 class ImageStore(Protocol):
-    """Keeps encoded images by their SHA-256. All raise `Unavailable` where it cannot be reached or written."""
+    """Store of encoded images by SHA-256. All methods raise `Unavailable` where it cannot be reached or written."""
 
     def put(self, sha256: str, data: bytes) -> None:
-        """Keep an image. When this returns, it survives a crash; putting it again changes nothing."""
+        """Store an image. When this returns, it survives a crash; storing it again changes nothing."""
 
     def read(self, sha256: str) -> bytes:
         """Return an image.
 
         Raises:
-            NotFound: It is not there.
+            NotFound: The image does not exist.
         """
 
     def path(self, sha256: str) -> Path | None:
-        """Return where an image lies, or would lie, on this machine; None for a store elsewhere."""
+        """Return the file path of an image on this machine, existing or not; None for a remote store."""
 
     def digests(self) -> Iterator[tuple[str, datetime]]:
-        """Yield the images that are there, and when each was put."""
+        """Yield all stored images with the time of their storing."""
 
     def remove(self, sha256: str) -> None:
-        """Remove an image, if it is there."""
+        """Remove an image, if it exists."""
 
     def tidy(self, before: datetime) -> int:
-        """Remove what interrupted calls of `put` left before this time; return how many."""
+        """Remove drafts that interrupted calls of `put` left before this time; return their number."""

@@ -1,4 +1,4 @@
-"""Put the items that wait in order, by what the present champion says of them."""
+"""Order the pending items by the current champion's predictions."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ from visionops.review.states import Actor, State
 __all__ = ["CHOSEN", "MOST_KNOWN", "Outcome", "prioritize"]
 
 CHOSEN = frozenset({"feedback", "label_error", "second_opinion"})
-"""Reasons of images that came because of what they show: none of these is drawn into the random share."""
+"""Reasons of images that arrived because of their content: these are never drawn into the random share."""
 MOST_KNOWN = 1000
-"""Newest items already claimed or decided that the next ones are to be unlike."""
+"""Number of newest claimed or decided items that the next ones should differ from."""
 _PAGE = 1000
 _SMALLEST = 5e-7
 
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What became of the queue."""
+    """Result of ordering the queue."""
 
     stored: Prioritized
     random: int
-    """Items of the random share that wait."""
+    """Pending items of the random share."""
     problems: tuple[str, ...]
     """A line for each image that the model cannot use."""
 
@@ -55,9 +55,9 @@ def prioritize(
     shadow: Model | None = None,
     progress: Callable[[int], object] = lambda _done: None,
 ) -> Outcome:
-    """Give every pending item of a use case its reasons, its priority, and the model's answer to confirm.
+    """Update reasons, priority and prediction of every pending item of a use case.
 
-    Reasons that others gave, as ``feedback``, stay. Items that are claimed meanwhile are left alone.
+    Reasons from other sources, such as ``feedback``, stay. Items that are claimed meanwhile stay unchanged.
 
     Args:
         model: The champion.
@@ -66,8 +66,8 @@ def prioritize(
         progress: Called with the number of images looked at.
 
     Raises:
-        NotFound: The use case is not known.
-        Invalid: A model is of another task than the use case.
+        NotFound: The use case is unknown.
+        Invalid: A model has another task than the use case.
         Unavailable: The database or the images cannot be reached.
     """
     task = review.store.use_case(use_case).task
@@ -107,7 +107,7 @@ def _items(review: Review, use_case: str, states: tuple[State, ...], most: int |
 
 
 def _known(review: Review, use_case: str, model: Model, config: ReviewConfig) -> Known:
-    """Return what is known besides the queue, as far as a weight asks for it."""
+    """Return the known facts beside the queue, as far as a weight needs them."""
     weights, known = config.selection, Known()
     counts: collections.Counter[str] = collections.Counter()
     if (weights.novelty or weights.rare) and REFERENCE_FILE in model.bundle.card.files:
@@ -134,7 +134,7 @@ def _known(review: Review, use_case: str, model: Model, config: ReviewConfig) ->
 
 
 def _names(label: Mapping[str, Any]) -> list[str]:
-    """Return the classes of a label of one of our own tasks, as `Prediction.labels` names them."""
+    """Return the classes of a label of a built-in task, in the form of `Prediction.labels`."""
     if "attributes" in label:
         return [f"{name}={value}" for name, value in label["attributes"].items() if value is not None]
     if "boxes" in label:
@@ -151,7 +151,7 @@ def _placed(items: list[ReviewItem], looks: list[Look], ordered: list[Ordered]) 
     placed = []
     for item, look in zip(items, looks, strict=True):
         kept = [reason for reason in item.reasons if reason.kind not in KINDS | {RANDOM}]
-        # To six places, so that the same order computed again changes nothing.
+        # Rounded to six places, so that computing the same order again changes nothing.
         new = [dataclasses.replace(reason, value=round(reason.value, 6)) for reason in reasons[item.id]]
         placed.append(Placed(item.id, (*kept, *(r for r in new if _counts(r))), look.predicted))
     return placed

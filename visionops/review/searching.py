@@ -1,4 +1,4 @@
-"""What somebody searches for in a review, as one value that a store answers and an address can hold."""
+"""Filters for a search in a review, as one value that a store answers and a URL can hold."""
 
 from __future__ import annotations
 
@@ -18,60 +18,60 @@ from visionops.review.states import State, Verdict
 __all__ = ["MOST_COUNTED", "MOST_EXPORTED", "PAGE", "Found", "SaidBy", "SavedSearch", "Search"]
 
 PAGE = 48
-"""Items on a page: it fills rows of 2, 3, 4 and 6."""
+"""Items on a page; divisible by 2, 3, 4 and 6, so that it fills rows of these lengths."""
 MOST_COUNTED = 10 * PAGE
-"""Matches that are counted, or those up to the end of the page; behind them the number is "more than"."""
+"""Maximum number of counted matches; beyond it the page shows "more than" this number."""
 MOST_EXPORTED = 10_000
-"""Items in an export."""
+"""Maximum number of items in an export."""
 _MOST_NAMES = 20
 _MOST_QUERY = 4000
-"""Characters of an address."""
+"""Maximum length of a query, in characters."""
 
 
 class SaidBy(enum.StrEnum):
-    """Whose classes count."""
+    """Source of the classes that a search matches."""
 
     MODEL = "model"
-    """The present answer of a model."""
+    """Current prediction of a model."""
     LABEL = "label"
-    """The newest decision that counts."""
+    """Newest decision that counts."""
     ANY = "any"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Search:
-    """A filter of items; what is None or empty lets all through. Items come newest first.
+    """Filter for items; a field that is None or empty matches all. Items are returned newest first.
 
     Raises:
-        Invalid: A text is too long, a range is the wrong way round, or a number is none.
+        Invalid: A text is too long, a range is reversed, or a number is not finite.
     """
 
     use_case: str | None = None
     names: tuple[str, ...] = ()
-    """Classes, or ``attribute=class``; an item has all of them."""
+    """Classes, or ``attribute=class``; an item must have all of them."""
     said_by: SaidBy = SaidBy.ANY
     confidence_from: float | None = None
-    """Of a model's answer: of ``names`` where there are any, else of whatever it found. From 0 to 1."""
+    """Confidence of a model's answer, 0 to 1: of ``names`` where given, else of any class found."""
     confidence_to: float | None = None
     added_from: date | None = None
-    """First day, UTC."""
+    """First day; UTC."""
     added_to: date | None = None
-    """Last day, UTC; all of it counts."""
+    """Last day, included; UTC."""
     reference: str = ""
-    """Lot or request id of any arrival; with ``*`` at the end, what it begins with."""
+    """Lot or request id of any arrival; with ``*`` at the end, a prefix."""
     origin: Origin | None = None
-    """Of any arrival."""
+    """Origin of any arrival."""
     model_version: str = ""
-    """Of any answer that came with the image or was given since."""
+    """Model version of any prediction that arrived with the image or was added later."""
     states: tuple[State, ...] = ()
     verdict: Verdict | None = None
-    """Of any round."""
+    """Verdict of any round."""
     text: str = ""
-    """In a comment, a reason or a file name, upper and lower case alike."""
+    """Text in a comment, a reason or a file name; case-insensitive."""
     like: str = ""
-    """Id of an item, or SHA-256 of an image, that the found ones resemble; who searches turns it into ``items``."""
+    """Id of an item, or SHA-256 of an image, that results resemble; the caller resolves it into ``items``."""
     items: tuple[str, ...] | None = dataclasses.field(default=None, metadata={"derived": True})
-    """Only these, in this order; never a part of the address."""
+    """Only these items, in this order; never part of the URL."""
     page: int = 1
 
     def __post_init__(self) -> None:
@@ -79,18 +79,18 @@ class Search:
 
     @property
     def offset(self) -> int:
-        """Number of the first item of the page, from 0."""
+        """Return the number of the first item of the page, from 0."""
         return (self.page - 1) * PAGE
 
     @property
     def moments(self) -> tuple[datetime | None, datetime | None]:
-        """The days as moments: from the first one on, before the second one."""
+        """Return the days as times: from the first time on, before the second."""
         start = None if self.added_from is None else datetime.combine(self.added_from, time(), UTC)
         end = None if self.added_to is None else datetime.combine(self.added_to, time(), UTC) + timedelta(days=1)
         return start, end
 
     def query(self) -> str:
-        """Return it as the query of an address; what is not set is left out."""
+        """Return the filter as a URL query; unset fields are left out."""
         pairs: list[tuple[str, str]] = []
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
@@ -102,14 +102,14 @@ class Search:
 
     @classmethod
     def from_query(cls, query: str | Sequence[tuple[str, str]]) -> Search:
-        """Return what an address asks for; parameters that are not known are left out.
+        """Return the filter in a URL query; unknown parameters are ignored.
 
         Raises:
-            Invalid: A value is none of its parameter; the message names both.
+            Invalid: A value is not allowed for its parameter; the message names both.
         """
         if isinstance(query, str):
             if len(query) > _MOST_QUERY:
-                raise Invalid(f"address: has {len(query)} characters; at most {_MOST_QUERY} are read")
+                raise Invalid(f"address: has {len(query)} characters, at most {_MOST_QUERY} allowed; shorten it")
             query = parse_qsl(query)
         given: dict[str, list[str]] = {}
         for name, value in query:
@@ -121,19 +121,19 @@ class Search:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Found:
-    """A page of what was found."""
+    """A page of search results."""
 
     items: tuple[ReviewItem, ...]
     count: int
-    """All that match, or at least so many where `has_more`."""
+    """Number of all matches, or the least number where `has_more`."""
     has_more: bool = False
     labels: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
-    """Of those items whose present round was decided with a label, by item."""
+    """Decisions of those items whose current round was decided with a label, keyed by item."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class SavedSearch:
-    """A filter that somebody keeps.
+    """A filter that a person saved.
 
     Raises:
         Invalid: The name is empty, longer than 100 characters, or not one line; or the filter is too long.
@@ -142,7 +142,7 @@ class SavedSearch:
     owner: str
     name: str
     query: str
-    """As `Search.query` gives it."""
+    """Query in the form of `Search.query`."""
 
     def __post_init__(self) -> None:
         check_name(self.owner, "owner")
@@ -211,8 +211,8 @@ def _check(search: Search) -> None:
         ("date", search.added_from, search.added_to),
     ):
         if low is not None and high is not None and low > high:  # type: ignore[operator]
-            raise Invalid(f"{name}: from {_text(low)} to {_text(high)} holds nothing; swap them")
+            raise Invalid(f"{name}: from {_text(low)} to {_text(high)} is an empty range; swap the two values")
     if search.added_to is not None and search.added_to == date.max:
-        raise Invalid(f"date: {search.added_to} is the last day that there is; choose an earlier one")
+        raise Invalid(f"date: {search.added_to} is the last supported day; choose an earlier one")
     if not 1 <= search.page <= 1_000_000:
         raise Invalid(f"page: {search.page} is not from 1 to 1000000")

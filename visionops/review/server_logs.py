@@ -1,4 +1,4 @@
-"""What the servers of an endpoint have logged, for review to read."""
+"""Read the logs of an endpoint's servers for the review."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class ServerLogs:
 
     Args:
         place: Folder of the prediction log, or the URI of its store.
-        store: Of the folder's log; what the folder does not have (any more) is read there.
+        store: Store of the folder's log; segments that the folder no longer has are read there.
 
     Raises:
-        DataError: A name is none of a store.
+        DataError: The URI is not that of a store.
     """
 
     def __init__(self, place: Path | str, store: str | None = None) -> None:
@@ -36,10 +36,10 @@ class ServerLogs:
         self.feedback = LogSource(place if self._folder is None else self._folder / FEEDBACK.folder, store, FEEDBACK)
 
     def image(self, stem: str, record: Mapping[str, Any]) -> bytes | None:
-        """Return the sampled image of a record, from the folder or else the store; None where it is gone.
+        """Return the sampled image of a record, from the folder or else the store; None where it no longer exists.
 
         Args:
-            stem: Of the record's segment.
+            stem: Stem of the record's segment.
 
         Raises:
             DataError: The store cannot be reached.
@@ -48,7 +48,7 @@ class ServerLogs:
         if self._folder is not None and safe_name(name) == name:
             with contextlib.suppress(OSError):
                 return (self._folder / str(name)).read_bytes()
-        # From the store it is verified: another program may have written there.
+        # An image from the store is verified, because another program may have written it.
         digest = record["image_sha256"]
         data = self.predictions.read_file(stem, digest) if digest and _DIGEST.fullmatch(digest) else None
         return data if data is not None and hashlib.sha256(data).hexdigest() == digest else None

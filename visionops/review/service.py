@@ -1,4 +1,4 @@
-"""The review of images: take them in, hand them out, keep what is decided, and make data versions of it.
+"""Run the review of images: add them, assign them, store decisions, and export data versions.
 
 >>> review = Review(store, images)
 >>> added = review.add("steel", data, Arrival(Origin.UPLOAD), Actor("line 3"), key="part-0007", now=now)
@@ -6,8 +6,8 @@
 >>> review.decide(item.id, Answer(Verdict.CONFIRM), Actor("anna"), key="d1", now=now).status.state
 <State.DECIDED: 'decided'>
 
-Every method that writes takes a key of the client's, by which the write may be sent again: the same key with the same
-content is done once and gets the same answer, with another content it is refused.
+Every method that writes takes an idempotency key from the client. The same key with the same content is done once and
+gets the same answer; with other content it is refused.
 """
 
 from __future__ import annotations
@@ -45,41 +45,41 @@ from visionops.tasks.spec import TaskSpec, task_for
 __all__ = ["LEASE", "Answer", "Arrival", "Review"]
 
 LEASE = timedelta(minutes=15)
-"""How long a claim lasts unless it is renewed."""
+"""Time until a claim expires unless it is renewed."""
 _ATTEMPTS = 5
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Arrival:
-    """What is known of an image that arrives; see `Submission`."""
+    """Facts about an arriving image; see `Submission`."""
 
     origin: Origin
     reference: str = ""
     name: str = ""
     comment: str = ""
     label: Mapping[str, Any] | None = None
-    """In the task's form."""
+    """Label in the task's form."""
     predicted: Predicted | None = None
     reasons: tuple[Reason, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Answer:
-    """What a reviewer says."""
+    """A reviewer's answer."""
 
     verdict: Verdict
     label: Mapping[str, Any] | None = None
-    """Of a correction, in the task's form."""
+    """Label of a correction, in the task's form."""
     reason: str = ""
-    """Of a rejection."""
+    """Reason of a rejection."""
     comment: str = ""
 
 
 class Review:
-    """Every operation of a review, checked. Safe to call from several threads and processes.
+    """All operations of a review, with their checks. Safe to call from several threads and processes.
 
-    All methods raise `Unavailable` where the database or the images cannot be reached or written. Nothing is half done
-    then: the same write with the same key completes it, or gets the answer that was lost.
+    All methods raise `Unavailable` where the database or the images cannot be reached or written. Repeating the write
+    with the same key then completes it, or returns the answer that was lost.
     """
 
     def __init__(self, store: ReviewStore, images: ImageStore, similar: Similar | None = None) -> None:
@@ -93,12 +93,12 @@ class Review:
             self.similar.close()
 
     def put_use_case(self, use_case: UseCase) -> None:
-        """Make a use case known, or add classes to it.
+        """Add a use case, or add classes to it.
 
         Raises:
             LabelError: The scheme does not fit the task.
-            TaskError: There is no such task, or its labels cannot be reviewed.
-            Conflict: It is known with another task, or classes are missing or in another order.
+            TaskError: The task is unknown, or its labels cannot be reviewed.
+            Conflict: It exists with another task, or classes are missing or in another order.
         """
         task_for(use_case.task).check_scheme(use_case.scheme)
         self.store.put_use_case(use_case)
@@ -108,24 +108,24 @@ class Review:
 
         Raises:
             Invalid: It is not from 0 to 1.
-            NotFound: The use case is not known.
+            NotFound: The use case is unknown.
         """
         if not 0 <= share <= 1:
             raise Invalid(f"share: {share:g} is not from 0 to 1")
         self.store.set_second_share(use_case, share)
 
     def add(self, use_case: str, data: bytes, arrival: Arrival, actor: Actor, *, key: str, now: datetime) -> Added:
-        """Take an image in. When this returns, image and item survive a crash.
+        """Add an image. When this returns, image and item survive a crash.
 
         Args:
             data: The encoded image.
             now: Aware.
 
         Raises:
-            ImageError: The bytes are no usable image.
-            LabelError: The label that came with it does not fit.
-            Invalid: A text, the prediction or the key cannot be kept.
-            NotFound: The use case is not known.
+            ImageError: The bytes are not a usable image.
+            LabelError: The label that came with it does not fit the task.
+            Invalid: A text, the prediction or the key is not valid.
+            NotFound: The use case is unknown.
             KeyReused: The key was used for another write.
         """
         submission = self._submission(use_case, data, arrival)
@@ -146,10 +146,10 @@ class Review:
     def claim_next(
         self, use_case: str, actor: Actor, *, key: str, now: datetime, lease: timedelta = LEASE
     ) -> ReviewItem | None:
-        """Claim the item to review first; None where nothing waits.
+        """Claim the item to review first; None where no item is pending.
 
         Raises:
-            NotFound: The use case is not known.
+            NotFound: The use case is unknown.
             Invalid: The lease is longer than a day.
         """
         claim = Change(Action.CLAIM, actor, until=in_utc(now) + lease)
@@ -157,17 +157,17 @@ class Review:
         return self.store.claim_next(use_case, claim, write)
 
     def claim(self, item: str, actor: Actor, *, key: str, now: datetime, lease: timedelta = LEASE) -> ReviewItem:
-        """Claim an item; one's own again makes its lease longer.
+        """Claim an item. Claiming one's own item again extends its lease.
 
         Raises:
-            NotFound: There is no such item.
+            NotFound: The item does not exist.
             HeldByAnother: Another reviewer has it.
             WrongState: It is decided.
         """
         return self._lease(Action.CLAIM, item, actor, key, now, lease)
 
     def renew(self, item: str, actor: Actor, *, key: str, now: datetime, lease: timedelta = LEASE) -> ReviewItem:
-        """Make the lease of one's own claim longer.
+        """Extend the lease of one's own claim.
 
         Raises:
             LeaseExpired: It has ended.
@@ -177,24 +177,23 @@ class Review:
         return self._lease(Action.RENEW, item, actor, key, now, lease)
 
     def release(self, item: str, actor: Actor, *, key: str, now: datetime) -> ReviewItem:
-        """Give a claimed item back, undecided.
+        """Release a claimed item without a decision.
 
         Raises:
-            Forbidden: Another reviewer has it, and the actor is no admin.
+            Forbidden: Another reviewer has it, and the actor is not an admin.
             WrongState: It is not claimed.
         """
         change = Change(Action.RELEASE, actor)
         return self.store.change(item, change, Write.of(key, actor, in_utc(now), "release", item))
 
     def decide(self, item: str, answer: Answer, actor: Actor, *, key: str, now: datetime) -> ReviewItem:
-        """Keep what a reviewer says of an item that they have claimed.
+        """Store a reviewer's answer on an item that they have claimed.
 
         An item that needs another opinion is pending again after it, and its opinions stay hidden (`opinions`).
 
         Raises:
             LabelError: The label does not fit the task, its classes or the image.
-            Invalid: There is a label where there should be none, or none where there should be one; or a text is too
-                long.
+            Invalid: A label is missing or not allowed, or a text is too long.
             LeaseExpired: The lease ended; claim the item again.
             HeldByAnother: Another reviewer has it.
             WrongState: Nobody has claimed it, it is decided, or there is no prediction to confirm.
@@ -221,7 +220,7 @@ class Review:
         return self.store.change(item, change, write, decision, opinion if found.status.reviewers else None)
 
     def _settle(self, item: ReviewItem, opinion: Opinion) -> Decision | None:
-        """Return what an opinion decides of the item as it was read; the store refuses it where that has changed."""
+        """Return the decision that an opinion leads to for the item as read; the store refuses it if that changed."""
         given = len(item.status.reviewers)
         earlier = [one for one in self.store.opinions(item.id) if one.round == opinion.round][:given] if given else []
         agree = task_for(self.store.use_case(item.use_case).task).agree
@@ -233,35 +232,35 @@ class Review:
         return wants_second(item.id, share, (r for arrival in self.store.arrivals(item.id) for r in arrival.reasons))
 
     def opinions(self, item: str, actor: Actor) -> list[SeenOpinion]:
-        """Return the opinions on an item that somebody may see; see `seen_by`.
+        """Return the opinions on an item that a viewer may see; see `seen_by`.
 
         Raises:
-            NotFound: There is no such item.
+            NotFound: The item does not exist.
         """
-        # In this order: an opinion that comes in between is hidden by a status that does not know it yet.
+        # Read in this order, so that an opinion given in between stays hidden: the status does not know it yet.
         found = self.store.item(item)
         return seen_by(actor, found, self.store.opinions(item))
 
     def reopen(self, item: str, reason: str, actor: Actor, *, key: str, now: datetime) -> ReviewItem:
-        """Let a decided item be decided anew; what was decided stays in its history and in its data version.
+        """Reopen a decided item. The earlier decision stays in its history and in its data version.
 
         Raises:
-            Forbidden: The actor is no admin.
+            Forbidden: The actor is not an admin.
             WrongState: It is not decided yet.
         """
         change = Change(Action.REOPEN, actor, reason=reason)
         return self.store.change(item, change, Write.of(key, actor, in_utc(now), "reopen", item, reason))
 
     def export(self, use_case: str, actor: Actor, *, key: str, now: datetime) -> DataVersion | None:
-        """Take all decided items with a label into the next data version; None where there is none.
+        """Put all decided items with a label into the next data version; None where there are none.
 
-        Those that resemble images of the test split stay decided.
+        Items that resemble images of the test split stay decided.
 
         Raises:
-            NotFound: The use case is not known.
+            NotFound: The use case is unknown.
         """
         check_name(use_case, "use case")
-        # So that no item slips through which came before the data set was known.
+        # Check first, so that items added before the data set was registered are compared with it, too.
         compared = self.similar.check_decided(use_case) if self.similar else None
         return self.store.export(use_case, Write.of(key, actor, in_utc(now), "export", use_case), compared)
 
@@ -302,17 +301,17 @@ class Review:
         task, label = task_for(use_case.task), answer.label
         if answer.verdict is Verdict.CONFIRM:
             if label is not None:
-                raise Invalid("label: a confirmation has none of its own; send a correction")
+                raise Invalid("label: a confirmation takes no label; send a correction instead")
             if item.predicted is None:
                 raise WrongState(f"item {item.id}: has no prediction to confirm; send a correction")
             label = task.label_of(item.predicted.answer)
         elif label is None:
-            raise Invalid("label: is missing; a correction has one")
+            raise Invalid("label: is missing; a correction needs one")
         return task.check_label(label, use_case.scheme, image.width, image.height)
 
 
 def _checked(predicted: Predicted, task: TaskSpec[Any]) -> Predicted:
-    """Return a prediction with the task's fields alone."""
+    """Return a prediction with only the fields of the task."""
     try:
         answer = task.answer.model_validate(predicted.answer)
     except ValidationError as error:

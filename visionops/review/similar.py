@@ -1,7 +1,7 @@
-"""Find what an image resembles, and hold back what resembles the test split.
+"""Find images that resemble an image, and hold back items that resemble the test split.
 
 The nearest image is found in an index, which may miss one in a hundred in a large collection. Whether an image
-resembles one of test or val is decided by comparing it with each of them: a miss would train on the test split.
+resembles one of test or val is decided by comparing it with each of them, because a miss would leak the test split.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ from visionops.similarity.growing import GrowingIndex, Stored
 __all__ = ["MOST_SIMILAR", "Similar"]
 
 MOST_SIMILAR = 100
-"""Neighbours in an answer."""
+"""Maximum number of neighbours in an answer."""
 _JUDGING = ("test", "val")
-"""Splits that a model is judged or selected by; the first one counts."""
+"""Splits that evaluate or select a model; the first match counts."""
 _BATCH = 200
 _LOOKED_AT = 8
-"""Neighbours of an item, of which the nearest is shown: behind copies in review there may be one of train."""
+"""Number of neighbours to look at: the nearest may be a copy in review, with one of train behind it."""
 
 
 @dataclasses.dataclass(frozen=True)
 class _Judging:
-    """The images of val and test, as they are at a revision."""
+    """Images of val and test at one revision."""
 
     revision: int
     splits: tuple[str, ...]
@@ -53,7 +53,7 @@ class _Judging:
     """float32 (N, size)."""
 
     def split_near(self, vector: Vector, near: float) -> str:
-        """Return the first of `_JUDGING` that has an image so near; "" for none."""
+        """Return the first split of `_JUDGING` that has an image within the distance; "" for none."""
         if not vector.any() or not self.splits:
             return ""
         close = np.flatnonzero(1 - self.vectors @ vector <= near)
@@ -63,7 +63,7 @@ class _Judging:
 
 @dataclasses.dataclass(frozen=True)
 class _Source:
-    """The embeddings of a use case, as `GrowingIndex` asks for them."""
+    """Embeddings of a use case, in the form that `GrowingIndex` reads."""
 
     store: LikenessStore
     use_case: str
@@ -79,13 +79,13 @@ class _Source:
 
 
 class Similar:
-    """Compares images of a use case. Safe for several threads and processes.
+    """Comparison of images of a use case. Safe to use from several threads and processes.
 
     All methods raise `Unavailable` where the database or the images cannot be reached or written.
 
     Args:
-        folder: Of the caches; it need not be there, and may be removed at any time.
-        place: Says which database it is, so that two have no cache in common.
+        folder: Folder of the caches. It may be missing, and may be removed at any time.
+        place: Place of the database, so that two databases share no cache.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class Similar:
             index.close()
 
     def find(self, use_case: str, data: bytes, limit: int = 10) -> list[Neighbour]:
-        """Return the images that an image resembles most, the nearest first; the same file, if it is known, included.
+        """Return the most similar images, nearest first, including the same file where it is known.
 
         Args:
             data: The encoded image.
@@ -115,14 +115,14 @@ class Similar:
         limit = min(max(1, limit), MOST_SIMILAR)
         vector = self.embedder.embed(data)
         distances = self._nearest(use_case, vector, limit)
-        # The same file first, which is not in the index where it shows nothing to compare.
+        # The same file comes first. It is not in the index where it shows nothing to compare.
         distances = {hashlib.sha256(data).hexdigest(): 0.0} | distances
         known = self._store.known(use_case, list(distances))
         found = [Neighbour(known[d], far, far <= self.embedder.near) for d, far in distances.items() if d in known]
         return found[:limit]
 
     def compare(self, use_case: str, sha256: str, data: bytes) -> Compared:
-        """Return what an image that arrives resembles; an image that cannot be decoded resembles nothing."""
+        """Return what a new image resembles; an image that cannot be decoded resembles nothing."""
         try:
             vector = self.embedder.embed(data)
         except ImageError:
@@ -135,14 +135,15 @@ class Similar:
         images: Sequence[tuple[SeenImage, Path | None]],
         progress: Callable[[int], None] | None = None,
     ) -> tuple[int, list[str]]:
-        """Make the images of the data set and their splits known; what is known already costs next to nothing.
+        """Register the images of the data set and their splits. Images that are already registered are skipped quickly.
 
         Args:
-            images: With their files; without one only the same file is recognized, unless it is in review.
-            progress: Called with the number of images so far.
+            images: Images with their files. Without a file, only an identical file is recognized, unless it is in
+                review.
+            progress: Called with the number of images processed so far.
 
         Returns:
-            How many are new or in another split, and a line for each that could not be read.
+            Number of images that are new or in another split, and a line for each image that cannot be read.
         """
         changed, refused, done = 0, [], 0
         for batch in _batches(images):
@@ -150,7 +151,7 @@ class Similar:
             rows: list[tuple[SeenImage, bytes | None]] = []
             for seen, path in batch:
                 try:
-                    # Once, if a file is there twice.
+                    # A file that occurs twice is embedded once.
                     vector = _to_bytes(self.embedder.embed(path.read_bytes())) if path and seen.sha256 in new else None
                     new.discard(seen.sha256)
                     rows.append((seen, vector))
@@ -163,20 +164,20 @@ class Similar:
         return changed, refused
 
     def unknown(self, use_case: str, digests: Sequence[str]) -> set[str]:
-        """Return which images have no embedding yet, by their SHA-256: `index` reads the files of these alone."""
+        """Return the SHA-256 of images that have no embedding yet. `index` reads only the files of these."""
         kind, wanted = self.embedder.kind, list(digests)
         parts = [wanted[first : first + _BATCH] for first in range(0, len(wanted), _BATCH)]
         return {digest for part in parts for digest in self._store.without_vector(use_case, kind, part)}
 
     def recheck(self, use_case: str) -> int:
-        """Compare items that are in no data version with the data set as it is now; return how many were."""
+        """Compare items that are in no data version with the current data set; return their number."""
         return self._check(use_case, self._present(use_case))
 
     def check_decided(self, use_case: str) -> ComparedWith:
-        """Compare those items with the data set as it is now that the next data version would take.
+        """Compare the items that the next data version would include with the current data set.
 
         Returns:
-            What they were compared with; an item that is decided from now on may be behind it.
+            The revision and kind that they were compared with. Items decided later may have an earlier one.
         """
         present = self._present(use_case)
         self._check(use_case, present, decided=True)
@@ -196,14 +197,14 @@ class Similar:
         if item.vector is None:
             try:
                 return self.compare(use_case, item.sha256, self._images.read(item.sha256))
-            except NotFound:  # lost: it can be exported by nobody
+            except NotFound:  # the image is lost, so it can be exported by nobody
                 return Compared(self._likeness(use_case, item.sha256, np.zeros(self.embedder.size, np.float32)), b"")
         vector = np.frombuffer(item.vector, dtype="<f4")
         new = self._likeness(use_case, item.sha256, vector)
         before = item.likeness
         if before is None or before.kind != new.kind:
             return Compared(new, item.vector)
-        # What it resembled when it came stays, as it was shown to people.
+        # The first comparison result stays, because people have seen it.
         return Compared(dataclasses.replace(before, seen_in=new.seen_in, checked=new.checked), item.vector)
 
     def _likeness(self, use_case: str, sha256: str, vector: Vector) -> Likeness:
@@ -227,7 +228,7 @@ class Similar:
         )
 
     def _nearest(self, use_case: str, vector: Vector, count: int) -> dict[str, float]:
-        """Return distances by SHA-256, the nearest first."""
+        """Return distances by SHA-256, nearest first."""
         hits = self._index(use_case).nearest(vector, count)
         digests = self._store.at(use_case, self.embedder.kind, [hit.position for hit in hits])
         return {digests[hit.position]: hit.distance for hit in hits if hit.position in digests}
@@ -236,7 +237,7 @@ class Similar:
         kind = self.embedder.kind
         with self._lock:
             if use_case not in self._indexes:
-                # By a digest: the name of a use case may be any text.
+                # Named by a digest, because the name of a use case may be any text.
                 name = digest_of("similar", self._place, use_case, kind)[:32]
                 source = _Source(self._store, use_case, kind)
                 path = self._folder / f"{name}.usearch"
@@ -247,7 +248,7 @@ class Similar:
         revision = self._store.revision(use_case)
         found = self._judging.get(use_case)
         if found is None or found.revision != revision:
-            # Read after the revision: it may have more than that, and is then read again.
+            # Read after the revision: the source may have grown, and is then read again.
             rows = self._store.seen(use_case, _JUDGING, self.embedder.kind)
             vectors = np.frombuffer(b"".join(vector for _, vector in rows), dtype="<f4")
             splits = tuple(seen.split for seen, _ in rows)

@@ -1,14 +1,14 @@
 """The life of an item as data and pure functions: pending, claimed, decided, exported.
 
-    claim    pending -> claimed, or claimed -> claimed once the lease of its holder has ended; not by a reviewer who has
-             given an opinion in this round
+    claim    pending -> claimed, or claimed -> claimed after the lease of its holder has ended; not by a reviewer who
+             has given an opinion in this round
     renew    claimed -> claimed, by the holder while the lease runs
     release  claimed -> pending, by the holder, or an admin
-    opinion  claimed -> pending, by the holder while the lease runs: kept, and another reviewer has to give the next
+    opinion  claimed -> pending, by the holder while the lease runs; the next opinion must come from another reviewer
     decide   claimed -> decided, by the holder while the lease runs
     export   decided -> exported in a data version, once; a rejected item stays decided
-    reopen   decided or exported -> pending, by an admin: a new round begins, and what was decided stays
-    prioritize  pending -> pending: the reasons of its place in the queue, or the model's answer, are others
+    reopen   decided or exported -> pending, by an admin: a new round begins, and the earlier decision stays
+    prioritize  pending -> pending: the reasons of its place in the queue, or the model's answer, are replaced
 
 `advance` is the only way from one status to the next. A store calls it inside a transaction that has the item locked,
 and keeps one audit row for each call. The time is always passed in.
@@ -43,11 +43,11 @@ __all__ = [
 
 LONGEST_LEASE = timedelta(days=1)
 MOST_WAITING = 2
-"""Opinions that a round can have without a decision: the third decides."""
+"""Number of opinions that a round can have without a decision: the third one decides."""
 
 
 class State(enum.StrEnum):
-    """Where an item is."""
+    """State of an item."""
 
     PENDING = "pending"
     CLAIMED = "claimed"
@@ -56,7 +56,7 @@ class State(enum.StrEnum):
 
 
 class Action(enum.StrEnum):
-    """What changes an item."""
+    """Action that changes an item."""
 
     CLAIM = "claim"
     RENEW = "renew"
@@ -69,18 +69,18 @@ class Action(enum.StrEnum):
 
 
 class Verdict(enum.StrEnum):
-    """What a reviewer says of an image."""
+    """A reviewer's verdict on an image."""
 
     CONFIRM = "confirm"
-    """The model is right: its answer is the label."""
+    """The model is right; its answer becomes the label."""
     CORRECT = "correct"
-    """The label is another, as where something is missing."""
+    """The label differs, for example because something is missing."""
     REJECT = "reject"
-    """The image is no training data, for a reason."""
+    """The image is not used as training data, for a given reason."""
 
     @property
     def has_label(self) -> bool:
-        """Whether the image becomes training data."""
+        """Return whether the image becomes training data."""
         return self is not Verdict.REJECT
 
 
@@ -98,12 +98,12 @@ TRANSITIONS: Mapping[tuple[State, Action], State] = MappingProxyType(
         (State.EXPORTED, Action.REOPEN): State.PENDING,
     }
 )
-"""All that can happen; what stands in no line is refused with `WrongState`."""
+"""All allowed transitions; any other is refused with `WrongState`."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Actor:
-    """Who changes something: a reviewer, or a program such as the intake of traffic.
+    """Author of a change: a reviewer, or a program such as the intake of traffic.
 
     Raises:
         Invalid: The name is empty, longer than 200 characters, or not one line.
@@ -122,42 +122,42 @@ class Status:
 
     state: State = State.PENDING
     round: int = 1
-    """Goes up when the item is reopened. A round has one decision at most."""
+    """Round of the item, increased when it is reopened. Each round has at most one decision."""
     revision: int = 0
-    """Goes up with every change."""
+    """Revision of the item, increased by every change."""
     holder: str | None = None
-    """Who has claimed it, or decided this round."""
+    """Reviewer who has claimed it, or decided this round."""
     lease_until: datetime | None = None
-    """While it is claimed; UTC."""
+    """End of the lease while it is claimed; UTC."""
     verdict: Verdict | None = None
-    """Of this round."""
+    """Verdict of this round."""
     version: int | None = None
     """The data version that has this round's label."""
     reviewers: tuple[str, ...] = ()
-    """Who has given an opinion in this round that decided nothing, the first one first; at most `MOST_WAITING`."""
+    """Reviewers who gave an opinion in this round without deciding it, oldest first; at most `MOST_WAITING`."""
 
 
 NEW = Status()
-"""Of an item that has just come."""
+"""Status of a new item."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Change:
-    """A wish to change an item, and what it needs to know."""
+    """A requested change of an item, with its parameters."""
 
     action: Action
     actor: Actor
     until: datetime | None = None
-    """Of a claim or renewal: when the lease ends; aware."""
+    """End of the lease, for a claim or renewal; aware."""
     verdict: Verdict | None = None
-    """Of a decision."""
+    """Verdict of a decision."""
     version: int | None = None
-    """Of an export."""
+    """Data version of an export."""
     reason: str = ""
-    """Of a reopening or a rejection, for the audit; not of an opinion, which stays hidden."""
+    """Reason of a reopening or a rejection, for the audit; empty for an opinion, which stays hidden."""
 
     def details(self) -> dict[str, Any]:
-        """Return what an audit row keeps, as plain values."""
+        """Return the details for an audit row, as plain values."""
         found: dict[str, Any] = {"version": self.version, "reason": self.reason or None}
         found["until"] = self.until and in_utc(self.until).isoformat()
         found["verdict"] = self.verdict and self.verdict.value
@@ -179,12 +179,12 @@ def advance(status: Status, change: Change, now: datetime, item: str) -> Status:
         item: Its id, for messages.
 
     Raises:
-        WrongState: The state does not allow it.
+        WrongState: The state does not allow the action.
         HeldByAnother: Another reviewer has the item.
-        LeaseExpired: The lease ended before.
+        LeaseExpired: The lease has ended.
         OpinionGiven: The reviewer who claims has given an opinion in this round.
         Forbidden: Only an admin may do it.
-        Invalid: A lease that has ended already or is longer than a day, or a reopening without a reason.
+        Invalid: A lease that has already ended or is longer than a day, or a reopening without a reason.
     """
     now = in_utc(now)
     target = TRANSITIONS.get((status.state, change.action))
@@ -218,7 +218,7 @@ def _refusal(status: Status, change: Change, item: str) -> str:
         case State.PENDING:
             return place + "nobody has claimed it; claim it first"
         case State.CLAIMED:
-            return f"{place}{status.holder} has claimed it and not decided yet"
+            return f"{place}{status.holder} has claimed it and not decided it yet"
         case State.DECIDED:
             return f"{place}{status.holder} has decided it; an admin can reopen it"
         case State.EXPORTED:
@@ -240,9 +240,7 @@ _DONE = {
 def _guard_claim(status: Status, change: Change, now: datetime, item: str) -> None:
     _check_lease(change, now)
     if change.actor.name in status.reviewers:
-        raise OpinionGiven(
-            f"item {item}: {change.actor.name} has given an opinion on it; another reviewer has to, take another item"
-        )
+        raise OpinionGiven(f"item {item}: {change.actor.name} already gave an opinion on it; claim another item")
     if status.state is State.CLAIMED and status.holder != change.actor.name and not claimable(status, now):
         raise HeldByAnother(f"item {item}: {status.holder} has claimed it until {_moment(status)}; take another")
 

@@ -1,8 +1,8 @@
-"""Find and remove what crashes left: images that no item refers to, and drafts of images.
+"""Find and remove leftovers of crashes: images that no item refers to, and drafts of images.
 
-An image is announced in the database before it is put, and made known there once it is durable. So an image without
+An image is announced in the database before it is stored, and registered there when it is durable. An image without
 either was left by an intake that died, or by a database that was restored from an earlier backup. Both are removed only
-when they are older than ``grace``, and each inside a transaction that holds off an intake of the same image.
+when they are older than ``grace``, each inside a transaction that blocks an intake of the same image.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from visionops.review.ports import ImageStore, ReviewStore
 __all__ = ["GRACE", "Swept", "sweep"]
 
 GRACE = timedelta(hours=24)
-"""Younger images are left alone: their intake may still be under way."""
+"""Age below which images are kept, because their intake may still be under way."""
 _BATCH = 500
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Swept:
-    """What a sweep found."""
+    """Result of a sweep."""
 
     images: int
-    """Looked at."""
+    """Number of images examined."""
     orphans: tuple[str, ...]
-    """SHA-256 of old images that nothing refers to."""
+    """SHA-256 of old images that no item refers to."""
     removed: int
-    """How many of them are gone now; with a dry run none."""
+    """Number of these images that were removed; 0 in a dry run."""
     drafts: int
-    """Unfinished files that were removed."""
+    """Number of unfinished files that were removed."""
 
 
 def sweep(
@@ -44,7 +44,7 @@ def sweep(
 
     Args:
         now: Aware.
-        dry_run: Only look.
+        dry_run: Report orphans without removing them.
 
     Raises:
         Unavailable: The database or the images cannot be reached.
@@ -55,7 +55,7 @@ def sweep(
         looked += len(batch)
         old = [sha256 for sha256, put in batch if put < before]
         orphans += sorted(store.missing(old)) if old else []
-    # An intake that died before it put its image left only its announcement.
+    # An intake that died before it stored its image left only its announcement.
     gone = [sha256 for sha256 in store.unfinished(before) if sha256 not in orphans]
     if dry_run:
         return Swept(looked, tuple(orphans), 0, 0)

@@ -1,4 +1,4 @@
-"""The whole history of an image: how it came, what models said, what people decided, and which models learned it."""
+"""Collect the full history of an image: its arrivals, predictions and decisions, and the models trained on it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class TrainedModel(NamedTuple):
     name: str
     version: str
     data_version: int
-    """It learned from the data versions up to this one."""
+    """Last data version that it was trained on."""
     trained: datetime
     """Aware."""
     aliases: tuple[str, ...] = ()
@@ -31,27 +31,27 @@ class TrainedModel(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ImageHistory:
-    """All that is known of an image in a use case."""
+    """Full history of an image in a use case."""
 
     traced: Traced
     models: tuple[tuple[TrainedModel, int], ...]
-    """Models whose training data had it, each with the round of the decision that was its label then."""
+    """Models whose training data included it, each with the round of the decision that was its label then."""
 
 
 def find_items(store: ReviewStore, name: str) -> list[str]:
-    """Return the ids of the items of an image.
+    """Return the ids of all items of an image.
 
     Args:
         name: Its SHA-256, or the id of an item.
 
     Raises:
-        NotFound: There is none.
+        NotFound: No item has this image or id.
     """
     if not _SHA256.fullmatch(name):
         return [store.item(name).id]
     found = [item.id for item in store.items(Wanted(sha256=name))]
     if not found:
-        raise NotFound(f"image {name}: is in no review")
+        raise NotFound(f"image {name}: is not in any review")
     return sorted(found)
 
 
@@ -59,10 +59,10 @@ def image_history(store: ReviewStore, item: str, models: Sequence[TrainedModel])
     """Return the history of an item.
 
     Args:
-        models: All that were trained on the review of its use case.
+        models: All models that were trained on the review of its use case.
 
     Raises:
-        NotFound: There is none of this id.
+        NotFound: No item has this id.
     """
     traced = store.trace(item)
     labelled = [(model, label) for model in models if (label := _label_for(model, traced)) is not None]
@@ -70,7 +70,7 @@ def image_history(store: ReviewStore, item: str, models: Sequence[TrainedModel])
 
 
 def _label_for(model: TrainedModel, traced: Traced) -> int | None:
-    """Return the round of the newest label that the model's data had; None where it had none, or was rejected."""
+    """Return the round of the newest label in the model's data; None where there was none, or it was rejected."""
     newest = None
     for decision, version in traced.decisions:
         if version is not None and version <= model.data_version:

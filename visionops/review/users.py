@@ -1,7 +1,7 @@
-"""People who use the console: their roles, their sessions, and what a store keeps of them.
+"""Types and port for users of the console: their roles and sessions.
 
-A session is known by the digest of its token, so that who reads the database cannot sign in by it. It ends after a
-while without use, after its longest life, and with a log-out, a new password, or the end of the user's rights.
+A session is stored under the digest of its token, so that nobody can sign in with a copy of the database. It ends when
+it is idle or too old, and with a log-out, a new password, or the end of the user's rights.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ __all__ = [
 ]
 
 MOST_USER_NAME = 80
-"""Characters."""
+"""Maximum length of a user name, in characters."""
 
 
 class UserRole(enum.StrEnum):
-    """What a person may do; each role may do all that the one before it may."""
+    """Role of a user. Each role includes the rights of the one before it."""
 
     VIEWER = "viewer"
-    """Look at everything, and predict."""
+    """View everything, and predict."""
     REVIEWER = "reviewer"
     """Decide items, and send images to review."""
     ENGINEER = "engineer"
@@ -50,7 +50,7 @@ class UserRole(enum.StrEnum):
     """Reopen items, and manage users."""
 
     def includes(self, other: UserRole) -> bool:
-        """Return whether this role may do what ``other`` may."""
+        """Return whether this role includes the rights of ``other``."""
         roles = list(UserRole)
         return roles.index(self) >= roles.index(other)
 
@@ -60,12 +60,12 @@ class User:
     """A person who may sign in."""
 
     id: str
-    """32 hex digits; never used again."""
+    """Id of 32 hex digits; never reused."""
     name: str
-    """Signs decisions and runs. Unique without regard to case."""
+    """Name under which decisions and runs are recorded. Unique without regard to case."""
     role: UserRole
     added: datetime
-    """Aware."""
+    """Time of creation; aware."""
     is_disabled: bool = False
     subject: str | None = None
     """Issuer and id at an identity provider; None for a user with a password."""
@@ -73,37 +73,37 @@ class User:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Account:
-    """A user as the list of users shows them."""
+    """A user in the form of the user list."""
 
     user: User
     sessions: int
-    """Sessions that go on."""
+    """Number of active sessions."""
     last_seen: datetime | None
-    """Newest use of one of these sessions; None without any."""
+    """Latest use of one of these sessions; None where there are none."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Credentials:
-    """A user, and the hash of their password."""
+    """A user with the hash of their password."""
 
     user: User
     hash: str | None
-    """None for a user of an identity provider."""
+    """Hash of the password; None for a user of an identity provider."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class SessionRules:
-    """How long a session goes on."""
+    """Limits on the lifetime of a session."""
 
     longest: timedelta = timedelta(hours=12)
-    """From the login on, whatever happens."""
+    """Longest time since the login."""
     idle: timedelta = timedelta(hours=2)
-    """Since its last use."""
+    """Longest time since the last use."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class UserChange:
-    """One change of a user; none is ever removed."""
+    """One change of a user. Changes are never removed."""
 
     at: datetime
     actor: str
@@ -114,11 +114,10 @@ class UserChange:
 
 
 class UserStore(Protocol):
-    """Keeps users, sessions, and every change of a user. Every method is one transaction; times are aware.
+    """Store of users, sessions, and every change of a user. Every method is one transaction; times are aware.
 
-    All raise `Unavailable` where the database cannot be reached or written. Those with a name raise `NotFound` where no
-    user has it; upper and lower case do not count. The last admin who may sign in cannot be disabled or get another
-    role (`Conflict`).
+    All raise `Unavailable` where the database cannot be reached or written. Methods with a name raise `NotFound` where
+    no user has it; case is ignored. The last admin who may sign in cannot be disabled or get another role (`Conflict`).
     """
 
     def has_users(self) -> bool:
@@ -138,11 +137,11 @@ class UserStore(Protocol):
 
         Args:
             hashed: Hash of the password; None for a user of an identity provider.
-            subject: Issuer and id there; None for a user with a password.
+            subject: Issuer and id at the identity provider; None for a user with a password.
 
         Raises:
-            Conflict: There is a user of this name or subject.
-            Invalid: The name cannot be kept.
+            Conflict: A user with this name or subject exists.
+            Invalid: The name is not valid.
         """
 
     def accounts(self, now: datetime, rules: SessionRules) -> list[Account]:
@@ -158,7 +157,7 @@ class UserStore(Protocol):
         """Return the user of an identity provider; None where there is none."""
 
     def set_role(self, name: str, role: UserRole, actor: str, now: datetime) -> User:
-        """Give a user another role. Their sessions go on with it."""
+        """Set the role of a user. Their sessions continue with the new role."""
 
     def set_password(self, name: str, hashed: str, actor: str, now: datetime) -> User:
         """Replace a password, and end the user's sessions.
@@ -168,49 +167,49 @@ class UserStore(Protocol):
         """
 
     def keep_hash(self, user: str, before: str, hashed: str) -> None:
-        """Replace the hash of an unchanged password by a newer one. Nothing happens where it is not ``before`` now."""
+        """Replace the hash of an unchanged password. Do nothing where the stored hash is no longer ``before``."""
 
     def set_disabled(self, name: str, actor: str, now: datetime, *, is_disabled: bool) -> User:
-        """Let a user sign in no more, and end their sessions; or let them again."""
+        """Disable a user and end their sessions, or enable them again."""
 
     def end_sessions(self, name: str, actor: str, now: datetime) -> int:
-        """End a user's sessions; return how many."""
+        """End all sessions of a user; return their number."""
 
     def open_session(self, user: str, digest: str, now: datetime, rules: SessionRules) -> None:
-        """Begin a session of a user, by id, and forget those that have ended.
+        """Open a session for a user, and delete sessions that have ended.
 
         Raises:
-            Forbidden: The user has been disabled.
+            Forbidden: The user is disabled.
         """
 
     def session(self, digest: str, now: datetime, rules: SessionRules, *, is_used: bool) -> User | None:
-        """Return whose session it is; None where it has ended.
+        """Return the user of a session; None where it has ended.
 
         Args:
-            is_used: A person does something, which keeps the session from idling out.
+            is_used: A person is active, so the idle time starts again.
         """
 
     def end_session(self, digest: str) -> None:
-        """End one session, if it goes on."""
+        """End one session, if it is active."""
 
     def changes(self, limit: int = 100) -> list[UserChange]:
         """Return the newest changes, newest first."""
 
 
 def check_user_name(name: str) -> str:
-    """Return a name as it is kept: NFC, without spaces around it.
+    """Return a name in its stored form: NFC, without surrounding spaces.
 
     Raises:
-        Invalid: It is empty, longer than 80 characters, not one line, or has a character that cannot be seen.
+        Invalid: It is empty, longer than 80 characters, not one line, or has an invisible character.
     """
     kept = check_name(unicodedata.normalize("NFC", name).strip(), "name", MOST_USER_NAME)
     if any(unicodedata.category(mark) in {"Cf", "Co", "Cn", "Zl", "Zp"} for mark in kept):
-        raise Invalid("name: has a character that cannot be seen; remove it")
+        raise Invalid("name: has an invisible character; remove it")
     return kept
 
 
 def key_of(name: str) -> str:
-    """Return what is the same for names that differ in case, width or composition alone."""
+    """Return a key that is equal for names that differ only in case, width or composition."""
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold()).strip()
 
 
@@ -220,5 +219,5 @@ def new_token() -> str:
 
 
 def token_digest(token: str) -> str:
-    """Return what is kept of a token: SHA-256, lower-case hex. A token is random, so no slow hash is needed."""
+    """Return the stored digest of a token: SHA-256, lower-case hex. A token is random, so no slow hash is needed."""
     return hashlib.sha256(token.encode("utf-8", "backslashreplace")).hexdigest()

@@ -1,8 +1,8 @@
-"""The data versions of a review as training data: which labels count, and where they come from.
+"""Read the data versions of a review as training data: the labels that count, and their origin.
 
-A training on version N has the labels of the versions 1 to N. Of an image that was reopened the newest label counts,
-and none once it was rejected. A version that is named is the same whenever it is read: rejections count up to the time
-when it was made. The newest version, unnamed, has those made since, too.
+A training on version N has the labels of the versions 1 to N. For a reopened image the newest label counts, and none
+after a rejection. A version that is requested by number is always the same: rejections count up to the time when it was
+made. The newest version, requested without a number, includes later rejections.
 """
 
 from __future__ import annotations
@@ -41,43 +41,43 @@ __all__ = [
 ]
 
 KeepsOut = Callable[[Decided], bool]
-"""Says whether an item must not be trained on, as one that resembles the test split."""
+"""Function that returns whether an item must not be trained on, for example because it resembles the test split."""
 
 
 class ReviewVersion(BaseModel):
-    """What a training took from a review, and where it comes from."""
+    """Data that a training used from a review, with its origin."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     use_case: str
     number: int = 0
-    """Of the data version; 0 before the first."""
+    """Number of the data version; 0 before the first."""
     images: int = 0
-    """Labelled images of the versions up to this one."""
+    """Number of labelled images in the versions up to this one."""
     kept_out: int = 0
-    """Labelled images that must not be trained on, as those that resemble the test split."""
+    """Number of labelled images that must not be trained on, such as those that resemble the test split."""
     since: datetime | None = None
     """Time of the oldest decision."""
     until: datetime | None = None
     """Time of the newest decision."""
     reviewers: dict[str, int] = {}
-    """Reviewer to the number of decisions."""
+    """Number of decisions by reviewer."""
     verdicts: dict[str, int] = {}
-    """confirm and correct to the number of decisions."""
+    """Number of decisions by verdict, confirm or correct."""
     models: dict[str, int] = {}
-    """``name version`` of a model to the number of images that it had predicted; "" for those without prediction."""
+    """Number of images by the model that predicted them, as ``name version``; "" for those without a prediction."""
     digest: str = ""
-    """SHA-256 of the decisions: two versions with the same one have the same labels."""
+    """SHA-256 of the decisions: versions with equal digests have equal labels."""
     rejected: tuple[str, ...] = ()
-    """SHA-256 of images that are no training data, wherever else they come from."""
+    """SHA-256 of images that are excluded from training data, whatever their source."""
 
     @property
     def lineage(self) -> dict[str, Any]:
-        """What a bundle's card says of it."""
+        """Return the part of a bundle's card that describes this version."""
         return self.model_dump(mode="json", exclude={"rejected"})
 
     def explain(self) -> str:
-        """Return one sentence."""
+        """Return a one-sentence summary."""
         if not self.number:
             return f"review of {self.use_case}: no data version yet"
         who = ", ".join(f"{name} {count}" for name, count in self.reviewers.items()) or "nobody"
@@ -90,34 +90,35 @@ class ReviewVersion(BaseModel):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Reviewed:
-    """A data version, and its labels as they are added to a data set."""
+    """A data version with its labels in the form of a data set."""
 
     version: ReviewVersion
     dataset: Dataset
-    """Hashed, without splits; its images lie on this machine."""
+    """Data set with hashes, without splits; its images are on this machine."""
     fetched: int
-    """Images that were not on this machine before."""
+    """Number of images that were not on this machine before."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class DecidedLabels:
-    """What people have labelled in a review, in a data version or in none yet."""
+    """All labels that people gave in a review, whether or not in a data version."""
 
     use_case: str
     decided: int
     """Number of labelled items."""
     usable: tuple[Decided, ...]
-    """Those that may be trained on."""
+    """Items that may be used for training."""
     drawn: Dataset
-    """The random share, hashed; its images lie on this machine. What must not be trained on may judge a model."""
+    """Random share with hashes; its images are on this machine. Images excluded from training may be used for
+    evaluation."""
 
     def unused(self, trained: int) -> int:
-        """Return the number of labels that a model which was trained on data version ``trained`` does not have."""
+        """Return the number of labels that a model trained on data version ``trained`` does not have."""
         return sum(one.version is None or one.version > trained for one in self.usable)
 
 
 def resembles_test(one: Decided) -> bool:
-    """Return whether an item must not be trained on: it resembles an image of the test split."""
+    """Return whether an item must not be trained on because it resembles an image of the test split."""
     return one.item.is_held_out
 
 
@@ -130,16 +131,16 @@ def read_version(
     number: int | None = None,
     keeps_out: KeepsOut = resembles_test,
 ) -> Reviewed:
-    """Read the labels of the data versions up to one, and bring their images to this machine.
+    """Read the labels of the data versions up to one, and download their images to this machine.
 
     Args:
-        use_case: What is reviewed; None where nothing is yet.
-        name: Of the use case.
+        use_case: Use case in review; None where it has no review yet.
+        name: Name of the use case.
         cache: Folder for images, by their content.
-        number: Of the data version; the newest when None.
+        number: Number of the data version; the newest when None.
 
     Raises:
-        NotFound: There is no such version.
+        NotFound: The version does not exist.
         Unavailable: Database or images cannot be reached.
         DataError: ``cache`` cannot be written.
     """
@@ -158,10 +159,10 @@ def read_version(
 
 
 def read_labels(review: Review, use_case: UseCase, cache: Path, keeps_out: KeepsOut = resembles_test) -> DecidedLabels:
-    """Read all that is labelled, and bring the images of the random share to this machine.
+    """Read all labels, and download the images of the random share to this machine.
 
-    The others were chosen because a model was unsure, or for another reason, so that no figure on them says how good
-    it is on its traffic.
+    The other images were selected, for example because a model was unsure, so no metric on them measures its quality on
+    its traffic.
 
     Args:
         cache: Folder for images, by their content.
@@ -180,10 +181,10 @@ def read_labels(review: Review, use_case: UseCase, cache: Path, keeps_out: Keeps
 def collect(
     name: str, number: int, decided: Sequence[Decided], keeps_out: KeepsOut = resembles_test
 ) -> tuple[ReviewVersion, list[Decided]]:
-    """Return what a version is, and the labelled items that a training may use.
+    """Return the description of a version, and the labelled items that a training may use.
 
     Args:
-        decided: By `ReviewStore.decided`.
+        decided: Items from `ReviewStore.decided`.
     """
     labelled = [one for one in decided if one.decision.verdict.has_label]
     found = [one for one in labelled if not keeps_out(one)]
@@ -205,16 +206,16 @@ def collect(
 
 
 def dataset_from(use_case: UseCase, found: Sequence[Decided], cache: Path) -> Dataset:
-    """Return labelled items as a data set whose images lie in ``cache``."""
+    """Return labelled items as a data set whose images are in ``cache``."""
     pairs = [(one.item, one.decision) for one in found]
     return dataset_of(use_case.name, use_case.task, use_case.scheme, pairs, cache)
 
 
 def check_task(use_case: UseCase, task: str) -> None:
-    """Check that what is reviewed can be learned as ``task``.
+    """Check that the reviewed labels can be used to train ``task``.
 
     Raises:
-        DataError: It is reviewed as another.
+        DataError: It is reviewed as another task.
     """
     if use_case.task != task:
         raise DataError(

@@ -1,1 +1,1 @@
-"""Where review keeps what it knows: a database by SQLAlchemy, and images in a folder or an object store."""
+"""Store the review's data: a database by SQLAlchemy, and images in a folder or an object store."""

@@ -1,4 +1,4 @@
-"""How items change: each function locks what it changes, and applies `advance` to what it finds there."""
+"""Change items: each function locks what it changes, and applies `advance` to the locked state."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def change_item(
         return as_it_was(session, row)
     found = session.get(ItemRow, item, with_for_update=True)
     if found is None:
-        raise NotFound(f"item {item}: is not there; `visionops review list` shows which are")
+        raise NotFound(f"item {item}: does not exist; run `visionops review list` to see all items")
     return _apply(session, found, change, write, decision, opinion)
 
 
@@ -50,15 +50,16 @@ def claim_next(session: Session, use_case: str, change: Change, write: Write) ->
         .order_by(ItemRow.priority.desc(), ItemRow.added, ItemRow.id)
         .limit(1)
     )
-    found = session.scalar(first.with_for_update(skip_locked=True))  # what another is claiming now is no choice
+    found = session.scalar(first.with_for_update(skip_locked=True))  # skip items that another reviewer is claiming
     if found is None:
-        # All that is free may be locked by one who puts the queue in order: wait instead of saying there is nothing.
+        # All claimable items may be locked by a process that orders the queue. Wait for it instead of reporting an
+        # empty queue.
         found = session.scalar(first.with_for_update())
     return None if found is None else _apply(session, found, change, write)
 
 
 def _not_by(reviewer: str) -> list[ColumnElement[bool]]:
-    """Return the conditions of an item on which a reviewer has given no opinion in this round."""
+    """Return the condition that a reviewer has given no opinion on an item in this round."""
     columns = (ItemRow.first_reviewer, ItemRow.second_reviewer)
     return [or_(column.is_(None), column != reviewer) for column in columns]
 
@@ -100,14 +101,14 @@ def _apply(
 
 
 def _check_unchanged(before: Status, item: str, decision: Decision | None, opinion: Opinion | None) -> None:
-    """Check that an answer was made of what the item is now.
+    """Check that the item has not changed since the answer was made.
 
     Raises:
-        WrongState: It was made before the item was reopened, or got the last opinion.
+        WrongState: The item was reopened, or got another opinion, after the answer was made.
     """
     made = opinion or decision
     if made is None or made.item != item:
-        raise ValueError("an answer has an opinion or a decision of its item")
+        raise ValueError("an answer needs an opinion or a decision on its item")
     if made.round != before.round:
         raise WrongState(f"item {item}: was reopened meanwhile; look at it again")
     if (opinion.number - 1 if opinion else 0) != len(before.reviewers):
@@ -118,7 +119,7 @@ def export(session: Session, use_case: str, write: Write, compared: ComparedWith
     """See `ReviewStore.export`."""
     if (row := answered(session, write)) is not None:
         return version_of(session.get_one(VersionRow, (use_case, row.answer["version"])))
-    # One export of a use case at a time; intake, which only refers to the row, goes on.
+    # One export of a use case runs at a time. Intake only refers to the row, so it continues.
     locked = select(UseCaseRow).where(UseCaseRow.name == use_case).with_for_update(key_share=True)
     if session.scalar(locked) is None:
         read_use_case(session, use_case)

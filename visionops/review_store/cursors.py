@@ -1,4 +1,4 @@
-"""How far the intake has read each segment of a log. Each function in one transaction."""
+"""Store how far the intake has read each segment of a log. Each function is one transaction."""
 
 from __future__ import annotations
 
@@ -29,6 +29,6 @@ def move_cursor(session: Session, use_case: str, log: str, segment: str, cursor:
         values = {"rows": cursor.rows, "is_finished": cursor.is_finished, "at": in_utc(now)}
         session.execute(insert(CursorRow).values(use_case=use_case, log=log, segment=segment, **values))
     elif cursor.rows > row.rows or cursor.is_finished > row.is_finished:
-        # Another intake may be further.
+        # Another intake may have read further.
         row.rows, row.is_finished = max(row.rows, cursor.rows), row.is_finished or cursor.is_finished
         row.at = in_utc(now)

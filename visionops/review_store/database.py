@@ -1,7 +1,7 @@
-"""Connections to the database of review: SQLite in a file by default, PostgreSQL by URL.
+"""Connect to the review database: SQLite in a file by default, PostgreSQL by URL.
 
-A transaction that writes holds off every other one of SQLite (``BEGIN IMMEDIATE``); on PostgreSQL it locks the rows it
-is about. Both are tried again where another transaction was faster.
+On SQLite a write transaction blocks every other one (``BEGIN IMMEDIATE``); on PostgreSQL it locks the rows that it
+changes. Both are retried after a conflict with another transaction.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ _CONNECT_SECONDS = 10
 _STUCK_SECONDS = 30
 _ATTEMPTS = 8
 _RACES = {"40001", "40P01"}
-"""PostgreSQL's serialization failure and deadlock: the same transaction can be tried again."""
+"""PostgreSQL's codes for serialization failure and deadlock, after which the same transaction can be retried."""
 
 
 class Database:
-    """One database. Nothing is asked of it until it is used.
+    """One database. Nothing connects to it before its first use.
 
     Args:
         place: Path of a file of SQLite, or ``postgresql://user@host/database``, whose password is in PGPASSWORD.
 
     Raises:
-        Invalid: It is neither, or holds a password.
+        Invalid: ``place`` is neither, or holds a password.
     """
 
     def __init__(self, place: str) -> None:
@@ -61,7 +61,7 @@ class Database:
             self.engine = _sqlite(Path(place).expanduser().absolute())
 
     def read(self, work: Callable[[Session], _T]) -> _T:
-        """Return what ``work`` reads, all of it of one moment.
+        """Return what ``work`` reads, all from one consistent snapshot.
 
         Raises:
             Unavailable: The database cannot be reached or read.
@@ -72,11 +72,11 @@ class Database:
             return work(session)
 
     def write(self, work: Callable[[Session], _T]) -> _T:
-        """Return what ``work`` returns, after a commit; ``work`` may be called again from the start.
+        """Return what ``work`` returns, after a commit. ``work`` may be called again from the start.
 
         Raises:
-            Unavailable: The database cannot be reached or written. All of ``work`` was committed, or nothing: where the
-                answer to a commit was lost, the same write with the same key says which.
+            Unavailable: The database cannot be reached or written. Either all of ``work`` was committed or nothing.
+                Where the answer to a commit was lost, repeating the write with the same key returns the result.
         """
         with self._errors("written"):
             for attempt in range(_ATTEMPTS):
@@ -87,12 +87,12 @@ class Database:
                 except DBAPIError as error:
                     if attempt == _ATTEMPTS - 1 or not _is_race(error):
                         raise
-                # Of those that met, each waits another while.
+                # Each conflicting transaction waits for a different random time.
                 time.sleep(random.uniform(0, 0.01 * 2**attempt))  # noqa: S311
-        raise AssertionError  # the loop returns or raises
+        raise AssertionError  # the loop always returns or raises
 
     def close(self) -> None:
-        """Close its connections."""
+        """Close all connections."""
         self.engine.dispose()
 
     @contextlib.contextmanager
@@ -100,7 +100,7 @@ class Database:
         try:
             yield
         except IntegrityError:
-            raise  # a mistake of the program
+            raise  # other errors are bugs in the program
         except (DBAPIError, PoolTimeout) as error:
             if isinstance(error, DBAPIError) and not _is_outside(error):
                 raise
@@ -121,9 +121,9 @@ def _is_race(error: DBAPIError) -> bool:
 
 
 def _is_outside(error: DBAPIError) -> bool:
-    """Whether the database itself is at fault, not what it was asked."""
+    """Return whether the database itself failed, and not the statement."""
     code = getattr(error.orig, "sqlstate", None) or ""
-    # Resources (53), an operator's stop (57), the system (58), a read-only server (25006), a lock waited for too long.
+    # SQLSTATE classes: resources (53), operator intervention (57), system (58), read-only server (25006), lock timeout.
     classes = ("08", "28", "3D", "53", "57", "58")
     return (
         isinstance(error, OperationalError)
@@ -168,7 +168,7 @@ def _prepare(connection: sqlite3.Connection) -> None:
             connection.execute("PRAGMA journal_mode = WAL")
             break
         except sqlite3.OperationalError as error:
-            # Two that open a new file at once: SQLite does not wait for this lock by itself.
+            # SQLite does not wait for this lock by itself, and two processes may open a new file at once.
             if "locked" not in str(error) or time.monotonic() > deadline:
                 raise
             time.sleep(0.01)
@@ -190,5 +190,5 @@ def _postgres(uri: str) -> Engine:
             options=f"-c lock_timeout={_STUCK_SECONDS}s",
         )
 
-    # A connection that the server closed meanwhile is replaced before it is used.
+    # Replace a connection that the server has closed before it is used.
     return create_engine("postgresql+psycopg://", creator=connect, pool_pre_ping=True)

@@ -1,6 +1,6 @@
-"""Images of review by their SHA-256: files in a folder, or objects below a prefix of an object store.
+"""Store review images by their SHA-256: files in a folder, or objects below a prefix of an object store.
 
-FOLDER/3f/3fd1…          an image; its name is the hash of its bytes, never a text of a user's
+FOLDER/3f/3fd1…          an image; its name is the hash of its bytes, never a text from a user
 s3://bucket/prefix/3f/3fd1…
 """
 
@@ -22,7 +22,7 @@ from visionops.data.files import describe_os_error
 from visionops.errors import DataError
 from visionops.review.errors import Invalid, NotFound, Unavailable
 
-# Not above: who keeps images in a folder must not wait for pyarrow.
+# Imported here, so that image folders do not wait for pyarrow.
 if TYPE_CHECKING:
     from visionops.review.ports import ImageStore
 
@@ -35,10 +35,10 @@ _STALLED_SECONDS = 20.0
 
 
 def open_images(place: str) -> ImageStore:
-    """Return the images in a folder, which need not be there, or below ``s3://bucket/prefix``.
+    """Return the images in a folder, which may be missing, or below ``s3://bucket/prefix``.
 
     Raises:
-        Invalid: It is a URI of no store that is known, or holds a password.
+        Invalid: It is a URI of an unknown store, or holds a password.
     """
     if "://" not in place:
         return FolderImages(Path(place).expanduser().absolute())
@@ -49,7 +49,7 @@ def open_images(place: str) -> ImageStore:
 
 
 class FolderImages:
-    """Implements `visionops.review.ports.ImageStore` with files that are on the disk before they have a name."""
+    """Store images as files that are synced to the disk before they get their names. Implements `ImageStore`."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -60,7 +60,7 @@ class FolderImages:
         with self._errors("written"):
             self._make(target.parent)
             if target.is_file() and target.stat().st_size == len(data):
-                _flush(target)  # who has written it may not have come so far
+                _flush(target)  # the process that wrote it may not have synced it yet
                 _flush(target.parent)
                 return
             draft = target.with_name(f".{sha256}.{uuid.uuid4().hex[:8]}")
@@ -141,7 +141,7 @@ class FolderImages:
 
 
 class S3Images:
-    """Implements `visionops.review.ports.ImageStore` with objects, each put in one request or completed at its end."""
+    """Store images as objects, each put in one request or completed at its end. Implements `ImageStore`."""
 
     def __init__(self, uri: str) -> None:
         self._uri = uri
@@ -153,7 +153,7 @@ class S3Images:
             path = f"{prefix}/{_key(sha256)}"
             if store.get_file_info(path).size == len(data):
                 return
-            # Not in a `with`: that would complete the object even after an error.
+            # Not in a `with`, which would complete the object even after an error.
             stream = store.open_output_stream(path)
             stream.write(data)
             stream.close()
@@ -169,7 +169,7 @@ class S3Images:
         return _checked(sha256, data, self._uri)
 
     def path(self, sha256: str) -> Path | None:  # noqa: ARG002
-        """See `ImageStore`; an object has no path."""
+        """Return None, because an object has no path; see `ImageStore`."""
         return None
 
     def digests(self) -> Iterator[tuple[str, datetime]]:
@@ -183,7 +183,7 @@ class S3Images:
             store.delete_file(f"{prefix}/{_key(sha256)}")
 
     def tidy(self, before: datetime) -> int:  # noqa: ARG002
-        """See `ImageStore`; an object store has no drafts."""
+        """Do nothing, because an object store has no drafts; see `ImageStore`."""
         return 0
 
     def _listed(self, folder: str) -> list[tuple[str, datetime]]:
@@ -195,7 +195,7 @@ class S3Images:
 
     @contextlib.contextmanager
     def _store(self, done: str) -> Iterator[tuple[Any, str]]:
-        """The store, opened when it is first needed."""
+        """Return the store, opened on first use."""
         import pyarrow as pa
 
         from visionops.object_store import first_line, open_prefix
@@ -217,10 +217,10 @@ def _key(sha256: str) -> str:
     """Return the relative path of an image.
 
     Raises:
-        Invalid: It is no SHA-256: nothing else becomes a part of a path.
+        Invalid: It is not a SHA-256; nothing else may become part of a path.
     """
     if not _NAME.fullmatch(sha256):
-        raise Invalid(f"image {sha256[:80]!r}: is no SHA-256 in lower-case hex")
+        raise Invalid(f"image {sha256[:80]!r}: is not a SHA-256 in lower-case hex")
     return f"{sha256[:2]}/{sha256}"
 
 

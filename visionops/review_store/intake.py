@@ -1,4 +1,4 @@
-"""How images come in: announced, put by the caller, made known with their item. Each function in one transaction."""
+"""Add images: announce them, and register them with their item after the caller stored them. One transaction each."""
 
 from __future__ import annotations
 
@@ -67,13 +67,13 @@ def add(
     status = read_item(session, submission.item).status
     keep_answer(session, write, submission.item, {"status": status_to_answer(status), "is_new": is_new})
     if compared is not None:
-        # Last: it holds off every other image of the use case until this transaction ends.
+        # Done last, because it blocks every other image of the use case until this transaction ends.
         keep_likeness(session, submission.use_case, submission.item, submission.image.sha256, compared)
     return Added(read_item(session, submission.item), is_new)
 
 
 def _add_reasons(session: Session, row: ItemRow, submission: Submission) -> None:
-    """What a person has pointed out is looked at sooner, though the image was there before."""
+    """Raise the priority of an existing item that a person reported."""
     first = select(SubmissionRow.reasons).where(SubmissionRow.item == row.id, SubmissionRow.is_first == true())
     reasons = row.reasons if row.reasons is not None else session.scalars(first).one()
     kinds = {reason["kind"] for reason in reasons}
@@ -83,7 +83,7 @@ def _add_reasons(session: Session, row: ItemRow, submission: Submission) -> None
 
 
 def _keep_image(session: Session, submission: Submission, token: str | None) -> bool:
-    """Make an image known that is durable now; False where a sweep has removed it meanwhile."""
+    """Register an image that is durable now; return False where a sweep removed it meanwhile."""
     image = submission.image
     if _is_known(session, image.sha256):
         return True
@@ -124,7 +124,7 @@ def forget(session: Session, sha256: str, before: datetime, remove: Callable[[],
     """See `ReviewStore.forget`."""
     row = session.get(ArrivalRow, sha256, with_for_update=True)
     if row is None:
-        # Holds off an announcement of the same image until this transaction ends.
+        # Blocks an announcement of the same image until this transaction ends.
         session.execute(insert(ArrivalRow).values(sha256=sha256, token="", at=in_utc(before)))
     elif row.at >= in_utc(before):
         return False

@@ -1,7 +1,7 @@
-"""Embeddings, the images of data sets, and what items resemble: rows of the database of review.
+"""Store embeddings, the images of data sets, and what items resemble, in the review database.
 
-Positions of embeddings have no gap, and become visible in order: an index asks only for what is behind the last one.
-So an embedding is kept while no other transaction can keep one of the same use case; the unique key sees to it, too.
+Positions of embeddings have no gaps and become visible in order, because an index reads only those behind its last one.
+So only one transaction at a time adds embeddings to a use case; a unique key enforces it, too.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class SqlLikenessStore:
     """Implements `visionops.review.likeness.LikenessStore`.
 
     Args:
-        database: With the newest schema.
+        database: Database with the newest schema.
     """
 
     def __init__(self, database: Database) -> None:
@@ -148,7 +148,7 @@ class SqlLikenessStore:
 
 
 def keep_likeness(session: Session, use_case: str, item: str, sha256: str, compared: Compared) -> None:
-    """Keep what a new item resembles, and its embedding; what is there already stays."""
+    """Store what a new item resembles, and its embedding; existing rows stay unchanged."""
     if session.scalar(select(LikenessRow.item).where(LikenessRow.item == item)) is None:
         session.execute(insert(LikenessRow).values(item=item, **likeness_columns(compared.likeness)))
     if compared.vector:
@@ -164,9 +164,9 @@ def _revision(session: Session, use_case: str) -> int:
 
 
 def _hold(session: Session, use_case: str) -> None:
-    """Keep every other transaction from numbering embeddings and images of a use case until this one ends."""
+    """Block every other transaction from numbering embeddings and images of a use case until this one ends."""
     if session.get_bind().dialect.name == "postgresql":
-        # SQLite has one writing transaction at a time as it is.
+        # SQLite allows only one writing transaction at a time anyway.
         session.execute(select(func.pg_advisory_xact_lock(int(digest_of("embeddings", use_case)[:15], 16))))
 
 
@@ -187,7 +187,7 @@ def _keep_vectors(session: Session, use_case: str, kind: str, vectors: Mapping[s
 
 
 def _know(session: Session, use_case: str, kind: str, images: Sequence[tuple[SeenImage, bytes | None]]) -> int:
-    # Images of one revision become visible together: who has read a revision has all of it.
+    # Images of one revision become visible together, so whoever has read a revision has all of it.
     _hold(session, use_case)
     wanted = {seen.sha256: seen for seen, _ in images}
     query = select(SeenRow).where(SeenRow.use_case == use_case, SeenRow.sha256.in_(list(wanted)))

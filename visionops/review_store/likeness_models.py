@@ -1,4 +1,4 @@
-"""The tables of what is known already: embeddings, images of data sets, and what items resemble."""
+"""Define the tables of embeddings, images of data sets, and what items resemble."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["EmbeddingRow", "LikenessRow", "SeenRow"]
 
 
 class EmbeddingRow(Base):
-    """An embedding of an image. Such a row is never changed or removed: the indexes on disk are made of these."""
+    """An embedding of an image. Rows are never changed or removed, because the indexes on disk are built from them."""
 
     __tablename__ = "review_embeddings"
     __table_args__ = (
@@ -43,7 +43,7 @@ class SeenRow(Base):
 
 
 class LikenessRow(Base):
-    """What an item resembles."""
+    """Likeness of an item to known images."""
 
     __tablename__ = "review_likeness"
     __table_args__ = (

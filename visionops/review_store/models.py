@@ -1,10 +1,10 @@
-"""The tables of use cases, images, items and what people say of them.
+"""Define the tables of use cases, images, items, opinions and decisions.
 
-`migrations/` makes all tables of review; a test holds both together.
+`migrations/` creates all tables of the review; a test checks that both agree.
 
-Constraints say what must hold whatever a program does: one item for an image of a use case, one decision for a round of
-an item, one opinion of a reviewer in a round, a decision in one data version at most, one audit row for a revision, and
-in each state what belongs to it.
+Constraints enforce the invariants: one item for an image of a use case, one decision for a round of an item, one
+opinion of a reviewer in a round, a decision in at most one data version, one audit row for a revision, and the columns
+that belong to each state.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class UseCaseRow(Base):
 
 
 class ImageRow(Base):
-    """A durable image. Such a row is never removed while its image is there."""
+    """A durable image. A row is never removed while its image exists."""
 
     __tablename__ = "review_images"
     __table_args__ = (CheckConstraint("length(sha256) = 64", "digest"),)
@@ -67,7 +67,7 @@ class ImageRow(Base):
 
 
 class ItemRow(Base):
-    """An image of a use case, with the part of it that changes."""
+    """An image of a use case, with the fields that change."""
 
     __tablename__ = "review_items"
     __table_args__ = (
@@ -104,13 +104,13 @@ class ItemRow(Base):
     version: Mapped[int | None]
     first_reviewer: Mapped[str | None]
     second_reviewer: Mapped[str | None]
-    """Who has given an opinion in this round that decided nothing."""
+    """Reviewers who gave an opinion in this round without deciding it."""
     reasons: Mapped[list[Any] | None] = mapped_column(JSON_TYPE)
-    """Since the item was prioritized; before, those of its first arrival count."""
+    """Reasons since the item was prioritized; before, those of its first arrival count."""
     model: Mapped[str | None]
     model_version: Mapped[str | None]
     answer: Mapped[dict[str, Any] | None] = mapped_column(JSON_TYPE)
-    """Of the model that it was prioritized with."""
+    """Prediction of the model with which it was prioritized."""
 
 
 class SubmissionRow(Base):
@@ -149,7 +149,7 @@ class SubmissionRow(Base):
 
 
 class DecisionRow(Base):
-    """A decision. Such a row is never changed or removed."""
+    """A decision. Rows are never changed or removed."""
 
     __tablename__ = "review_decisions"
     __table_args__ = (
@@ -172,7 +172,7 @@ class DecisionRow(Base):
 
 
 class OpinionRow(Base):
-    """An opinion on an item that needs more than one. Such a row is never changed or removed."""
+    """An opinion on an item that needs more than one. Rows are never changed or removed."""
 
     __tablename__ = "review_opinions"
     __table_args__ = (
@@ -207,7 +207,7 @@ class VersionRow(Base):
 
 
 class MemberRow(Base):
-    """A decision in a data version: in one at most, whatever happens."""
+    """A decision in a data version; each decision is in at most one."""
 
     __tablename__ = "review_members"
     __table_args__ = (
@@ -221,7 +221,7 @@ class MemberRow(Base):
 
 
 class AuditEntry(Base):
-    """One change of an item. Such a row is never changed or removed."""
+    """One change of an item. Rows are never changed or removed."""
 
     __tablename__ = "review_audit"
 

@@ -1,4 +1,4 @@
-"""Open the review that the environment names: for command lines, services and steps alike.
+"""Open the review that the environment selects, for command lines, services and steps.
 
 ``VISIONOPS_REVIEW_DATABASE``: ``postgresql://user@host/database``, or the path of a file of SQLite; by default
 ``review/review.db`` below ``$VISIONOPS_HOME``. ``VISIONOPS_REVIEW_IMAGES``: ``s3://bucket/prefix``, or a folder; by
@@ -30,20 +30,20 @@ INDEX = "VISIONOPS_REVIEW_INDEX"
 
 
 def open_database(place: str | None = None) -> Database:
-    """Return the database at ``place``, or else the one that the environment names; nothing is asked of it yet.
+    """Return the database at ``place``, or else the one in the environment. It does not connect yet.
 
     Raises:
-        Invalid: It is no address, or holds a password.
+        Invalid: It is not a valid address, or holds a password.
     """
     return Database(place or os.environ.get(DATABASE) or str(visionops_home() / "review" / "review.db"))
 
 
 def review_over(database: Database, images: str | None = None) -> Review:
-    """Return the review of an open database; an empty one gets its tables. `Review.close` saves its caches.
+    """Return the review of an open database, creating the tables in an empty one. `Review.close` saves its caches.
 
     Raises:
-        Invalid: The place for images is no address, or holds a password.
-        OtherSchema: The database is of another version.
+        Invalid: The place for images is not a valid address, or holds a password.
+        OtherSchema: The database has the schema of another version.
         Unavailable: It cannot be reached or written.
     """
     place = images or os.environ.get(IMAGES) or str(visionops_home() / "review" / "images")
@@ -54,7 +54,7 @@ def review_over(database: Database, images: str | None = None) -> Review:
 
 @contextlib.contextmanager
 def open_review(database: str | None = None, images: str | None = None) -> Iterator[Review]:
-    """The review of a database and a place for images, while the block runs.
+    """Yield the review of a database and a place for images, and close both at the end of the block.
 
     Raises:
         ReviewError: As `review_over`.

@@ -1,4 +1,4 @@
-"""New places in the queue for the items that wait, all in one transaction."""
+"""Update the places of pending items in the queue, all in one transaction."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from visionops.review_store.writes import answered, keep_answer, keep_audit
 __all__ = ["prioritize"]
 
 _BLOCK = 500
-"""Items read at once; databases limit the parameters of a statement."""
+"""Items read at once, because databases limit the parameters of a statement."""
 
 
 def prioritize(session: Session, use_case: str, placed: Sequence[Placed], write: Write) -> Prioritized:
@@ -32,9 +32,9 @@ def prioritize(session: Session, use_case: str, placed: Sequence[Placed], write:
     read_use_case(session, use_case)
     by_id = {one.item: one for one in placed}
     if len(by_id) < len(placed):
-        raise Invalid("items: one stands twice")
+        raise Invalid("items: one occurs twice")
     counts = {"changed": 0, "same": 0, "left": 0}
-    ids = sorted(by_id)  # all lock in one order, so that two of these cannot wait for each other
+    ids = sorted(by_id)  # Lock rows in one order, so that two such transactions cannot block each other.
     for at in range(0, len(ids), _BLOCK):
         _place_some(session, use_case, {name: by_id[name] for name in ids[at : at + _BLOCK]}, write, counts)
     keep_answer(session, write, None, dict(counts))
@@ -47,7 +47,7 @@ def _place_some(
     locked = select(ItemRow).where(ItemRow.id.in_(placed), ItemRow.use_case == use_case).order_by(ItemRow.id)
     rows = session.scalars(locked.with_for_update()).all()
     if missing := sorted(placed.keys() - {row.id for row in rows}):
-        raise NotFound(f"item {missing[0]}: is not there for {use_case}; `visionops review list` shows which are")
+        raise NotFound(f"item {missing[0]}: does not exist in {use_case}; run `visionops review list` to see all items")
     items = {row[0].id: item_of(*row) for row in session.execute(items_with().where(ItemRow.id.in_(placed)))}
     for row in rows:
         one = placed[row.id]

@@ -1,4 +1,4 @@
-"""What is read of the database of review. Every function is called inside one transaction."""
+"""Read the review database. Every function is called inside one transaction."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ MOST_LISTED = 1000
 """Items on a page."""
 
 _Parts = Select[tuple[ItemRow, SubmissionRow, ImageRow, LikenessRow]]
-"""The last one may be None: SQLAlchemy does not say so of an outer join."""
+"""Last element may be None, which SQLAlchemy's types do not show for an outer join."""
 
 
 def items_with() -> _Parts:
-    """Return the query of items with their first arrival, image and what they resemble."""
+    """Return the query of items with their first arrival, image and likeness."""
     return (
         select(ItemRow, SubmissionRow, ImageRow, LikenessRow)
         .join(SubmissionRow, and_(SubmissionRow.item == ItemRow.id, SubmissionRow.is_first == true()))
@@ -61,7 +61,7 @@ def items_with() -> _Parts:
 
 
 def held_out() -> ColumnElement[bool]:
-    """Return whether an `ItemRow` is kept out of training."""
+    """Return the condition that an `ItemRow` is kept out of training."""
     return exists().where(
         LikenessRow.item == ItemRow.id,
         LikenessRow.seen_in == HELD_OUT,
@@ -70,12 +70,12 @@ def held_out() -> ColumnElement[bool]:
 
 
 def labelled() -> ColumnElement[bool]:
-    """Return whether an `ItemRow` is decided with a label, and in no data version yet."""
+    """Return the condition that an `ItemRow` is decided with a label, and in no data version yet."""
     return and_(ItemRow.state == State.DECIDED.value, ItemRow.verdict != Verdict.REJECT.value)
 
 
 def is_compared(compared: ComparedWith) -> ColumnElement[bool]:
-    """Return whether an `ItemRow` was compared with that much, or more, of the data set."""
+    """Return the condition that an `ItemRow` was compared with at least this revision of the data set."""
     return exists().where(
         LikenessRow.item == ItemRow.id,
         LikenessRow.kind == compared.kind,
@@ -87,11 +87,11 @@ def read_use_case(session: Session, name: str) -> UseCase:
     """Return a use case.
 
     Raises:
-        NotFound: It is not known.
+        NotFound: It is unknown.
     """
     row = session.get(UseCaseRow, name)
     if row is None:
-        raise NotFound(f"use case {name}: is not in review; import images of it, or put its classes there, first")
+        raise NotFound(f"use case {name}: is not in review; import images or set its classes first")
     return use_case_of(row)
 
 
@@ -99,7 +99,7 @@ def read_second_share(session: Session, name: str) -> float:
     """Return the share of a use case's items that need two opinions.
 
     Raises:
-        NotFound: It is not known.
+        NotFound: It is unknown.
     """
     read_use_case(session, name)
     return session.scalars(select(UseCaseRow.second_share).where(UseCaseRow.name == name)).one()
@@ -109,7 +109,7 @@ def read_opinions(session: Session, use_case: str) -> list[Opinion]:
     """Return the opinions on all items of a use case, by item, round and number.
 
     Raises:
-        NotFound: It is not known.
+        NotFound: It is unknown.
     """
     read_use_case(session, use_case)
     query = (
@@ -125,11 +125,11 @@ def read_item(session: Session, item: str) -> ReviewItem:
     """Return an item.
 
     Raises:
-        NotFound: There is none of this id.
+        NotFound: No item has this id.
     """
     found = session.execute(items_with().where(ItemRow.id == item)).one_or_none()
     if found is None:
-        raise NotFound(f"item {item}: is not there; `visionops review list` shows which are")
+        raise NotFound(f"item {item}: does not exist; run `visionops review list` to see all items")
     return item_of(*found)
 
 
@@ -158,7 +158,7 @@ def read_items(session: Session, wanted: Wanted) -> list[ReviewItem]:
     if wanted.after is not None:
         last = session.get(ItemRow, wanted.after)
         if last is None:
-            raise NotFound(f"item {wanted.after}: is not there, so nothing comes after it")
+            raise NotFound(f"item {wanted.after}: does not exist; list from the first page")
         query = query.where(or_(ItemRow.added < last.added, and_(ItemRow.added == last.added, ItemRow.id < last.id)))
     query = query.order_by(ItemRow.added.desc(), ItemRow.id.desc()).limit(wanted.limit)
     return _items(session.execute(query).all())
@@ -169,10 +169,10 @@ def _items(rows: Sequence[Row[Any]]) -> list[ReviewItem]:
 
 
 def read_version(session: Session, use_case: str, number: int) -> list[tuple[ReviewItem, Decision]]:
-    """Return what a data version has, by image.
+    """Return the content of a data version, by image.
 
     Raises:
-        NotFound: There is no such version.
+        NotFound: The version does not exist.
     """
     if session.get(VersionRow, (use_case, number)) is None:
         raise NotFound(f"use case {use_case}: has no data version {number}")
@@ -194,10 +194,10 @@ def read_versions(session: Session, use_case: str) -> list[DataVersion]:
 
 
 def read_stats(session: Session, use_case: str) -> Stats:
-    """Return how the queue of a use case stands.
+    """Return the statistics of a use case's queue.
 
     Raises:
-        NotFound: It is not known.
+        NotFound: It is unknown.
     """
     read_use_case(session, use_case)
     of_case = ItemRow.use_case == use_case

@@ -1,4 +1,4 @@
-"""From rows to what the domain knows, and back."""
+"""Convert between rows and domain types."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def status_from_answer(answer: dict[str, Any]) -> Status:
     """Return what `status_to_answer` wrote."""
     until = answer["lease_until"] and datetime.fromisoformat(answer["lease_until"])
     verdict = answer["verdict"] and Verdict(answer["verdict"])
-    # Answers of the first schema know no reviewers.
+    # Answers of the first schema have no reviewers.
     known = {**answer, "state": State(answer["state"]), "reviewers": tuple(answer.get("reviewers", ()))}
     return Status(**{**known, "verdict": verdict, "lease_until": until})
 
@@ -119,7 +119,7 @@ def submission_of(row: SubmissionRow, item: ItemRow, image: ImageRow) -> Submiss
 
 
 def submission_columns(submission: Submission, write: Write) -> dict[str, Any]:
-    """Return the columns of `SubmissionRow`, but for ``is_first``."""
+    """Return the columns of `SubmissionRow`, except ``is_first``."""
     predicted = submission.predicted
     return {
         "item": submission.item,
@@ -143,7 +143,7 @@ def likeness_of(row: LikenessRow) -> Likeness:
 
 
 def likeness_columns(likeness: Likeness) -> dict[str, Any]:
-    """Return the columns of `LikenessRow`, but for ``item``."""
+    """Return the columns of `LikenessRow`, except ``item``."""
     return dataclasses.asdict(likeness)
 
 

@@ -1,4 +1,4 @@
-"""The table of runs."""
+"""Define the table of runs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["RunRow"]
 
 
 class RunRow(Base):
-    """A run, and the audit of it: who wanted it and why, who cancelled it, and how it ended."""
+    """A run and its audit: who requested it and why, who cancelled it, and how it ended."""
 
     __tablename__ = "control_runs"
     __table_args__ = (
@@ -25,7 +25,7 @@ class RunRow(Base):
         CheckConstraint("(state IN ('queued', 'running')) = (ended IS NULL)", "ended"),
         Index(None, "state", "queued"),
         Index(None, "use_case", "queued"),
-        # One run of a use case at a time, and one training of it that waits, whatever a program does.
+        # At most one running run and one waiting training for a use case, enforced by the database.
         Index(
             "uq_control_runs_running",
             "use_case",
@@ -44,7 +44,7 @@ class RunRow(Base):
 
     id: Mapped[str] = mapped_column(String(32), primary_key=True)
     content: Mapped[str] = mapped_column(String(64))
-    """SHA-256 of the wish, by which a key that is used again for another is known."""
+    """SHA-256 of the request, which detects the reuse of a key for another one."""
     kind: Mapped[str]
     use_case: Mapped[str]
     reason: Mapped[str]

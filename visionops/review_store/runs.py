@@ -1,7 +1,7 @@
-"""`SqlRunStore`: the queue of runs in the database of review.
+"""`SqlRunStore`: queue of runs in the review database.
 
-Two services on one database never start the same run: the row is locked while it becomes a running one, and a unique
-index holds one running run of a use case.
+Two services on one database never start the same run: its row is locked while its state changes to running, and a
+unique index allows one running run for a use case.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class SqlRunStore:
     """Implements `visionops.runs.ports.RunStore`.
 
     Raises:
-        OtherSchema: The database is of another version.
+        OtherSchema: The database has the schema of another version.
         Unavailable: It cannot be reached or written.
     """
 
@@ -127,7 +127,7 @@ class SqlRunStore:
                 return found
             if found.state in ENDED:
                 raise WrongState(
-                    f"run {run}: has {found.state} already"
+                    f"run {run}: has already {found.state}"
                     if found.state is not RunState.LOST
                     else f"run {run}: is lost; there is nothing to cancel"
                 )
@@ -169,7 +169,7 @@ def _add(session: Session, run: Run, content: str, check: Callable[[datetime | N
             RunRow.state == RunState.QUEUED.value,
         )
         if (other := session.scalar(waiting)) is not None:
-            raise Conflict(f"{run.wish.use_case}: a training waits already, run {other}; wait for it or cancel it")
+            raise Conflict(f"{run.wish.use_case}: training run {other} is already waiting; wait for it or cancel it")
         check(_last_training(session, run.wish.use_case))
     queued = select(func.count()).select_from(RunRow).where(RunRow.state == RunState.QUEUED.value)
     if (session.scalar(queued) or 0) >= _MOST_QUEUED:
@@ -179,7 +179,7 @@ def _add(session: Session, run: Run, content: str, check: Callable[[datetime | N
 
 
 def _last_training(session: Session, use_case: str) -> datetime | None:
-    """Return when the last training that was not cancelled or lost ended, or now's began."""
+    """Return when the last training that was not cancelled or lost ended, or when the running one began."""
     counted = [RunState.RUNNING.value, RunState.SUCCEEDED.value, RunState.FAILED.value]
     found: datetime | None = session.scalar(
         select(func.max(func.coalesce(RunRow.ended, RunRow.started), type_=RunRow.queued.type)).where(
@@ -192,7 +192,7 @@ def _last_training(session: Session, use_case: str) -> datetime | None:
 def _found(session: Session, run: str) -> RunRow:
     row = session.get(RunRow, run)
     if row is None:
-        raise NotFound(f"run {run}: is not there; GET /runs lists them")
+        raise NotFound(f"run {run}: does not exist; GET /runs lists all runs")
     return row
 
 

@@ -1,7 +1,7 @@
-"""The schema of the database of review: made in an empty one, brought to the newest version on request.
+"""Create and migrate the schema of the review database.
 
-A database without our tables gets them when it is first used. One of an earlier version is refused with the command
-that migrates it, so that nobody changes a shared database by starting a program; one of a later version is refused.
+An empty database gets the tables on first use. A database with an earlier schema is refused, and the error names the
+command that migrates it, so that starting a program never changes a shared database. A later schema is refused, too.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from visionops.review_store.write_models import WriteRow
 __all__ = ["VERSION_TABLE", "migrate", "prepare", "revisions", "upgrade"]
 
 VERSION_TABLE = "review_schema"
-"""A name of our own: MLflow, and others that use Alembic, may be in the same database."""
+"""Own name of the version table: MLflow and other programs that use Alembic may share the database."""
 MODELS = (ItemRow, EmbeddingRow, WriteRow, RunRow, FindingRow, UserRow)
-"""One of each module of models: importing them here makes all tables part of ``Base.metadata``."""
+"""One class of each module of models, imported so that all tables are part of ``Base.metadata``."""
 _LOCK = 0x56_4F_52_56
-"""Of PostgreSQL, while tables are made: two programs that make them at once would fail."""
+"""PostgreSQL lock while tables are created, because two programs that create them at once would fail."""
 
 
 def revisions() -> list[str]:
@@ -41,10 +41,10 @@ def revisions() -> list[str]:
 
 
 def prepare(database: Database) -> None:
-    """Make the tables in an empty database, and check the schema of any other.
+    """Create the tables in an empty database, and check the schema of any other.
 
     Raises:
-        OtherSchema: It is of an earlier or a later version.
+        OtherSchema: The schema has an earlier or a later version.
         Unavailable: The database cannot be reached or written.
     """
     newest = revisions()[-1]
@@ -63,13 +63,13 @@ def prepare(database: Database) -> None:
 
 
 def migrate(database: Database) -> tuple[str | None, str]:
-    """Bring a database to the newest schema, in one transaction.
+    """Migrate a database to the newest schema, in one transaction.
 
     Returns:
-        The schema version before, None for an empty database, and the one now.
+        The schema version before, None for an empty database, and the new one.
 
     Raises:
-        OtherSchema: It is of a later version.
+        OtherSchema: The schema has a later version.
         Unavailable: The database cannot be reached or written.
     """
     newest = revisions()[-1]
@@ -89,7 +89,7 @@ def migrate(database: Database) -> tuple[str | None, str]:
 
 
 def upgrade(connection: Connection, revision: str) -> None:
-    """Bring the schema to a version, inside the transaction of ``connection``."""
+    """Migrate the schema to a version, inside the transaction of ``connection``."""
     scripts = _scripts()
 
     def steps(present: Any, _context: MigrationContext) -> Any:
@@ -106,7 +106,7 @@ def upgrade(connection: Connection, revision: str) -> None:
 
 
 def scripts_config() -> Config:
-    """Return what Alembic needs to find the migrations in the package."""
+    """Return Alembic's configuration for the migrations in the package."""
     config = Config()
     config.set_main_option("script_location", "visionops.review_store:migrations")
     return config
@@ -117,7 +117,7 @@ def _scripts() -> ScriptDirectory:
 
 
 def _present(connection: Connection) -> str | None:
-    """Return the schema version of a database; None where none of our tables is there."""
+    """Return the schema version of a database; None where it has none of our tables."""
     if not inspect(connection).has_table(VERSION_TABLE):
         return None
     context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})

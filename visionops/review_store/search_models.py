@@ -1,4 +1,4 @@
-"""The tables behind the search: the classes of each item, and the filters that people keep."""
+"""Define the tables of the search: the classes of each item, and saved filters."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ MODEL, LABEL = "model", "label"
 
 
 class FindingRow(Base):
-    """A class in the present answer of a model about an item, or in the newest decision that counts."""
+    """A class in the current prediction for an item, or in the newest decision that counts."""
 
     __tablename__ = "review_findings"
     __table_args__ = (
         CheckConstraint(f"said_by IN ('{MODEL}', '{LABEL}')", "said_by"),
-        # A copy of two columns of the item, which never change: one index finds a class, newest first.
+        # Copies of two constant columns of the item, so that one index finds a class, newest first.
         Index(None, "use_case", "name", "added", "item"),
         Index(None, "said_by", "confidence"),
     )
@@ -30,13 +30,13 @@ class FindingRow(Base):
     name: Mapped[str] = mapped_column(primary_key=True)
     """A class, or ``attribute=class``."""
     confidence: Mapped[float] = mapped_column(Float(53))
-    """The highest of the class; 1 of a label."""
+    """Highest confidence of the class; 1 for a label."""
     use_case: Mapped[str]
     added: Mapped[datetime]
 
 
 class SavedSearchRow(Base):
-    """A filter that somebody keeps."""
+    """A saved filter."""
 
     __tablename__ = "review_searches"
 

@@ -1,4 +1,4 @@
-"""Find items. Each function is called inside one transaction."""
+"""Search items. Each function is called inside one transaction."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 _FEW = 2000
-"""Items that a condition may have to be looked up first."""
+"""Maximum number of items for which a condition is evaluated first."""
 
 
 def read_found(session: Session, search: Search) -> Found:
@@ -53,7 +53,7 @@ def read_found_ids(session: Session, search: Search) -> list[str]:
 
 def read_classes(session: Session, use_case: str) -> list[str]:
     """See `ReviewStore.classes_found`."""
-    # One step of the index a class, however many items have it.
+    # Reads one index entry for each class, however many items have it.
     found: list[str] = []
     while (name := session.scalar(_next_class(use_case, found[-1] if found else ""))) is not None:
         found.append(name)
@@ -75,15 +75,15 @@ def keep_findings(
 
 
 def _matching(session: Session, search: Search, limit: int) -> list[str]:
-    """Return ids, newest first, or in the order of `Search.items`.
+    """Return matching ids, newest first, or in the order of `Search.items`.
 
-    A condition that few items meet is looked up first, and only these are looked at. Where many meet each, items are
-    tried one after the other, newest first, until there are enough. Both databases plan the one as badly as the other
-    when they have to choose.
+    A condition that few items meet is evaluated first, and the others only on these items. Where many items meet every
+    condition, items are tested one by one, newest first, until there are enough. Both databases choose badly between
+    these two plans.
     """
     conditions = _of_item(search)
     few: set[str] | None = None if search.items is None else set(search.items)
-    # Lots and model versions lie together in time, so that most of what is not wanted fails at the first condition.
+    # Lots and model versions are close together in time, so most unwanted items fail at the first condition.
     for one in (*_of_arrivals(search), *_of_findings(search), *_of_decisions(search), *_of_text(search)):
         found = set(session.scalars(one.ids.limit(_FEW + 1)))
         if len(found) <= _FEW:
@@ -100,12 +100,12 @@ def _matching(session: Session, search: Search, limit: int) -> list[str]:
 
 
 class _Condition(NamedTuple):
-    """A condition that lies in another table than the items."""
+    """A condition on another table than the items."""
 
     ids: Select[tuple[str]] | CompoundSelect[tuple[str]]
-    """The items that meet it, in no order."""
+    """Ids of the items that meet it, unordered."""
     holds: ColumnElement[bool]
-    """Whether an `ItemRow` meets it."""
+    """Condition on an `ItemRow`."""
 
 
 def _of_item(search: Search) -> list[ColumnElement[bool]]:
@@ -126,7 +126,7 @@ def _of_findings(search: Search) -> Iterator[_Condition]:
     low, high = search.confidence_from, search.confidence_to
     has_range = low is not None or high is not None
     said = [MODEL, LABEL] if search.said_by is SaidBy.ANY else [search.said_by.value]
-    # A label has no confidence. All are named, since the key of the table has them before the class.
+    # A label has no confidence. All sources are listed, because they precede the class in the table's key.
     where: list[ColumnElement[bool]] = [FindingRow.said_by.in_([MODEL] if has_range else said)]
     if low is not None:
         where.append(FindingRow.confidence >= low)

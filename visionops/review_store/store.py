@@ -1,7 +1,7 @@
-"""`SqlReviewStore`: the database of review behind the port of the domain.
+"""`SqlReviewStore`: the review database behind the domain's port.
 
-Every method is one transaction. What changes an item locks its row, applies `advance` to what it finds there, and keeps
-the new status, the audit row and the answer to the write together, or nothing of them.
+Every method is one transaction. A method that changes an item locks its row, applies `advance` to it, and stores the
+new status, the audit row and the answer to the write together, or none of them.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class SqlReviewStore:
     """Implements `visionops.review.ports.ReviewStore`.
 
     Raises:
-        OtherSchema: The database is of another version.
+        OtherSchema: The database has the schema of another version.
         Unavailable: It cannot be reached or written.
     """
 
@@ -253,7 +253,7 @@ def _put_use_case(session: Session, use_case: UseCase) -> None:
         raise Conflict(f"use case {known.name}: is in review as {known.task}, not {use_case.task}")
     if not use_case.scheme.extends(known.scheme):
         raise Conflict(
-            f"use case {known.name}: its classes in review are others; add new ones behind those that are there"
+            f"use case {known.name}: its classes differ from those in review; append new ones to the existing ones"
         )
     row.scheme = scheme
 

@@ -1,4 +1,4 @@
-"""What all tables of review share: the base of their models, the types of columns, and how constraints are named."""
+"""Base class, column types and constraint names shared by all review tables."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ NAMING = {
     "fk": "fk_%(table_name)s_%(column_0_N_name)s",
     "pk": "pk_%(table_name)s",
 }
-"""Of constraints, so that a migration can name them on both databases."""
+"""Naming scheme of constraints, so that a migration can name them on both databases."""
 
 
 class Utc(TypeDecorator[datetime]):
-    """A moment in UTC. SQLite keeps no zone, so one is taken off on the way in and put on again on the way out."""
+    """Time in UTC. SQLite stores no time zone, so it is removed on writing and added again on reading."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Return what the database keeps."""
+        """Return the value to store."""
         if value is None:
             return None
         utc = value.astimezone(UTC)
         return utc if dialect.name == "postgresql" else utc.replace(tzinfo=None)
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Return what a program reads."""
+        """Return the value for the program."""
         if value is None:
             return None
         return value.astimezone(UTC) if dialect.name == "postgresql" else value.replace(tzinfo=UTC)
@@ -44,18 +44,18 @@ class Utc(TypeDecorator[datetime]):
 
 JSON_TYPE = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
 DIGEST = String(64)
-"""Of a SHA-256, lower-case hex."""
+"""Column type of a SHA-256 in lower-case hex."""
 ID = String(32)
-"""Of an item, a run or a write's token."""
+"""Column type of the id of an item, a run or a write's token."""
 
 
 def among(column: str, values: type[StrEnum]) -> str:
-    """Return the condition that a column has one of the values."""
+    """Return the SQL condition that a column has one of the values."""
     return f"{column} IN ({', '.join(repr(one.value) for one in values)})"
 
 
 class Base(DeclarativeBase):
-    """What all tables share."""
+    """Base class of all tables."""
 
     metadata = MetaData(naming_convention=NAMING)
     type_annotation_map = {datetime: Utc, dict[str, Any]: JSON_TYPE, list[Any]: JSON_TYPE, str: Text}  # noqa: RUF012

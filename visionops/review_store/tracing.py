@@ -1,4 +1,4 @@
-"""Which decisions count, and the whole history of an item. Each function is called inside one transaction."""
+"""Read the decisions that count, and the full history of an item. Each function is called inside one transaction."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def read_decided(
     """See `ReviewStore.decided`.
 
     Raises:
-        NotFound: The use case is not known.
+        NotFound: The use case is unknown.
     """
     read_use_case(session, use_case)
     query = _with_versions(items_with().add_columns(DecisionRow, MemberRow.version), ItemRow.id)
@@ -49,9 +49,9 @@ def _with_versions(query: Select[Any], item: Any) -> Select[Any]:
 
 
 def _drawn_at_random(session: Session, use_case: str) -> set[str]:
-    """Return the ids of decided items of traffic that have the reason `RANDOM`, by an arrival or by their place.
+    """Return the ids of decided traffic items that have the reason `RANDOM`, by an arrival or by their place.
 
-    What somebody imports or uploads is ordered, and drawn from, as traffic is, and says nothing of the traffic.
+    Imported and uploaded images are drawn at random, too, but they do not represent the traffic.
     """
     traffic = select(SubmissionRow.item).where(SubmissionRow.origin == Origin.TRAFFIC.value)
     decided = select(DecisionRow.item).where(DecisionRow.item.in_(traffic))
@@ -69,7 +69,7 @@ def read_trace(session: Session, item: str) -> Traced:
     """See `ReviewStore.trace`.
 
     Raises:
-        NotFound: There is none of this id.
+        NotFound: No item has this id.
     """
     found = read_item(session, item)
     arrivals = session.execute(

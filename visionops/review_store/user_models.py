@@ -1,4 +1,4 @@
-"""The tables of users, their sessions, and every change of a user."""
+"""Define the tables of users, their sessions, and every change of a user."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class UserRow(Base):
     id: Mapped[str] = mapped_column(ID, primary_key=True)
     name: Mapped[str]
     key: Mapped[str] = mapped_column(unique=True)
-    """The name without regard to case."""
+    """Name without regard to case."""
     role: Mapped[str]
     hash: Mapped[str | None]
     subject: Mapped[str | None] = mapped_column(unique=True)
@@ -35,7 +35,7 @@ class UserRow(Base):
 
 
 class SessionRow(Base):
-    """A session that goes on, or has idled out and is not forgotten yet."""
+    """A session that is active, or has expired and is not deleted yet."""
 
     __tablename__ = "console_sessions"
     __table_args__ = (Index(None, "user"),)

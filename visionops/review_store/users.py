@@ -1,4 +1,4 @@
-"""`SqlUserStore`: users and their sessions in the database of review."""
+"""`SqlUserStore`: users and their sessions in the review database."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ from visionops.review_store.writes import count_rows
 __all__ = ["SqlUserStore"]
 
 _SEEN_EVERY = timedelta(minutes=1)
-"""How exactly the last use of a session is kept: not every request is a write."""
+"""Precision of the last use of a session, so that not every request is a write."""
 
 
 class SqlUserStore:
     """Implements `visionops.review.users.UserStore`.
 
     Raises:
-        OtherSchema: The database is of another version.
+        OtherSchema: The database has the schema of another version.
         Unavailable: It cannot be reached or written.
     """
 
@@ -66,7 +66,7 @@ class SqlUserStore:
         def work(session: Session) -> User:
             same = or_(UserRow.key == key_of(kept), and_(UserRow.subject.is_not(None), UserRow.subject == subject))
             if (other := session.scalar(select(UserRow.name).where(same))) is not None:
-                raise Conflict(f"user {other}: is there already")
+                raise Conflict(f"user {other}: already exists")
             session.execute(
                 insert(UserRow).values(
                     id=user.id,
@@ -136,7 +136,7 @@ class SqlUserStore:
 
         def change(session: Session, row: UserRow) -> dict[str, Any] | None:
             if row.hash is None:
-                raise Conflict(f"user {row.name}: signs in at an identity provider, and has no password here")
+                raise Conflict(f"user {row.name}: signs in at an identity provider and has no password here")
             row.hash = hashed
             return {"sessions": _end_all(session, row)}
 
@@ -225,10 +225,10 @@ class SqlUserStore:
         now: datetime,
         change: Callable[[Session, UserRow], dict[str, Any] | None],
     ) -> User:
-        """Change a user that is locked; ``change`` returns the details of it, or None where nothing has changed."""
+        """Change a locked user; ``change`` returns the details, or None where nothing changed."""
 
         def work(session: Session) -> User:
-            # All rows of admins, in one order, so that two who demote each other do not both succeed.
+            # Lock all rows of admins in one order, so that two who demote each other do not both succeed.
             session.execute(
                 select(UserRow.id).where(UserRow.role == UserRole.ADMIN.value).order_by(UserRow.id).with_for_update()
             )
@@ -251,7 +251,7 @@ def _found(session: Session, name: str, *, locks: bool = False) -> UserRow:
     query = select(UserRow).where(UserRow.key == key_of(name))
     row = session.scalar(query.with_for_update() if locks else query)
     if row is None:
-        raise NotFound(f"user {name}: is not there; `visionops user list` lists them")
+        raise NotFound(f"user {name}: does not exist; run `visionops user list` to see all users")
     return row
 
 

@@ -1,4 +1,4 @@
-"""The tables that make writes and intake safe to repeat: answers, announced images, and how far logs were read."""
+"""Define the tables that make writes and intake repeatable: answers, announced images, and read positions of logs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["ArrivalRow", "CursorRow", "WriteRow"]
 
 
 class ArrivalRow(Base):
-    """An image that was announced and is not known to be durable yet."""
+    """An image that was announced and is not registered as durable yet."""
 
     __tablename__ = "review_arrivals"
 
@@ -24,7 +24,7 @@ class ArrivalRow(Base):
 
 
 class CursorRow(Base):
-    """How far the intake has read a segment of a log."""
+    """Position up to which the intake has read a segment of a log."""
 
     __tablename__ = "review_cursors"
 
@@ -37,7 +37,7 @@ class CursorRow(Base):
 
 
 class WriteRow(Base):
-    """The answer to a write, for when it comes again."""
+    """Answer to a write, returned again when the write is repeated."""
 
     __tablename__ = "review_writes"
 

@@ -1,4 +1,4 @@
-"""What every write has in common: its answer for when it comes again, the audit row, and the new status of an item."""
+"""Handle repeated writes, and store the audit row and the new status of an item."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["answered", "as_it_was", "count_rows", "keep_answer", "keep_audit", "
 
 
 def answered(session: Session, write: Write) -> WriteRow | None:
-    """Return the answer that this write has had; None where it is new.
+    """Return the earlier answer to this write; None where the write is new.
 
     Raises:
         KeyReused: The key was used for another write.
@@ -34,14 +34,14 @@ def answered(session: Session, write: Write) -> WriteRow | None:
 
 
 def as_it_was(session: Session, row: WriteRow) -> ReviewItem:
-    """Return the item as the write left it, whatever became of it since."""
+    """Return the item as the write left it, regardless of later changes."""
     assert row.item is not None
     item = read_item(session, row.item)
     return dataclasses.replace(item, status=status_from_answer(row.answer["status"]))
 
 
 def keep_answer(session: Session, write: Write, item: str | None, answer: dict[str, Any]) -> None:
-    """Keep the answer to a write, in the transaction of what it wrote."""
+    """Store the answer to a write, in the same transaction as the write."""
     session.execute(
         insert(WriteRow).values(id=write.id, content=write.content, at=in_utc(write.now), item=item, answer=answer)
     )
@@ -50,7 +50,7 @@ def keep_answer(session: Session, write: Write, item: str | None, answer: dict[s
 def keep_audit(
     session: Session, item: str, write: Write, action: str, before: str, after: Status, details: dict[str, Any]
 ) -> None:
-    """Keep the audit row of a change."""
+    """Store the audit row of a change."""
     session.execute(
         insert(AuditEntry).values(
             item=item,
@@ -66,7 +66,7 @@ def keep_audit(
 
 
 def set_status(session: Session, item: str, before: Status, after: Status) -> None:
-    """Replace the status of an item that is locked."""
+    """Replace the status of a locked item."""
     same = and_(ItemRow.id == item, ItemRow.revision == before.revision)
     statement = update(ItemRow).where(same).values(**status_columns(after))
     if count_rows(session, statement.execution_options(synchronize_session=False)) != 1:
@@ -74,5 +74,5 @@ def set_status(session: Session, item: str, before: Status, after: Status) -> No
 
 
 def count_rows(session: Session, statement: Executable) -> int:
-    """Execute a statement; return how many rows it changed."""
+    """Execute a statement; return the number of rows that it changed."""
     return cast("CursorResult[Any]", session.execute(statement)).rowcount

@@ -1,1 +1,1 @@
-"""Runs that the control service starts, as data and pure functions. Knows no database, process or cluster."""
+"""Runs of the control service, as data and pure functions, independent of databases, processes and clusters."""

@@ -1,9 +1,9 @@
-"""A run of a use case and its life: queued, running, and how it ended.
+"""Run of a use case and its states: queued, running, and ended.
 
     queued   -> running     by the service that starts it
     queued   -> cancelled   by an admin
     running  -> succeeded | failed | cancelled, by how its process ended
-    running  -> lost        its process is gone and nobody knows how it ended
+    running  -> lost        its process is gone and its result is unknown
 
 `advance` is the only way from one state to the next.
 """
@@ -26,7 +26,7 @@ _MOST_REASON = 1000
 
 
 class RunState(enum.StrEnum):
-    """Where a run is."""
+    """State of a run."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -37,7 +37,7 @@ class RunState(enum.StrEnum):
 
 
 ENDED = frozenset({RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELLED, RunState.LOST})
-"""No way leads on from these."""
+"""Final states, which have no transitions."""
 
 _NEXT: Mapping[RunState, frozenset[RunState]] = MappingProxyType(
     {
@@ -49,7 +49,7 @@ _NEXT: Mapping[RunState, frozenset[RunState]] = MappingProxyType(
 
 
 class Kind(enum.StrEnum):
-    """What a run does."""
+    """Kind of a run."""
 
     RETRAIN = "retrain"
     PROMOTE = "promote"
@@ -64,12 +64,12 @@ class CoolingDown(Conflict):
     def __init__(self, message: str, seconds: float) -> None:
         super().__init__(message)
         self.seconds = seconds
-        """Until the next may begin."""
+        """Seconds until the next training may begin."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Wish:
-    """What somebody wants run.
+    """Request for a run.
 
     Raises:
         Invalid: A text is too long or has a control character, or a reason is missing.
@@ -79,15 +79,15 @@ class Wish:
     use_case: str
     reason: str = ""
     version: str = ""
-    """Of a promotion: the registered version."""
+    """Registered version to promote; empty for other kinds."""
     override: bool = False
-    """Train although the last training is recent; promote although the gate has refused the version."""
+    """Train although the last training is recent, or promote although the gate refused the version."""
 
     def __post_init__(self) -> None:
         check_name(self.use_case, "use case")
         check_text(self.reason, "reason", _MOST_REASON)
         if self.version and not (self.version.isascii() and self.version.isdigit()):
-            raise Invalid(f"version: {self.version!r} is no number of a registered version")
+            raise Invalid(f"version: {self.version!r} is not the number of a registered version")
         if not self.reason.strip() and (self.override or self.kind is not Kind.RETRAIN):
             what = "the cool-down is overridden" if self.kind is Kind.RETRAIN else f"you {self.kind}"
             raise Invalid(f"reason: is empty; say why {what}")
@@ -95,33 +95,33 @@ class Wish:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Run:
-    """A run, as the queue keeps it."""
+    """A run in the queue."""
 
     id: str
     wish: Wish
     actor: str
-    """Who wants it: id of a key."""
+    """Id of the API key that requested it."""
     queued: datetime
     state: RunState = RunState.QUEUED
     started: datetime | None = None
     ended: datetime | None = None
     owner: str | None = None
-    """The service that watches it."""
+    """Service that watches it."""
     lease_until: datetime | None = None
-    """When another service may take it over."""
+    """Time from which another service may take it over."""
     place: str | None = None
-    """Where it runs: a host name, or ``kubernetes:NAMESPACE``."""
+    """Place where it runs: a host name, or ``kubernetes:NAMESPACE``."""
     cancelled_by: str | None = None
     cancelled_at: datetime | None = None
     exit_code: int | None = None
     message: str = ""
-    """How it ended, in one line."""
+    """One line on how it ended."""
     summary: Mapping[str, Any] | None = None
-    """What `visionops train --summary` writes."""
+    """Content of the summary that `visionops train --summary` writes."""
 
 
 def run_id(actor: str, key: str) -> str:
-    """Return the id of the run that a client's key names: 32 hex digits."""
+    """Return the id of the run that belongs to a client's key: 32 hex digits."""
     return digest_of("run", actor, check_name(key, "key"))[:32]
 
 
@@ -133,7 +133,7 @@ def advance(run: Run, state: RunState, now: datetime, **changes: Any) -> Run:
         changes: Other fields that change with it.
 
     Raises:
-        WrongState: There is no way from its state to that one.
+        WrongState: The transition from its state to that one is not allowed.
     """
     if state not in _NEXT[run.state]:
         raise WrongState(f"run {run.id}: is {run.state}, so it cannot become {state}")
@@ -144,15 +144,15 @@ def advance(run: Run, state: RunState, now: datetime, **changes: Any) -> Run:
 
 
 def check_cooldown(wish: Wish, last: datetime | None, cooldown_hours: float, now: datetime) -> None:
-    """Check that the last training is long enough ago, unless the wish overrides that.
+    """Check that the last training was long enough ago, unless the request overrides the cool-down.
 
     Args:
         last: When the last training of the use case ended, or began where it still runs; None: there was none.
 
     Raises:
-        CoolingDown: It is too recent.
+        CoolingDown: The last training is too recent.
     """
-    # Without a cool-down nothing is too recent, not even a training that ended while this one waited for the database.
+    # Without a cool-down no training is too recent, even one that ended while this one waited for the database.
     if wish.kind is not Kind.RETRAIN or wish.override or last is None or not cooldown_hours:
         return
     left = (last + timedelta(hours=cooldown_hours) - now).total_seconds()

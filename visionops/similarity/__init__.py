@@ -1,1 +1,1 @@
-"""Images that resemble one another: an embedding of an image, and an index that finds the nearest ones."""
+"""Find images that resemble one another: an embedding of an image, and an index of the nearest ones."""

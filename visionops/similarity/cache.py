@@ -1,7 +1,7 @@
-"""A graph in a file: a cache of what the database has, never more.
+"""Cache an index as a graph in a file; the database keeps the original data.
 
-The file has one line of JSON, then the graph as USearch writes it. The line says of which embeddings the graph is, by a
-digest of their images in order, and has a digest of the graph: USearch would crash on a damaged one.
+The file has one line of JSON, then the graph as USearch writes it. The line has a digest of the images whose
+embeddings are in the graph, in order, and a digest of the graph, because USearch would crash on a damaged one.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ _MOST_HEADER = 4096
 
 
 class DamagedCache(Exception):
-    """The file cannot be used; the message says why. It is built again from the database."""
+    """The file cannot be used, for the reason in the message. It is built again from the database."""
 
 
 def write_cache(path: Path, kind: str, index: VectorIndex, images: str) -> None:
-    """Replace the file; whoever is killed meanwhile leaves the earlier one.
+    """Replace the file atomically; a killed process leaves the earlier one.
 
     Args:
         images: Digest of the SHA-256 of the images, in the order of their positions.
@@ -48,7 +48,7 @@ def write_cache(path: Path, kind: str, index: VectorIndex, images: str) -> None:
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     for stale in path.parent.glob(f".{path.name}.*.tmp"):
-        stale.unlink(missing_ok=True)  # of a process that was killed
+        stale.unlink(missing_ok=True)  # drafts of a process that was killed
     draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
     try:
         with draft.open("xb") as file:
@@ -65,7 +65,7 @@ def read_cache(path: Path, kind: str, size: int) -> tuple[VectorIndex, str] | No
     """Return the index in a file and the digest of its images; None where there is no file.
 
     Raises:
-        DamagedCache: It cannot be read, is damaged, or is of another version, kind or size.
+        DamagedCache: It cannot be read, is damaged, or has another version, kind or size.
     """
     try:
         with path.open("rb") as file:
@@ -81,7 +81,7 @@ def read_cache(path: Path, kind: str, size: int) -> tuple[VectorIndex, str] | No
         if header.get(name) != value:
             raise DamagedCache(f"has {name} {header.get(name)!r}, expected {value!r}")
     if hashlib.sha256(graph).hexdigest() != header.get("graph"):
-        raise DamagedCache("its digest does not fit its content")
+        raise DamagedCache("its digest does not match its content")
     index = VectorIndex.from_bytes(size, graph)
     if len(index) != header.get("count"):
         raise DamagedCache(f"has {len(index)} embeddings, expected {header.get('count')}")
@@ -92,7 +92,7 @@ def _header(line: bytes) -> dict[str, Any]:
     try:
         header = json.loads(line)
     except ValueError as error:
-        raise DamagedCache("its first line is no JSON") from error
+        raise DamagedCache("its first line is not JSON") from error
     if not isinstance(header, dict):
-        raise DamagedCache("its first line is no JSON object")
+        raise DamagedCache("its first line is not a JSON object")
     return header

@@ -1,8 +1,8 @@
-"""Embeddings by which copies of an image are found, whatever was done to its encoding, size or light.
+"""Embed images so that copies are found despite changes of encoding, size or light.
 
-The default needs no model, so that it serves an upload of a use case that nobody has trained yet. It sees the shape of
-the whole picture in its low frequencies, each weighted by its height: images have most of their energy in the lowest
-ones, which all parts before one camera share.
+The default needs no model, so it works before a use case is trained. It describes the shape of the whole picture by its
+low frequencies, each weighted by its height, because images have most of their energy in the lowest ones, which all
+parts before one camera share.
 """
 
 from __future__ import annotations
@@ -20,54 +20,54 @@ __all__ = ["Embedder", "ShapeEmbedder", "Vector"]
 Vector = npt.NDArray[np.float32]
 
 _SIDE: Final = 64
-"""Pixels of the thumbnail's sides."""
+"""Side length of the thumbnail in pixels."""
 _LOW: Final = 12
-"""Frequencies along each axis, of which those nearest to zero are kept."""
+"""Number of frequencies along each axis, of which those nearest to zero are kept."""
 _FLAT: Final = 1.0
-"""Standard deviation of the grey values below which an image shows nothing that could be compared."""
+"""Standard deviation of the grey values below which an image has nothing to compare."""
 
 
 class Embedder(Protocol):
-    """Makes embeddings of one kind. Embeddings of two kinds are never compared."""
+    """Embedder of one kind. Embeddings of different kinds are never compared."""
 
     @property
     def kind(self) -> str:
-        """Which descriptor, or which version of which model, makes them."""
+        """Return the name of the descriptor, or the version of the model, that makes the embeddings."""
 
     @property
     def size(self) -> int:
-        """Numbers in an embedding."""
+        """Return the number of values in an embedding."""
 
     @property
     def near(self) -> float:
-        """Largest cosine distance, 0 to 2, at which two images count as copies of one picture."""
+        """Return the largest cosine distance, 0 to 2, at which two images count as copies of one picture."""
 
     def embed(self, data: bytes) -> Vector:
         """Return the embedding of an encoded image.
 
         Returns:
-            float32 (size,), of length 1; zeros where the image shows nothing to compare, like no other.
+            float32 (size,), of length 1; zeros where the image has nothing to compare.
 
         Raises:
-            ImageError: The bytes are no usable image.
+            ImageError: The bytes are not a usable image.
         """
 
 
 class ShapeEmbedder:
-    """Embeds an image by the low frequencies of its luminance; needs no model."""
+    """Embed an image by the low frequencies of its luminance, without a model."""
 
     kind = "shape-1"
-    """A change of anything in this class makes another kind."""
+    """Kind of the embeddings. Any change of this class needs another kind."""
     near = 0.02
 
     def __init__(self) -> None:
         height = np.hypot(*np.indices((_LOW, _LOW)))
-        self._kept = (height > 0) & (height < _LOW)  # without the mean, which is the light
+        self._kept = (height > 0) & (height < _LOW)  # remove the mean, which is the light
         self._weights = height[self._kept].astype(np.float32)
 
     @property
     def size(self) -> int:
-        """Numbers in an embedding."""
+        """Return the number of values in an embedding."""
         return len(self._weights)
 
     def embed(self, data: bytes) -> Vector:

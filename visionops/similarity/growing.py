@@ -1,4 +1,4 @@
-"""An index that follows a table which only grows, as several processes append to it."""
+"""Index of a table that only grows, while several processes append to it."""
 
 from __future__ import annotations
 
@@ -21,36 +21,36 @@ __all__ = ["GrowingIndex", "Stored", "VectorSource"]
 _log = logging.getLogger("visionops.similarity")
 _PAGE = 2000
 _UNSAVED = 200
-"""Embeddings, or a fiftieth of all if that is more, after which the graph is saved: what an opening adds again."""
+"""Number of unsaved embeddings, or a fiftieth of all if that is more, after which the graph is saved again."""
 
 
 class Stored(NamedTuple):
     """An embedding in the table."""
 
     position: int
-    """1, 2, 3, … without a gap. A position is visible only once all before it are."""
+    """Position 1, 2, 3, … without gaps. A position is visible only after all before it."""
     sha256: str
     vector: bytes
     """float32, little-endian."""
 
 
 class VectorSource(Protocol):
-    """The table."""
+    """Table of embeddings."""
 
     def digests(self, last: int) -> Iterable[str]:
-        """Return the SHA-256 of the images at positions 1 to ``last``, in order; fewer where there are fewer."""
+        """Return the SHA-256 of the images at positions 1 to ``last``, in order; fewer where the table is shorter."""
 
     def after(self, position: int, limit: int) -> Sequence[Stored]:
         """Return at most ``limit`` embeddings behind a position, in order."""
 
 
 class GrowingIndex:
-    """Embeddings of one kind that a table has. Safe for several threads.
+    """Index of a table's embeddings of one kind. Safe to use from several threads.
 
     Args:
-        kind: Of the embeddings.
+        kind: Kind of the embeddings.
         size: Numbers in an embedding.
-        path: Of the cache; its folder need not be there.
+        path: Path of the cache; its folder may be missing.
     """
 
     def __init__(self, source: VectorSource, kind: str, size: int, path: Path) -> None:
@@ -61,7 +61,7 @@ class GrowingIndex:
         self._saved = 0
 
     def nearest(self, vector: Vector, count: int) -> list[Hit]:
-        """Return the nearest embeddings of all that the table has now, the nearest first."""
+        """Return the nearest of all embeddings that the table has now, nearest first."""
         with self._lock:
             return self._caught_up().nearest(vector, count)
 
@@ -70,7 +70,7 @@ class GrowingIndex:
             return len(self._caught_up())
 
     def close(self) -> None:
-        """Save what it is worth to save."""
+        """Save the graph if enough embeddings were added."""
         with self._lock:
             if self._index is not None:
                 self._save_if_grown(self._index)
@@ -85,12 +85,12 @@ class GrowingIndex:
             index.add(found)
             for row in rows:
                 self._images.update(row.sha256.encode())
-        # Not page by page: a build of 100,000 would write the file fifty times.
+        # Not saved page by page: a build of 100,000 would write the file fifty times.
         self._save_if_grown(index)
         return index
 
     def _opened(self) -> VectorIndex:
-        """Return what the cache has, if that is what the table begins with; else an empty index."""
+        """Return the cached index if its content matches the start of the table; else an empty index."""
         index, images, problem = VectorIndex(self._size), hashlib.sha256(), ""
         try:
             found = read_cache(self._path, self._kind, self._size)
@@ -102,7 +102,7 @@ class GrowingIndex:
             if images.hexdigest() == found[1]:
                 index = found[0]
             else:
-                images, problem = hashlib.sha256(), "is of other images than the database has"
+                images, problem = hashlib.sha256(), "has other images than the database"
         if problem:
             _log.warning("%s: %s; it is built again from the database", self._path, problem)
         self._images, self._saved = images, len(index)
@@ -114,7 +114,7 @@ class GrowingIndex:
         try:
             write_cache(self._path, self._kind, index, self._images.hexdigest())
         except OSError as error:
-            # The database has everything; without a cache the next opening takes longer.
+            # The database has everything; without a cache only the next opening takes longer.
             _log.warning(
                 "%s: cannot be written (%s); set VISIONOPS_REVIEW_INDEX to a folder that can be written",
                 self._path,

@@ -1,4 +1,4 @@
-"""Nearest neighbours among embeddings: exact in small collections, by a graph of USearch in large ones.
+"""Find nearest neighbours among embeddings: exactly in small collections, by a USearch graph in large ones.
 
 Embeddings have positions 1, 2, 3, … in the order in which they came. An index only grows.
 """
@@ -13,23 +13,24 @@ import numpy.typing as npt
 
 from visionops.similarity.embedding import Vector
 
-# Not above: a small collection needs no graph.
+# Imported here, because a small collection needs no graph.
 if TYPE_CHECKING:
     from usearch.index import Index
 
 __all__ = ["EXACT", "Hit", "VectorIndex"]
 
 EXACT: Final = 4096
-"""Embeddings up to which each is compared with each: no result is missed, and nothing needs to be built."""
+"""Number of embeddings up to which the search compares all of them, so that no result is missed and no graph is
+built."""
 _CONNECTIVITY: Final = 16
 _EXPANSION_ADD: Final = 128
 _EXPANSION_SEARCH: Final = 128
-"""Of the graph: candidates kept while it is searched. Copies of one picture hide one another from a narrower search."""
+"""Number of candidates of a graph search. Copies of one picture hide one another from a narrower search."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Hit:
-    """An embedding that was found."""
+    """An embedding that was found, with its distance."""
 
     position: int
     distance: float
@@ -37,11 +38,11 @@ class Hit:
 
 
 class VectorIndex:
-    """Embeddings of one kind. Not safe for several threads at once.
+    """Index of embeddings of one kind. Not safe to use from several threads at once.
 
     Args:
         size: Numbers in an embedding.
-        exact: Embeddings up to which the search is exact.
+        exact: Number of embeddings up to which the search is exact.
     """
 
     def __init__(self, size: int, exact: int = EXACT) -> None:
@@ -56,7 +57,7 @@ class VectorIndex:
 
     @property
     def is_graph(self) -> bool:
-        """Whether a graph is searched, which takes long to build."""
+        """Return whether the search uses a graph, which takes long to build."""
         return self._graph is not None
 
     def add(self, vectors: npt.NDArray[np.float32]) -> None:
@@ -81,7 +82,7 @@ class VectorIndex:
         self._count += len(vectors)
 
     def nearest(self, vector: Vector, count: int) -> list[Hit]:
-        """Return the ``count`` nearest embeddings, the nearest first, equally near ones by position."""
+        """Return the ``count`` nearest embeddings, nearest first; ties by position."""
         if not self._count or not vector.any():
             return []
         if self._graph is None:
@@ -99,7 +100,7 @@ class VectorIndex:
         """Return the graph.
 
         Raises:
-            ValueError: There is none.
+            ValueError: The index has no graph.
         """
         if self._graph is None:
             raise ValueError("a small index has no graph")
@@ -112,10 +113,10 @@ class VectorIndex:
         """Return an index of what `to_bytes` returned.
 
         Args:
-            graph: Whole: USearch does not check what it reads.
+            graph: Complete graph; USearch does not check its input.
 
         Raises:
-            ValueError: It is a graph of another size.
+            ValueError: The graph has another size.
         """
         found = cls(size, exact)
         found._graph = new_graph(size)
@@ -135,7 +136,7 @@ class VectorIndex:
 
 
 def new_graph(size: int) -> Index:
-    """Return an empty graph; of vectors of length 1 the inner product is the cosine, and zeros are near to nothing."""
+    """Return an empty graph. For unit vectors the inner product is the cosine, and zeros are near to nothing."""
     from usearch.index import Index
 
     return Index(
@@ -149,6 +150,6 @@ def new_graph(size: int) -> Index:
 
 
 def _extend(graph: Index, first: int, vectors: npt.NDArray[np.float32]) -> None:
-    # On one thread, so that the same embeddings give the same graph.
+    # One thread, so that the same embeddings give the same graph.
     keys = np.arange(first, first + len(vectors), dtype=np.uint64)
     graph.add(keys, np.ascontiguousarray(vectors), threads=1)

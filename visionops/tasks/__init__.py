@@ -1,1 +1,1 @@
-"""What can be learned: one package a task, behind `visionops.tasks.spec.TaskSpec`."""
+"""Tasks that can be learned: one package for each task, behind `visionops.tasks.spec.TaskSpec`."""

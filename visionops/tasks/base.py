@@ -1,4 +1,4 @@
-"""The contract between the pipelines and what is learned."""
+"""Interfaces between the pipelines and the tasks."""
 
 from __future__ import annotations
 
@@ -27,47 +27,46 @@ __all__ = [
 
 
 class StopTraining(BaseException):
-    """Raised by a `TrainingLog`: this training is not worth going on with.
+    """Raised by a `TrainingLog` to stop a training that is not worth continuing.
 
-    No `Exception`, for the reason that `asyncio.CancelledError` is none: a trainer that explains whatever went wrong
-    must let it pass.
+    Not an `Exception`, like `asyncio.CancelledError`, so that a trainer that reports all errors lets it pass.
     """
 
 
 class TrainingLog(Protocol):
-    """Where training reports to (MLflow, in a pipeline). `metrics` may raise `StopTraining`."""
+    """Log to which a training reports (MLflow, in a pipeline). `metrics` may raise `StopTraining`."""
 
     def params(self, params: Mapping[str, Any]) -> None:
-        """Log what the trainer was really given."""
+        """Log the effective settings of the trainer."""
 
     def metrics(self, metrics: Mapping[str, float], step: int) -> None:
-        """Log one epoch; ``val_`` before the names in `visionops.tasks.spec.TaskSpec.metrics`."""
+        """Log one epoch; names are ``val_`` and a name of `visionops.tasks.spec.TaskSpec.metrics`."""
 
     def artifact(self, path: Path, folder: str) -> None:
         """Log a file (a picture, a table) under ``folder``."""
 
     def progress(self, done: int, total: int, note: str) -> None:
-        """So many epochs (or images, where features are computed) of so many are done; the note says how it goes."""
+        """Report the number of finished epochs (or images, where features are computed) of the total, with a note."""
 
 
 class NoLog:
-    """A log that keeps nothing."""
+    """A log that discards everything."""
 
     def params(self, params: Mapping[str, Any]) -> None:
-        """Drop."""
+        """Discard."""
 
     def metrics(self, metrics: Mapping[str, float], step: int) -> None:
-        """Drop."""
+        """Discard."""
 
     def artifact(self, path: Path, folder: str) -> None:
-        """Drop."""
+        """Discard."""
 
     def progress(self, done: int, total: int, note: str) -> None:
-        """Drop."""
+        """Discard."""
 
 
 def training_folder(dataset: Dataset, plan: TrainingPlan) -> Path:
-    """Return where the training of ``plan`` on ``dataset`` works: the same for the same, so that it can be resumed."""
+    """Return the folder for training ``plan`` on ``dataset``; equal for equal inputs, so that training can resume."""
     identity = json.dumps(plan.identity())
     key = hashlib.sha256(f"{dataset.fingerprint()} {identity}".encode()).hexdigest()[:16]
     return visionops_home() / "training" / f"{plan.name}-{key}"
@@ -75,21 +74,21 @@ def training_folder(dataset: Dataset, plan: TrainingPlan) -> Path:
 
 @contextlib.contextmanager
 def alone_in(work: Path) -> Iterator[None]:
-    """One training (or search) at a time; the system gives the lock back when a process dies.
+    """Allow one training (or search) in a folder at a time; the lock is released when its process ends.
 
     Raises:
-        TrainingError: Another process is at work there.
+        TrainingError: Another process is working there.
     """
     work.mkdir(parents=True, exist_ok=True)
     with (work / ".lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise TrainingError(f"{work}: the same training runs already; wait for it or stop it") from error
+            raise TrainingError(f"{work}: the same training is already running; wait for it or stop it") from error
         yield
 
 
 def evaluation_folder(bundle: ModelBundle, dataset: Dataset) -> Path:
-    """Where the evaluation of ``bundle`` on ``dataset`` is written before it becomes an artifact."""
+    """Return the folder for the evaluation of ``bundle`` on ``dataset`` before it becomes an artifact."""
     key = hashlib.sha256(f"{bundle.digest} {dataset.fingerprint()}".encode()).hexdigest()[:16]
     return visionops_home() / "evaluation" / f"{bundle.card.name}-{key}"

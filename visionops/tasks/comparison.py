@@ -1,7 +1,7 @@
-"""The test images that models are compared on: what every one of them can be asked, and what was left out for it.
+"""Select the test images that models are compared on, and report what was left out.
 
-A class that came with new labels is unknown to the champion. It must not keep the two from being compared: they are
-compared on the classes that both know, and the new class is reported apart.
+A class that came with new labels is unknown to the champion. This does not prevent a comparison: the models are
+compared on the classes that both know, and the new class is reported separately.
 """
 
 from __future__ import annotations
@@ -24,34 +24,33 @@ __all__ = ["Comparison", "comparison_set"]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Comparison:
-    """What models are compared on."""
+    """Test data for a comparison of models."""
 
     test: Dataset
     """Images of the test split with the labels that every model knows; at least one image."""
     total: int
-    """Images of the whole test split."""
+    """Number of images in the whole test split."""
     new: tuple[str, ...] = ()
-    """Classes, or attributes, that a model does not know, as `Evaluation.per_class` names them."""
+    """Classes, or attributes, that a model does not know, named as in `Evaluation.per_class`."""
     left_out: tuple[str, ...] = ()
-    """What is missing from ``test``, in words: "14 boxes of crack"."""
+    """Description of what is missing from ``test``, such as "14 boxes of crack"."""
 
     @property
     def is_whole(self) -> bool:
-        """Whether it is the test split as it stands."""
+        """Return whether it is the unchanged test split."""
         return not self.new and not self.left_out
 
     def explain(self) -> str:
-        """Return one clause: on how many images, without what. "" for the whole test split."""
+        """Return one clause with the number of images and what was left out; "" for the whole test split."""
         if self.is_whole:
             return ""
         without = ", ".join(self.left_out) or f"the classes {', '.join(self.new)}"
         return f"on {self.test.num_images} of {counted(self.total, 'test image')}, without {without}"
 
     def dataset_for(self, card: BundleCard) -> Dataset:
-        """Return ``test`` as the model of ``card`` is scored on it.
+        """Return ``test`` in the form in which the model of ``card`` is scored on it.
 
-        What the model answers beyond the comparison stands there as a question without a known answer, which counts for
-        nothing.
+        Additional answers of the model become questions without known answers, which are not scored.
         """
         return task_for(card.task).dataset_for(self.test, card)
 
@@ -59,19 +58,19 @@ class Comparison:
 def comparison_set(
     dataset: Dataset, cards: Sequence[BundleCard], usable: npt.NDArray[np.bool_] | None = None
 ) -> Comparison:
-    """Return the test images and labels that every model can be judged by.
+    """Return the test images and labels that every model can be scored on.
 
     Boxes of a class that a model does not know are dropped; their images stay. An attribute that a model does not
     answer is dropped, and so are images that have no label left.
 
     Args:
-        dataset: Its test split is taken.
-        cards: Of the models to beat; of one task.
-        usable: Bool (test images,): False where a model was trained or selected on the image. All when absent.
+        dataset: Data set whose test split is used.
+        cards: Cards of the models to beat, all of one task.
+        usable: Bool (test images,): False where a model was trained or selected on the image. All when None.
 
     Raises:
         DataError: The test split is empty.
-        MetricError: Nothing is left of it.
+        MetricError: No test image is left.
     """
     test = select_test(dataset)
     total, left_out = test.num_images, []

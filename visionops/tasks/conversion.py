@@ -18,9 +18,9 @@ __all__ = ["conversion_folder", "convert"]
 
 
 def conversion_folder(dataset: Dataset, plan: ConversionPlan) -> Path:
-    """Return where the conversion is written before it becomes an artifact."""
-    told = f"{dataset.fingerprint()} {json.dumps(plan.model_dump(mode='json'), sort_keys=True)}"
-    return visionops_home() / "conversion" / f"{dataset.name}-{hashlib.sha256(told.encode()).hexdigest()[:16]}"
+    """Return the folder for the conversion before it becomes an artifact."""
+    identity = f"{dataset.fingerprint()} {json.dumps(plan.model_dump(mode='json'), sort_keys=True)}"
+    return visionops_home() / "conversion" / f"{dataset.name}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
 
 
 def convert(
@@ -29,12 +29,12 @@ def convert(
     """Convert a data set for the trainer of its task.
 
     Args:
-        dataset: Clean and split; the images of train and val are on this machine.
-        folder: Whole or not there; one that is there is replaced.
+        dataset: Clean and split data; the images of train and val are on this machine.
+        folder: Target folder, written atomically; an existing one is replaced.
 
     Raises:
-        DataError: An image is not at hand or cannot be read, or the folder cannot be written.
-        TrainingError: A split without images, a setting that the trainer does not have, or whatever else stops it.
+        DataError: An image is missing or cannot be read, or the folder cannot be written.
+        TrainingError: A split has no images, a setting is unknown to the trainer, or any other error stops it.
     """
     folder = folder.absolute()
     try:

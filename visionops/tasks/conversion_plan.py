@@ -1,4 +1,4 @@
-"""The settings of a training, of whatever task, and what the conversion of its data set reads of them."""
+"""Settings of a training of any task, and the part of them that its data conversion reads."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ __all__ = ["ConversionPlan", "Training"]
 
 
 def _all_settings() -> Sequence[type[TrainingBase]]:
-    # By name: `TaskSpec` itself converts data sets by these settings. A task that is only served has none.
+    # Looked up by name, because `TaskSpec` itself converts data sets with these settings. A served-only task has none.
     return [settings for task in all_tasks() if (settings := getattr(task, "settings", None)) is not None]
 
 
 Training = Annotated[TrainingBase, OpenUnion("task", _all_settings)]
-"""The settings of one task's training: of whichever is registered, chosen by ``task``."""
+"""Settings for training any registered task, selected by ``task``."""
 
 
 class ConversionPlan(Settings):
-    """All that the conversion of a data set for its trainer reads of a use case."""
+    """Settings of a use case that the conversion of its data set reads."""
 
     training: Training
-    """Only the settings that the conversion depends on; all others stand at their defaults."""
+    """Only the settings on which the conversion depends; all others have their defaults."""
 
     @property
     def task(self) -> str:
-        """What is learned."""
+        """Return the name of the task."""
         return self.training.task

@@ -1,8 +1,8 @@
-"""A data set as a trainer reads it: made once, and shared by every training that differs in other settings.
+"""Data set in the form that a trainer reads, shared by all trainings that differ in other settings.
 
-    folder/    what the task's `TaskSpec.convert` wrote: labels in the trainer's format, links to images, features
+    folder/    output of the task's `TaskSpec.convert`: labels in the trainer's format, links to images, features
 
-The tables come with it, so that classes, splits and labels are those of the prepared data set.
+It includes the tables, so classes, splits and labels are those of the prepared data set.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["ConvertedDataset", "Progress", "link_splits", "require_converted_for"]
 
 Progress = Callable[[int, int, str], None]
-"""Called with what is done, how much there is, and a note of what it is."""
+"""Function called with the amount done, the total, and a note."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,10 +37,10 @@ class ConvertedDataset:
     plan: ConversionPlan
     folder: Path
     facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    """What the task wrote down for its training, as JSON has it."""
+    """Facts that the task recorded for its training, as JSON values."""
 
     def moved(self, folder: Path) -> ConvertedDataset:
-        """Return the same with its files in ``folder``, and no file touched."""
+        """Return the same data set with its files in ``folder``, without moving files."""
         before = f"{self.folder}/"
         paths = [
             f"{folder}/{path.removeprefix(before)}" if path.startswith(before) else path
@@ -49,21 +49,21 @@ class ConvertedDataset:
         return dataclasses.replace(self, dataset=self.dataset.replace_column("path", paths), folder=folder)
 
     def fingerprint(self) -> str:
-        """Return what its training depends on, wherever files lie: SHA-256, lower-case hex."""
-        told = [self.dataset.fingerprint(), self.plan.model_dump(mode="json"), dict(self.facts)]
-        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+        """Return the digest of all data that its training depends on, whatever the paths: SHA-256, lower-case hex."""
+        identity = [self.dataset.fingerprint(), self.plan.model_dump(mode="json"), dict(self.facts)]
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
 def link_splits(dataset: Dataset, plan: ConversionPlan, folder: Path) -> ConvertedDataset:
-    """Return a data set whose images of train and val are links below ``folder / "images"``."""
+    """Link the images of train and val below ``folder / "images"``; return the data set with these paths."""
     return ConvertedDataset(link_images(dataset, folder / "images", Split.TRAIN, Split.VAL), plan, folder)
 
 
 def require_converted_for(converted: ConvertedDataset, plan: TrainingPlan) -> None:
-    """See that a data set was converted by what ``plan`` says.
+    """Check that a data set was converted for ``plan``.
 
     Raises:
-        TrainingError: It was not.
+        TrainingError: It was converted for other settings.
     """
     if converted.plan != plan.conversion:
-        raise TrainingError(f"{converted.folder}: is converted for other settings; run again with --no-cache")
+        raise TrainingError(f"{converted.folder}: was converted for other settings; run again with --no-cache")

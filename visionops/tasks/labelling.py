@@ -1,4 +1,4 @@
-"""Labels that people give: what can be answered in a use case, and the checks that the labels of all tasks share.
+"""Label schemes of use cases, and the checks that the labels of all tasks share.
 
 A label is plain JSON in the task's own form (`TaskSpec.label_form`), in pixels of the image after EXIF rotation.
 Classes are named, never numbered: a number would change its meaning with the order of classes.
@@ -22,7 +22,7 @@ ClassName = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 class LabelForm(BaseModel):
-    """Base of the forms of labels: strict, finite numbers only."""
+    """Base of label forms: strict, finite numbers only."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
@@ -37,10 +37,10 @@ class Question(BaseModel):
 
 
 class LabelScheme(BaseModel):
-    """What can be answered in a use case. A task that answers with numbers alone has neither classes nor questions.
+    """Possible answers in a use case. A task with numeric answers has neither classes nor questions.
 
     Raises:
-        pydantic.ValidationError: A name comes twice.
+        pydantic.ValidationError: A name occurs twice.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -60,7 +60,7 @@ class LabelScheme(BaseModel):
         return self
 
     def extends(self, earlier: LabelScheme) -> bool:
-        """Return whether all that could be answered before still can, in the same order."""
+        """Return whether the scheme includes all earlier classes and questions, in the same order."""
         ours = {question.name: question.class_names for question in self.questions}
         return self.class_names[: len(earlier.class_names)] == earlier.class_names and all(
             ours.get(question.name, ())[: len(question.class_names)] == question.class_names
@@ -69,10 +69,10 @@ class LabelScheme(BaseModel):
 
 
 def read_form(form: type[FormT], label: Mapping[str, Any]) -> FormT:
-    """Return a label by its form.
+    """Parse a label by its form.
 
     Raises:
-        LabelError: It is not of this form; the message names the first place that is wrong.
+        LabelError: It does not have this form; the message names the first error.
     """
     try:
         return form.model_validate(label)
@@ -81,10 +81,10 @@ def read_form(form: type[FormT], label: Mapping[str, Any]) -> FormT:
 
 
 def class_among(name: str, class_names: tuple[str, ...], where: str) -> str:
-    """Return ``name``, which is one of the classes.
+    """Return ``name`` if it is one of the classes.
 
     Raises:
-        LabelError: It is not.
+        LabelError: The class is unknown.
     """
     if name not in class_names:
         more = ", …" if len(class_names) > _MOST_NAMED else ""

@@ -1,4 +1,4 @@
-"""All that a training reads of a use case."""
+"""Settings of a use case that a training reads."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ __all__ = ["TrainingPlan"]
 
 
 class TrainingPlan(Settings):
-    """All that a training reads of a use case."""
+    """Settings of a use case that a training reads."""
 
     name: str
-    """Of the use case."""
+    """Name of the use case."""
     training: Training
     serving: ServingConfig
-    """The bundle's thresholds and precision, and the engine that its figures come from."""
+    """Thresholds and precision of the bundle, and the engine that measures its metrics."""
     validation: ValidationPolicy
     records: RecordRules = RecordRules()
-    """What the reference in the bundle, and every later record, holds beside the task's own columns."""
+    """Additional columns in the reference of the bundle and in every later record."""
 
     @property
     def task(self) -> str:
-        """What is learned."""
+        """Return the name of the task."""
         return self.training.task
 
     @property
     def conversion(self) -> ConversionPlan:
-        """What its data set is converted by: the same for trainings that can share one."""
+        """Return the settings of the data conversion; equal for trainings that can share one."""
         from visionops.tasks.spec import task_for
 
         read = {"task", *task_for(self.task).conversion_settings(self.training)}
-        told = self.training.model_dump(mode="json", include=read)
-        return ConversionPlan(training=type(self.training).model_validate(told))
+        values = self.training.model_dump(mode="json", include=read)
+        return ConversionPlan(training=type(self.training).model_validate(values))
 
     def identity(self) -> dict[str, Any]:
-        """Return what decides the result, as JSON has it: two trainings with the same go on from one another.
+        """Return the settings that determine the result, as JSON values: trainings with equal ones resume each other.
 
-        The validation policy only says which data are refused, and the rules of records what is written afterwards.
+        The validation policy only refuses data, and the rules of records only affect what is written afterwards.
         """
         return self.model_dump(mode="json", exclude={"validation", "records"})

@@ -1,7 +1,8 @@
-"""`TaskSpec`: all that a task is, from the settings of its training to the tables of its answers.
+"""`TaskSpec`: interface of a task, from the settings of its training to the tables of its answers.
 
-One object a task, in one module. What is heavy is imported by the methods that need it: a server imports the module,
-too. A package of the same shape brings a task of its own; `visionops.inference.task_registry` says how it is found.
+Each task is one object in one module. Heavy libraries are imported by the methods that need them, because a server
+imports the module, too. A package with the same structure can add a task; `visionops.inference.task_registry` describes
+how it is found.
 """
 
 from __future__ import annotations
@@ -37,62 +38,62 @@ __all__ = ["Known", "LabelComparison", "Metric", "Suspicion", "TaskSpec", "task_
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Metric:
-    """A figure that a task is judged by, as `Evaluation.metrics` and a bundle's card name it."""
+    """A metric of a task, named as in `Evaluation.metrics` and in a bundle's card."""
 
     name: str
     higher_is_better: bool = True
     is_share: bool = True
-    """Lies from 0 to 1, so that `gate.minimum` and `gate.margin` mean something."""
+    """Whether it lies from 0 to 1, as `gate.minimum` and `gate.margin` require."""
     is_on_val: bool = True
-    """A training measures it on val, so that a search can maximize it."""
+    """Whether training measures it on val, so that a search can maximize it."""
 
     @property
     def can_gate(self) -> bool:
-        """Whether a gate can judge by it."""
+        """Return whether a gate can use it."""
         return self.higher_is_better and self.is_share
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class LabelComparison:
-    """What two labels of one image have in common."""
+    """Comparison of two labels of one image."""
 
     answers: Mapping[str, tuple[str, str]] = dataclasses.field(default_factory=dict)
-    """To each question both answers, for Cohen's kappa: of classes of images the classes, of boxes for each class
-    whether there is any."""
+    """Both answers to each question, for Cohen's kappa: classes for labels of images; for boxes, whether there is any
+    box of a class."""
     parts: Mapping[str, tuple[int, int, int]] = dataclasses.field(default_factory=dict)
-    """Of each class: how often both have it in the same place, and how often the first and the second have it."""
+    """For each class, how often both have it in the same place, and how often the first and the second have it."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Suspicion:
-    """Why a label is probably wrong."""
+    """Reason why a label is probably wrong."""
 
     quality: float
-    """Of the label, from 0 (surely wrong) to 1."""
+    """Quality of the label, from 0 (certainly wrong) to 1."""
     text: str
-    """For people: what the label says, and what the model says."""
+    """Text for people with the label and the model's answer."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Known:
-    """What models can be compared on."""
+    """Test data on which models can be compared."""
 
     test: Dataset
     """Test images with the annotations that every model knows."""
     new: tuple[str, ...] = ()
-    """Classes, or attributes, that a model does not know, as `Evaluation.per_class` names them."""
+    """Classes, or attributes, that a model does not know, named as in `Evaluation.per_class`."""
     left_out: tuple[str, ...] = ()
-    """What is missing from ``test``, in words: "14 boxes of crack"."""
+    """Description of what is missing from ``test``, such as "14 boxes of crack"."""
 
 
 class TaskSpec(ServedTask[P]):
-    """One kind of learning problem.
+    """A kind of learning problem.
 
     Attributes:
-        settings: What ``training`` holds; its ``task`` is a `Literal` of the task's name.
-        metrics: What the task can be judged by, on test (the gate) and most on val (tuning); the first is the default.
-        layer: Name of the annotations that it learns from (`Dataset`).
-        label_form: What a person answers for one image, for OpenAPI; None for a task whose labels are not reviewed.
+        settings: Class of the settings in ``training``; its ``task`` is a `Literal` of the task's name.
+        metrics: Metrics of the task on test (the gate), most of them on val, too (tuning); the first is the default.
+        layer: Name of the annotations used for training (`Dataset`).
+        label_form: Form of a person's answer for one image, for OpenAPI; None for a task whose labels are not reviewed.
     """
 
     settings: type[TrainingBase]
@@ -102,7 +103,7 @@ class TaskSpec(ServedTask[P]):
 
     @property
     def gate_metrics(self) -> tuple[str, ...]:
-        """Names of the metrics that a gate can judge by; the first is its default."""
+        """Return the names of the metrics that a gate can use; the first is its default."""
         return tuple(metric.name for metric in self.metrics if metric.can_gate)
 
     @property
@@ -122,7 +123,7 @@ class TaskSpec(ServedTask[P]):
         """Check that the settings of the data fit the task.
 
         Raises:
-            ValueError: They do not; the message begins with the setting to correct.
+            ValueError: They do not fit; the message starts with the setting to correct.
         """
 
     def check_model(self, training: TrainingBase) -> None:
@@ -133,28 +134,28 @@ class TaskSpec(ServedTask[P]):
         """
 
     def fit_dataset(self, dataset: Dataset, format_: Format) -> Dataset:  # noqa: ARG002
-        """Check that what a reader gave is what the task learns from; a task may add annotations of its own.
+        """Check that the data from a reader can be used for training; a task may add annotations of its own.
 
         Args:
-            format_: What the data set was read as, for messages.
+            format_: Format that the data set was read as, for messages.
 
         Raises:
-            DataError: It is not.
+            DataError: The data does not fit the task.
         """
         return dataset
 
     def suits(self, dataset: Dataset) -> bool:  # noqa: ARG002
-        """Return whether a use case for this data set, of which nothing else is known, should have this task."""
+        """Return whether a new use case for this data set should have this task by default."""
         return False
 
     def starting_settings(self, dataset: Dataset) -> dict[str, Any]:  # noqa: ARG002
-        """Return the training settings that a data set decides by itself, for a new use case."""
+        """Return training settings derived from a data set, for a new use case."""
         return {}
 
     def conversion_settings(self, training: TrainingBase) -> frozenset[str]:  # noqa: ARG002
-        """Return the names of the training settings that `convert` depends on, for settings as these: none by default.
+        """Return the names of the training settings that `convert` depends on, given these settings; none by default.
 
-        With them at these values and all others at their defaults, the settings must be valid.
+        With these names at their values and all others at their defaults, the settings must be valid.
         """
         return frozenset()
 
@@ -165,12 +166,12 @@ class TaskSpec(ServedTask[P]):
         folder: Path,
         progress: Progress,  # noqa: ARG002
     ) -> ConvertedDataset:
-        """Write what the trainer reads into ``folder``: by default, links to the images, a folder for each split.
+        """Write the trainer's input into ``folder``: by default, links to the images, a folder for each split.
 
         Args:
-            dataset: Clean and split; the images of train and val are on this machine.
-            plan: Holds no setting that `conversion_settings` does not name.
-            folder: Empty, and moved once this returns: nothing in it may hold its name.
+            dataset: Clean and split data; the images of train and val are on this machine.
+            plan: Plan with only the settings that `conversion_settings` names.
+            folder: Empty folder, moved after this returns, so nothing in it may contain its path.
         """
         from visionops.tasks.converted import link_splits
 
@@ -179,7 +180,7 @@ class TaskSpec(ServedTask[P]):
     def questions(self, card: BundleCard) -> Sequence[Head]:  # noqa: ARG002
         """Return the questions whose class probabilities are ``probabilities`` in the prediction log, in that order.
 
-        Of these, performance is estimated without labels; of a task without any, as by default, it is not.
+        Performance is estimated without labels for these; by default there are none, and nothing is estimated.
         """
         return ()
 
@@ -188,9 +189,8 @@ class TaskSpec(ServedTask[P]):
         """Train on the train split, select on the val split, export.
 
         Args:
-            converted: What `convert` made of a data set, by ``plan.conversion``. Not to be written into: other
-                trainings read it, too.
-            work: A folder of this training alone. What an interrupted call left there is resumed.
+            converted: Output of `convert` for ``plan.conversion``. Read-only, because other trainings use it, too.
+            work: Folder of this training only. An interrupted training in it is resumed.
 
         Returns:
             A sealed bundle in ``work / "bundle"``; its card has the task's metrics of the val split.
@@ -201,32 +201,32 @@ class TaskSpec(ServedTask[P]):
         """Score the bundle on the test split of ``dataset``; with a folder, write pictures and report into it."""
 
     def check_scheme(self, scheme: LabelScheme) -> None:
-        """Check that labels of this task can be given by ``scheme``.
+        """Check that ``scheme`` fits the labels of this task.
 
         Raises:
-            LabelError: They cannot.
+            LabelError: It does not fit.
             TaskError: The task has no `label_form`.
         """
         self._not_reviewed(scheme)
 
     def check_label(self, label: Mapping[str, Any], scheme: LabelScheme, width: int, height: int) -> dict[str, Any]:
-        """Return a label that a person gives, by `label_form`, as it is kept.
+        """Check a person's label by `label_form`; return it in its stored form.
 
         Args:
             width: Pixels of the image after EXIF rotation.
             height: Pixels of the image after EXIF rotation.
 
         Raises:
-            LabelError: It is not of this form, or contradicts the scheme or the image.
+            LabelError: It does not have this form, or contradicts the scheme or the image.
             TaskError: The task has no `label_form`.
         """
         self._not_reviewed(label, scheme, width, height)
 
     def label_of(self, answer: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the label that says what a model's answer says, to be confirmed.
+        """Return a model's answer as a label, to be confirmed.
 
         Args:
-            answer: What `Prediction.to_dict` gave.
+            answer: Answer from `Prediction.to_dict`.
 
         Raises:
             TaskError: The task has no `label_form`.
@@ -242,7 +242,7 @@ class TaskSpec(ServedTask[P]):
         self._not_reviewed(dataset)
 
     def layer_of(self, labels: Sequence[Mapping[str, Any]], scheme: LabelScheme) -> Layer:
-        """Return labels by `check_label`, one an image, as the layer that the task learns from.
+        """Return labels from `check_label`, one for each image, as the layer that the task learns from.
 
         Raises:
             TaskError: The task has no `label_form`.
@@ -250,14 +250,14 @@ class TaskSpec(ServedTask[P]):
         self._not_reviewed(labels, scheme)
 
     def agree(self, first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
-        """Return whether two labels by `check_label`, given by two people for one image, say the same.
+        """Return whether two labels from `check_label`, given by two people for one image, agree.
 
-        By default, whether they are equal.
+        By default, they must be equal.
         """
         return first == second
 
     def compare(self, first: Mapping[str, Any], second: Mapping[str, Any], scheme: LabelScheme) -> LabelComparison:  # noqa: ARG002
-        """Return what two labels of one image have in common, for figures of agreement; nothing by default."""
+        """Return the comparison of two labels of one image, for measures of agreement; empty by default."""
         return LabelComparison()
 
     def suspects(
@@ -266,11 +266,11 @@ class TaskSpec(ServedTask[P]):
         """Return the labels of a data set that are probably wrong, by row.
 
         Args:
-            labels: By `check_label`, one an image.
-            answers: Of a model about the same images, as `Prediction.to_dict` gives them.
+            labels: Labels from `check_label`, one for each image.
+            answers: A model's answers for the same images, as from `Prediction.to_dict`.
 
         Raises:
-            TaskError: The task cannot say.
+            TaskError: The task does not support this.
         """
         self._not_audited(labels, answers, scheme)
 
@@ -281,24 +281,24 @@ class TaskSpec(ServedTask[P]):
         raise TaskError(f"task {self.name!r}: its labels cannot be audited; give its TaskSpec a method suspects")
 
     def known_to(self, test: Dataset, cards: Sequence[BundleCard]) -> Known:  # noqa: ARG002
-        """Leave out of a test split what a model cannot be asked: all of it may be asked, by default.
+        """Remove from a test split what a model does not answer; by default nothing.
 
         Args:
             test: At least one image.
-            cards: Of the models; of this task.
+            cards: Cards of the models, all of this task.
         """
         return Known(test)
 
     def dataset_for(self, test: Dataset, card: BundleCard) -> Dataset:  # noqa: ARG002
-        """Return the comparison's images as the model of ``card`` is scored on them."""
+        """Return the comparison's images in the form in which the model of ``card`` is scored on them."""
         return test
 
 
 def task_for(name: str) -> TaskSpec[Any]:
-    """Return a task that can be learned.
+    """Return a task that can be trained.
 
     Raises:
-        TaskError: No task of that name is registered, its package cannot be imported, or it is only served.
+        TaskError: No task of that name is registered, its package cannot be imported, or it can only be served.
     """
     task = served_task(name)
     if not isinstance(task, TaskSpec):

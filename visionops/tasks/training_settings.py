@@ -1,4 +1,4 @@
-"""What the settings of every training have."""
+"""Settings that every training has."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["TrainingBase"]
 
 
 class TrainingBase(Settings):
-    """What every training has."""
+    """Settings that every training has."""
 
     seed: int = 0
     """Of all random choices of the training."""
@@ -20,9 +20,9 @@ class TrainingBase(Settings):
     device: str = "auto"
     """`auto`: a GPU when there is one, else the CPU; or `cpu`, `0`, `0,1`."""
     task: str
-    """The use case's; a `Literal` in the settings of each task."""
+    """Task of the use case; a `Literal` in the settings of each task."""
 
     @property
     def planned_epochs(self) -> int:
-        """Epochs at most, for a progress bar; 1 where a training has none."""
+        """Return the maximum number of epochs, for a progress bar; 1 where a training has none."""
         return 1

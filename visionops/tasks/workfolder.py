@@ -1,4 +1,4 @@
-"""What every training needs around it: its splits, a folder of its own, and one line for what stopped it."""
+"""Shared parts of all trainings: checking splits, locking a work folder, and explaining errors in one line."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _CANNOT_WRITE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS,
 
 
 def require_splits(dataset: Dataset) -> None:
-    """See that there is something to learn from, to select by and to judge by.
+    """Check that there are images to train on, to select on and to test on.
 
     Raises:
         TrainingError: A split has no images.
@@ -31,20 +31,18 @@ def require_splits(dataset: Dataset) -> None:
     counts = dataset.split_counts()
     for split in (Split.TRAIN, Split.VAL, Split.TEST):
         if not counts.get(split.value):
-            raise TrainingError(
-                f"{dataset.name}: the {split.value} split has no images; add some, or let data.split cut it"
-            )
+            raise TrainingError(f"{dataset.name}: the {split.value} split has no images; add some, or set data.split")
 
 
 @contextlib.contextmanager
 def one_training_in(work: Path, identity: str) -> Iterator[None]:
-    """Hold ``work`` while the block runs; leftovers of another training are cleared.
+    """Lock ``work`` while the block runs, and remove leftovers of another training.
 
     Args:
-        identity: What two trainings share when one can go on where the other stopped.
+        identity: Data that must be equal for one training to resume another.
 
     Raises:
-        TrainingError: The same training runs already.
+        TrainingError: The same training is already running.
     """
     with alone_in(work):
         note = work / _IDENTITY
@@ -63,7 +61,7 @@ def _clear(work: Path) -> None:
 
 
 def finished_bundle(work: Path) -> ModelBundle | None:
-    """What an earlier call left, if it came to its end."""
+    """Return the bundle that an earlier call completed, if any."""
     try:
         return ModelBundle.load(work / "bundle")
     except BundleError:
@@ -72,13 +70,13 @@ def finished_bundle(work: Path) -> ModelBundle | None:
 
 @contextlib.contextmanager
 def explained(training: TrainingBase, work: Path, more: str = "") -> Iterator[None]:
-    """Whatever stops a trainer becomes one line with a mend.
+    """Turn any error that stops a trainer into one line with a fix.
 
     Args:
-        more: Where the whole story is, if anywhere.
+        more: Place of the complete log, if any.
 
     Raises:
-        TrainingError: Instead of what is no `VisionOpsError`.
+        TrainingError: Replaces every error that is not a `VisionOpsError`.
     """
     try:
         yield
@@ -93,7 +91,7 @@ def _explain(error: Exception, training: TrainingBase, work: Path, more: str) ->
     if isinstance(error, OSError) and error.errno in _CANNOT_WRITE:
         return f"{work}: cannot be written ({describe_os_error(error)}); free some space or set VISIONOPS_HOME"
     if isinstance(error, OSError) and error.errno in {errno.ENOTDIR, errno.EEXIST}:
-        return f"{work}: is no folder ({describe_os_error(error)}); move what is in the way"
+        return f"{work}: is not a folder ({describe_os_error(error)}); move the file that is in the way"
     if "PytorchStreamWriter" in text:
         return f"{work}: a checkpoint cannot be written (is the disk full?); free some space"
     if isinstance(error, MemoryError) or "out of memory" in text.lower() or "can't allocate memory" in text.lower():

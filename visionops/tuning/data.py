@@ -1,4 +1,4 @@
-"""The converted data sets that the trials of a search share."""
+"""Share converted data sets among the trials of a search."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ __all__ = ["SearchData"]
 
 @dataclasses.dataclass(frozen=True)
 class SearchData:
-    """What a search trains on."""
+    """Data that a search trains on."""
 
     converted: ConvertedDataset
-    """By the settings of the use case: for every trial that does not change what the conversion reads."""
+    """Data converted with the settings of the use case, for every trial that does not change the conversion."""
     prepared: Callable[[], Dataset]
-    """Returns what it was converted from, with the images of train and val at hand."""
+    """Function that returns the source data, with the images of train and val on this machine."""
 
     @property
     def dataset(self) -> Dataset:
-        """The tables."""
+        """Return the tables."""
         return self.converted.dataset
 
     def converted_for(self, plan: TrainingPlan, folder: Path) -> ConvertedDataset:
-        """Return the data set converted for ``plan``, once for all trials that can share it.
+        """Return the data set converted for ``plan``, converted once for all trials that can share it.
 
         Args:
-            folder: Receives those of other settings than the use case's.
+            folder: Folder for data converted with other settings than the use case's.
 
         Raises:
-            DataError: As `visionops.tasks.conversion.convert`; so are the others.
-            TrainingError: It cannot be converted.
+            DataError: See `visionops.tasks.conversion.convert`, also for the other errors.
+            TrainingError: The data cannot be converted.
         """
         wanted = plan.conversion
         if wanted == self.converted.plan:

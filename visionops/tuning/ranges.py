@@ -1,4 +1,4 @@
-"""The ranges of a search in Optuna's words, and settings drawn from them."""
+"""Convert the ranges of a search to Optuna's distributions, and draw settings from them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["distribution_of", "pick", "setting_of", "settings_within"]
 
 
 def setting_of(plan: TrainingPlan, key: str) -> Any:
-    """Return what ``training`` has now under a dotted key; None where nothing is set."""
+    """Return the current value of a dotted key in ``training``; None where it is not set."""
     found: Any = plan.training.model_dump(mode="json")
     for part in key.split("."):
         found = found.get(part) if isinstance(found, dict) else None
@@ -25,7 +25,7 @@ def setting_of(plan: TrainingPlan, key: str) -> Any:
 
 
 def distribution_of(plan: TrainingPlan, key: str, search: SearchRange) -> BaseDistribution:
-    """Return the range of a setting; numbers are whole where the setting is."""
+    """Return the distribution of a setting; an integer one where the setting takes integers."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     if search.choices is not None:
@@ -52,7 +52,7 @@ def pick(trial: optuna.Trial, key: str, found: BaseDistribution) -> Setting:
 
 
 def settings_within(settings: dict[str, Any], ranges: dict[str, BaseDistribution]) -> dict[str, Any]:
-    """Return the settings that a search could have come upon: the others tell the sampler nothing."""
+    """Return the settings that are within the ranges of the search; the sampler can use no others."""
     return {key: value for key, value in settings.items() if _could_be(value, ranges[key])}
 
 

@@ -1,4 +1,4 @@
-"""Pictures and report of a search, readable at 100 % and without telling red from green."""
+"""Draw the pictures and write the report of a search, readable at 100 % and without red-green distinctions."""
 
 from __future__ import annotations
 
@@ -20,32 +20,33 @@ if TYPE_CHECKING:
 
 __all__ = ["setting_text", "settings_text", "write_report"]
 
-_BLUE, _ORANGE, _GREY = "#0072B2", "#D55E00", "#8c959f"  # Okabe and Ito's, told apart with every kind of colour vision
+# Okabe and Ito's colours, distinguishable with every kind of colour vision.
+_BLUE, _ORANGE, _GREY = "#0072B2", "#D55E00", "#8c959f"
 _FRACTIONS = (0.0, 0.25, 0.5, 0.75, 1.0)
-"""Where an axis of numbers has its labels."""
+"""Positions of the labels on a numeric axis."""
 _MOST_LABELS = 12
-"""More values than this on one axis are not written out."""
+"""Maximum number of values that are labelled on one axis."""
 
 
 def setting_text(value: Setting) -> str:
-    """A setting for people: four digits are enough to recognise a number."""
+    """Return a setting as text; four digits are enough to recognise a number."""
     if isinstance(value, float):
         return f"{value:.4g}"
     return "-" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def settings_text(settings: Mapping[str, Setting]) -> str:
-    """Settings in one line, for people."""
+    """Return settings as one line of text."""
     return ", ".join(f"{key}={setting_text(value)}" for key, value in settings.items()) or "none changed"
 
 
 def write_report(result: TuningResult, ranges: Mapping[str, SearchRange], folder: Path) -> None:
     """Write ``history.png``, ``parallel_coordinates.png``, ``importance.png`` and ``report.html`` into a new folder.
 
-    A picture that would show nothing is left out: importance where the trials do not tell it.
+    A picture without content is left out, such as importance where there are too few trials.
 
     Args:
-        ranges: What was searched, by setting; empty for a grid.
+        ranges: Searched range of each setting; empty for a grid.
     """
     import jinja2
 
@@ -103,16 +104,16 @@ def _history(result: TuningResult, path: Path) -> _Picture:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     figure.legend(frameon=False, fontsize=9, loc="outside upper center", ncols=5)
-    return _Picture(_save(figure, path), "History", "Each trial in the order they began, and the best so far.")
+    return _Picture(_save(figure, path), "History", "Trials in the order of their start, and the best value so far.")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Scale:
-    """Places values of one axis between 0 and 1."""
+    """Map the values of one axis to 0 to 1."""
 
     label: str
     places: dict[str, float]
-    """Of values that are no numbers, by their text."""
+    """Positions of values that are not numbers, by their text."""
     low: float = 0.0
     high: float = 1.0
     log: bool = False
@@ -154,7 +155,7 @@ def _order(value: Setting) -> tuple[bool, float, str]:
 
 
 def _parallel_coordinates(result: TuningResult, ranges: Mapping[str, SearchRange], path: Path) -> _Picture | None:
-    """One line a complete trial, over an axis a setting, ending at its value."""
+    """Draw one line for each complete trial, over one axis for each setting, ending at its value."""
     import matplotlib as mpl
 
     complete = sorted(_complete(result), key=_of, reverse=result.minimises)
@@ -194,7 +195,7 @@ def _parallel_coordinates(result: TuningResult, ranges: Mapping[str, SearchRange
         axes.spines[side].set_visible(False)
     axes.tick_params(axis="x", length=0)
     axes.legend(frameon=False, fontsize=9, loc="lower center", bbox_to_anchor=(0.5, 1.0))
-    caption = "A line is a complete trial; the darker, the better."
+    caption = "Each line is a complete trial; darker lines are better."
     return _Picture(_save(figure, path), "Parallel coordinates", caption)
 
 
@@ -213,12 +214,12 @@ def _importance(result: TuningResult, path: Path) -> _Picture | None:
     axes.set_xlim(0, min(max(shares) * 1.15, 1.15))
     axes.set_xlabel(f"share of the variation of {_words(result.metric)}")
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
-    caption = f"fANOVA over {len(_complete(result))} complete trials; with few trials a hint, not a measurement."
+    caption = f"fANOVA over {len(_complete(result))} complete trials; with few trials only an indication."
     return _Picture(_save(figure, path), "Importance of the settings", caption)
 
 
 def _of(trial: Trial) -> float:
-    assert trial.value is not None  # of a complete trial
+    assert trial.value is not None  # complete trials have a value
     return trial.value
 
 

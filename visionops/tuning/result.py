@@ -1,4 +1,4 @@
-"""What a search came to."""
+"""Result of a search."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ class TrialState(enum.StrEnum):
 
 
 class Trial(BaseModel):
-    """One set of settings that was tried."""
+    """A set of settings that was tried."""
 
     model_config = ConfigDict(frozen=True)
 
     number: int
-    """In the study; those that were cut short and tried again are left out."""
+    """Number in the study; interrupted trials that were repeated are left out."""
     state: TrialState
     settings: dict[str, Setting]
-    """Dotted key under ``training`` to what was tried for it."""
+    """Tried values, by dotted key under ``training``."""
     value: float | None = None
-    """The metric on the val split; None unless complete."""
+    """Metric on the val split; None unless complete."""
     curve: dict[int, float] = Field(default_factory=dict)
-    """Epoch to the metric on the val split."""
+    """Metric on the val split, by epoch."""
     seconds: float = 0.0
     is_default: bool = False
-    """The settings of the use case, unchanged."""
+    """Whether these are the unchanged settings of the use case."""
     note: str = ""
-    """Why it failed."""
+    """Reason of the failure."""
 
 
 class TuningResult(BaseModel):
@@ -53,41 +53,41 @@ class TuningResult(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     folder: Path = Field(default=Path(), exclude=True)
-    """With ``tuning.json`` (this object), ``report.html`` and the pictures."""
+    """Folder with ``tuning.json`` (this object), ``report.html`` and the pictures."""
     use_case: str
     study: str
-    """Its name in the storage."""
+    """Name of the study in the storage."""
     metric: str
-    # Left out of the file where it is not so: results from before there were such metrics are read and written alike.
+    # Left out of the file when False, so that results from before this field are read and written unchanged.
     minimises: bool = Field(default=False, exclude_if=lambda minimises: not minimises)
-    """Less of the metric is better."""
+    """Whether lower values of the metric are better."""
     settings: dict[str, Setting]
-    """The best ones, to be merged into ``training``; {} where nothing beats the settings of the use case."""
+    """Best settings, to be merged into ``training``; {} where nothing beats the settings of the use case."""
     best: int
     """Number of the best trial."""
     value: float
-    """Of the best trial, on the val split."""
+    """Metric of the best trial on the val split."""
     default_value: float | None = None
-    """Of the use case's own settings; None where they were not tried (a grid without them) or failed."""
+    """Metric of the use case's own settings; None where they were not tried (a grid without them) or failed."""
     importance: dict[str, float] = Field(default_factory=dict)
-    """Setting to its share in what makes the metric vary over the trials (fANOVA), largest first; {} where the trials
-    are too few or too alike to say."""
+    """Importance of each setting for the variation of the metric over the trials (fANOVA), largest first; {} where the
+    trials are too few or too alike."""
     trials: tuple[Trial, ...]
 
     @property
     def best_trial(self) -> Trial:
-        """The one that `settings` come from."""
+        """Return the trial that `settings` comes from."""
         return next(trial for trial in self.trials if trial.number == self.best)
 
     @property
     def gain(self) -> float | None:
-        """By how much the best trial is better than the unchanged settings; None where these have no value."""
+        """Return the improvement of the best trial over the unchanged settings; None where these have no value."""
         if self.default_value is None:
             return None
         return self.default_value - self.value if self.minimises else self.value - self.default_value
 
     def counts(self) -> dict[str, int]:
-        """Trials by state, every state named."""
+        """Return the number of trials by state, including every state."""
         found = Counter(trial.state.value for trial in self.trials)
         return {state.value: found[state.value] for state in TrialState}
 

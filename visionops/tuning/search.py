@@ -1,4 +1,4 @@
-"""Ask the study for settings, train with them, tell it what came of it, until enough was tried."""
+"""Run a search: get settings from the study, train with them, and report the result, until enough trials ended."""
 
 from __future__ import annotations
 
@@ -35,17 +35,18 @@ if TYPE_CHECKING:
 __all__ = ["TuningLog", "require_search", "tune", "tuning_folder"]
 
 _PATIENT_TRIALS = 5
-"""No trial is pruned before so many are complete, nor in the first quarter of its epochs."""
+"""Number of complete trials before pruning starts; trials are also never pruned in the first quarter of their
+epochs."""
 
 _CONVERTED = "converted"
-"""Folder of the search: data sets converted for trials that change what the conversion reads; gone in the end."""
+"""Folder for data sets of trials with other conversion settings; removed at the end."""
 
 _REPORTS = 50
-"""Most epochs of a trial that the study is told of: each costs a look at all trials."""
+"""Maximum number of epochs that a trial reports to the study: each report reads all trials."""
 
 
 class _Named(Protocol):
-    """A use case, or what a search reads of one."""
+    """A use case, or the part of it that a search reads."""
 
     @property
     def name(self) -> str: ...
@@ -55,20 +56,20 @@ class _Named(Protocol):
 
 
 class TuningLog(Protocol):
-    """Where a search reports to."""
+    """Log to which a search reports."""
 
     def trial(self, trial: Trial) -> None:
-        """A trial has ended, now or before an interruption."""
+        """Report a trial that has ended, now or before an interruption."""
 
     def progress(self, done: int, total: int, note: str) -> None:
-        """So many trials of so many have ended; the note says what is under way."""
+        """Report the number of ended trials of the total, with a note on what is running."""
 
 
 def require_search(search: _Named) -> None:
-    """See that there is something to try.
+    """Check that there is something to try.
 
     Raises:
-        ConfigError: Neither a space nor a grid.
+        ConfigError: There is neither a space nor a grid.
     """
     if not search.tuning.space and not search.tuning.grid:
         raise ConfigError(
@@ -78,38 +79,38 @@ def require_search(search: _Named) -> None:
 
 
 def tuning_folder(dataset: Dataset, search: SearchPlan) -> Path:
-    """Where the search works: the same for what can be compared, so that it can be resumed.
+    """Return the folder of the search: the same for comparable trials, so that the search can be resumed.
 
-    Other data, other fixed settings of the training, another space, grid, metric or seed make another study. More
-    trials, more at once, or pruning go on with the same.
+    Other data, other fixed settings of the training, another space, grid, metric or seed make another study. A change
+    of the number of trials, of parallel trials, or of pruning continues the same study.
     """
-    told = {
+    identity = {
         "data": dataset.fingerprint(),
         "training": search.plan.training.model_dump(mode="json"),
         "tuning": search.tuning.model_dump(mode="json", include={"space", "grid", "seed"}),
         "metric": search.metric,
     }
-    key = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+    key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
     return visionops_home() / "tuning" / f"{search.name}-{key}"
 
 
 def tune(task: TaskSpec[Any], data: SearchData, search: SearchPlan, folder: Path, log: TuningLog) -> TuningResult:
     """Try settings until `tuning.trials` have ended, or each set of `tuning.grid` has.
 
-    Called again after an interruption, it goes on: what has ended is not done again, what was under way is.
+    Called again after an interruption, it resumes: ended trials are kept, and running ones are repeated.
 
-    With one trial at a time the search is the same each time, interrupted or not: what is tried depends on
-    `tuning.seed`, the trial's place in the order and the outcomes before it. With several at once it depends on which
-    of them ends first, too. Every trial trains with `training.seed`.
+    With one trial at a time the search is reproducible, interrupted or not: the settings depend on `tuning.seed`, the
+    trial's place in the order and the earlier outcomes. With several at once they also depend on which of them ends
+    first. Every trial trains with `training.seed`.
 
     Args:
-        task: Trains; travels to other processes when `tuning.parallel` is above 1.
-        data: Clean and split. The test split is not looked at.
-        folder: Of this search alone; see `tuning_folder`.
+        task: Task that trains; sent to other processes when `tuning.parallel` is above 1.
+        data: Clean and split data. The test split is not used.
+        folder: Folder of this search; see `tuning_folder`.
 
     Raises:
-        ConfigError: Nothing to try, a setting that the trainer does not have, or a storage that cannot be opened.
-        TrainingError: Every trial failed, or the same search runs already.
+        ConfigError: Nothing to try, an unknown setting of the trainer, or a storage that cannot be opened.
+        TrainingError: Every trial failed, or the same search is already running.
     """
     require_search(search)
     quiet_optuna()
@@ -120,7 +121,7 @@ def tune(task: TaskSpec[Any], data: SearchData, search: SearchPlan, folder: Path
             study.run()
             result = study.result()
         shutil.rmtree(folder / _CONVERTED, ignore_errors=True)
-    # A later search writes new files: the old ones may be links into an earlier artifact.
+    # A later search writes new files, because the old ones may be links into an earlier artifact.
     with atomic_folder(folder / "result", replace=True) as new:
         result.save(new)
         write_report(result, search.tuning.space, new)
@@ -128,11 +129,12 @@ def tune(task: TaskSpec[Any], data: SearchData, search: SearchPlan, folder: Path
 
 
 class _Search:
-    """A study under way.
+    """A running study.
 
-    What Optuna does not keep of a trial is in its user attributes: ``order`` (its place, which seeds the sampler),
-    ``row`` (of the grid), ``default``, ``settings``, ``work`` (where it trains), ``kept`` (that folder was there before
-    the search), ``machine`` (who runs it), ``note`` and ``seconds``; ``cut`` when it was cut short, to be tried again.
+    User attributes hold what Optuna does not store of a trial: ``order`` (its place, which seeds the sampler), ``row``
+    (of the grid), ``default``, ``settings``, ``work`` (its training folder), ``kept`` (the folder existed before the
+    search), ``machine`` (that runs it), ``note`` and ``seconds``; ``cut`` when it was interrupted and is to be
+    repeated.
     """
 
     def __init__(
@@ -173,7 +175,7 @@ class _Search:
         self._read()
 
     def run(self) -> None:
-        """Until enough trials have ended."""
+        """Run trials until enough have ended."""
         self._repeat_cut_trials()
         self._enqueue_missing()
         for ended in self._ended():
@@ -193,10 +195,10 @@ class _Search:
                         self._end(trial, outcome_of(future))
 
     def result(self) -> TuningResult:
-        """Of the trials that have ended.
+        """Return the result of the trials that have ended.
 
         Raises:
-            TrainingError: All failed. They are set aside, so that the next search tries again.
+            TrainingError: All trials failed. They are set aside, so that the next search repeats them.
         """
         trials = tuple(record_of(trial) for trial in self._ended())
         best = self._best()
@@ -222,7 +224,7 @@ class _Search:
         )
 
     def _read(self) -> None:
-        """Keep at hand all trials that count: without those that are tried again."""
+        """Read all trials that count, without those that are repeated."""
         aside = set(self._study.user_attrs.get("aside", ()))
         trials = self._study.get_trials(deepcopy=False)
         self._trials = [t for t in trials if t.number not in aside and "cut" not in t.user_attrs]
@@ -236,13 +238,13 @@ class _Search:
         return self._wanted - sum(trial.state is not Optunas.WAITING for trial in self._trials)
 
     def _best(self) -> FrozenTrial | None:
-        """The first of the best: nothing changes without a gain."""
+        """Return the first of the best trials, so that settings change only for an improvement."""
         complete = [trial for trial in self._ended() if state_of(trial) is TrialState.COMPLETE]
         sign = -1 if self._minimises else 1
         return max(complete, key=lambda trial: (sign * value_of(trial), -trial.number), default=None)
 
     def _repeat_cut_trials(self) -> None:
-        """We are alone in our folder: what of ours is said to run was killed."""
+        """Repeat our trials that are marked as running: this process is alone in its folder, so they were killed."""
         from optuna.trial import TrialState as Optunas
 
         repeated = {trial.user_attrs.get("repeats") for trial in self._trials}
@@ -257,14 +259,14 @@ class _Search:
         self._read()
 
     def _enqueue_missing(self) -> None:
-        """Each row of the grid; of a space first the settings of the use case, so that there is something to beat."""
+        """Enqueue each row of the grid; for a space, first the settings of the use case as the baseline."""
         orders = {trial.user_attrs.get("order") for trial in self._trials}
         if self._grid:
             for row, settings in enumerate(self._grid):
                 if row not in orders:
                     default = all(setting_of(self._plan, key) == value for key, value in settings.items())
-                    told = {"default": True} if default else {}
-                    self._study.enqueue_trial(dict(settings), {"order": row, "row": row, **told})
+                    extra = {"default": True} if default else {}
+                    self._study.enqueue_trial(dict(settings), {"order": row, "row": row, **extra})
         elif 0 not in orders:
             self._study.enqueue_trial(settings_within(self._defaults, self._ranges), {"order": 0, "default": True})
         self._read()
@@ -283,19 +285,20 @@ class _Search:
                 return
         try:
             job = self._job(trial)
-        except TrainingError as error:  # its data cannot be converted for these settings
+        except TrainingError as error:  # its data cannot be converted with these settings
             self._end(trial, Outcome(TrialState.FAILED, note=str(error)))
             return
         running[workers.submit(job)] = [trial]
 
     def _ask(self) -> optuna.Trial:
-        """The next trial, with its settings."""
+        """Return the next trial with its settings."""
         import optuna
 
         self._read()
         orders = {trial.user_attrs.get("order") for trial in self._trials}
         order = next(number for number in itertools.count() if number not in orders)
-        # A sampler keeps its random state in memory alone: one seed for all would propose the same after a restart.
+        # A sampler keeps its random state only in memory: after a restart, one seed for all would propose the same
+        # again.
         self._study.sampler = optuna.samplers.TPESampler(seed=_seed(self._tuning.seed, order))
         trial = self._study.ask()
         known = dict(trial.user_attrs)
@@ -345,7 +348,7 @@ class _Search:
         )
 
     def _pruner(self) -> optuna.pruners.BasePruner | None:
-        """None for a grid: who names each set wants to know each value."""
+        """Return the pruner; None for a grid, where every set of settings needs its value."""
         import optuna
 
         if self._grid or not self._tuning.pruning:
@@ -366,15 +369,15 @@ class _Search:
             case TrialState.FAILED:
                 self._study.tell(trial, state=Optunas.FAIL)
         self._read()
-        told = next(t for t in self._trials if t.number == trial.number)
-        self._log.trial(record_of(told))
-        self._tidy(told)
+        ended = next(t for t in self._trials if t.number == trial.number)
+        self._log.trial(record_of(ended))
+        self._tidy(ended)
         if before is not None:
             self._tidy(before)
         self._report(outcome.note)
 
     def _tidy(self, trial: FrozenTrial) -> None:
-        """Remove where a loser trained; of one that failed, its logs stay."""
+        """Remove the training folder of an inferior trial; keep the logs of a failed one."""
         best = self._best()
         name = trial.user_attrs["work"]
         if trial.user_attrs["kept"] or (best is not None and best.user_attrs["work"] == name):
@@ -403,7 +406,7 @@ def _seed(seed: int, order: int) -> int:
 
 
 def _machine(folder: Path) -> str:
-    """Names this machine, or rather this folder, in a storage that others share."""
+    """Return a name of this machine, or rather of this folder, in a shared storage."""
     file = folder / "machine"
     if not file.is_file():
         file.write_text(uuid.uuid4().hex, encoding="utf-8")

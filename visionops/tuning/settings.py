@@ -1,4 +1,4 @@
-"""What a search tries."""
+"""Settings of a search for training settings."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from visionops.tasks.settings import TrainingPlan
 __all__ = ["SearchPlan", "SearchRange", "TuningConfig"]
 
 _FEW = 64
-"""So many values of a range are checked one by one."""
+"""Number of values of a range up to which each one is checked."""
 
 
 class SearchRange(Settings):
-    """What a search tries for one setting: ``low`` to ``high``, or one of ``choices``."""
+    """Range of a search for one setting: ``low`` to ``high``, or one of ``choices``."""
 
     low: float | None = None
     """Lowest value."""
     high: float | None = None
     """Highest value."""
     log: bool = False
-    """Tried evenly over orders of magnitude."""
+    """Sample evenly over orders of magnitude."""
     step: float | None = Field(default=None, gt=0)
-    """Only ``low`` plus multiples of it. Whole numbers are tried for a setting that takes nothing else, and where low,
-    high and step are whole."""
+    """Sample only ``low`` plus multiples of it. Whole numbers are sampled for a setting that takes nothing else, and
+    where low, high and step are whole."""
     choices: tuple[Raw | None, ...] | None = None
     """The values to try, instead of a range."""
 
@@ -45,12 +45,13 @@ class SearchRange(Settings):
             raise ValueError(f"low {self.low:g} is not below high {self.high:g}")
         if self.log and (self.low <= 0 or self.step is not None):
             raise ValueError("log needs low above 0 and no step")
-        if self.step is not None and self.step > (self.high - self.low) * (1 + 1e-9):  # 0.4 - 0.3 is below 0.1
+        # Allow for rounding: 0.4 - 0.3 is below 0.1.
+        if self.step is not None and self.step > (self.high - self.low) * (1 + 1e-9):
             raise ValueError(f"step {self.step:g} is longer than the range")
         return self
 
     def numbers(self, *, whole: bool) -> tuple[float, float, float | None]:
-        """Low, the highest number that can be reached, and the step; whole ones where they must be.
+        """Return low, the highest reachable number, and the step; whole numbers where required.
 
         Args:
             whole: Whether the setting takes whole numbers only.
@@ -70,7 +71,7 @@ class SearchRange(Settings):
         )
 
     def examples(self, *, whole: bool) -> list[Any]:
-        """What must all be allowed for the range to be: every value where they are few, else both ends and one between.
+        """Return the values that must be allowed for a valid range: all of a few, else both ends and one between.
 
         Args:
             whole: Whether the setting takes whole numbers only.
@@ -85,22 +86,22 @@ class SearchRange(Settings):
 
 
 class TuningConfig(Settings):
-    """The search for better training settings: `--pipeline tuning`."""
+    """Search for better training settings: `--pipeline tuning`."""
 
     trials: int = Field(default=20, ge=1, le=10_000)
     """Trainings to try; a grid has as many as it has rows."""
     seed: int = 0
     """Of the search."""
     parallel: int = Field(default=1, ge=1, le=256)
-    """Trials at once, each in a process of its own."""
+    """Number of parallel trials, each in a process of its own."""
     pruning: bool = True
-    """Stop a trial early that does worse than the median of the others at the same epoch."""
+    """Stop a trial early if it does worse than the median of the others at the same epoch."""
     metric: str | None = None
-    """`TaskSpec.metrics` of the task, on the val split; the gate's when absent."""
+    """One of the task's `TaskSpec.metrics`, on the val split; the gate's metric when absent."""
     space: dict[str, SearchRange] = Field(default_factory=dict)
-    """Setting under `training` ("learning_rate", "augmentation.fliplr") to what is tried for it."""
+    """Ranges to try, by setting under `training` ("learning_rate", "augmentation.fliplr")."""
     grid: tuple[dict[str, Raw], ...] = ()
-    """Instead of a space: the very sets of settings to try, each once."""
+    """Explicit sets of settings to try, each once, instead of a space."""
     storage: str | None = None
     """An Optuna storage URL that several machines share; a file of this machine when absent."""
 
@@ -112,15 +113,15 @@ class TuningConfig(Settings):
 
 
 class SearchPlan(Settings):
-    """All that a search reads of a use case."""
+    """All settings of a use case that a search reads."""
 
     plan: TrainingPlan
-    """The training whose settings are varied."""
+    """Training whose settings are varied."""
     tuning: TuningConfig
     metric: str
-    """What is maximised on the val split."""
+    """Metric that is maximised on the val split."""
 
     @property
     def name(self) -> str:
-        """Name of the use case."""
+        """Return the name of the use case."""
         return self.plan.name

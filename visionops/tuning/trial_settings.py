@@ -1,4 +1,4 @@
-"""Settings of a training with those of a trial in their place, through the checks of ``--set``."""
+"""Apply the settings of a trial to those of a training, through the checks of ``--set``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["change_training", "find_impossible_trial", "takes_whole_numbers"]
 
 
 def takes_whole_numbers(training: TrainingBase, key: str) -> bool:
-    """Whether the setting ``key`` under ``training`` refuses a number because it is not whole."""
+    """Return whether the setting ``key`` under ``training`` accepts only whole numbers."""
     try:
         _changed(training, {key: 0.5})
     except ValidationError as error:
@@ -32,10 +32,10 @@ def change_training(training: TrainingBase, settings: Mapping[str, Any], origin:
 
     Args:
         settings: Dotted keys below ``training`` ("augmentation.fliplr") to values.
-        origin: Where they come from, for messages.
+        origin: Source of the settings, for messages.
 
     Raises:
-        ConfigError: An unknown setting, or a value that it does not take.
+        ConfigError: A setting is unknown, or does not accept its value.
     """
     if problem := _problem(training, settings):
         raise ConfigError(f"{origin}: {problem.text_with_key()}")
@@ -43,12 +43,12 @@ def change_training(training: TrainingBase, settings: Mapping[str, Any], origin:
 
 
 def find_impossible_trial(training: TrainingBase, tuning: TuningConfig) -> str:
-    """Return what the trainer would refuse of a search, beginning with the key to correct; "" for nothing."""
+    """Return why the trainer would refuse the search, starting with the key to correct; "" where it would not."""
     for row, settings in enumerate(tuning.grid):
         if problem := _problem(training, settings):
             return f"tuning.grid.{row}: {problem.text_with_key()}"
         if (first := tuning.grid.index(settings)) < row:
-            return f"tuning.grid.{row}: the same settings stand in row {first} already (counted from 0)"
+            return f"tuning.grid.{row}: has the same settings as row {first} (counted from 0); remove one"
     for settings in _representative_trials(training, tuning.space):
         if problem := _problem(training, settings):
             return f"tuning.space.{problem.key}: {problem.text}"
@@ -57,18 +57,19 @@ def find_impossible_trial(training: TrainingBase, tuning: TuningConfig) -> str:
 
 class _Problem(NamedTuple):
     key: str
-    """Of the setting, below ``training``."""
+    """Key of the setting, below ``training``."""
     text: str
-    """What is wrong with it, and the fix."""
+    """Problem and its fix."""
 
     def text_with_key(self) -> str:
         return self.text if self.text.startswith("unknown key") else f"training.{self.key}: {self.text}"
 
 
 def _representative_trials(training: TrainingBase, space: Mapping[str, SearchRange]) -> Iterator[dict[str, Any]]:
-    """Settings of which one is refused, if the search could come upon what is refused.
+    """Return settings of which at least one is refused if any settings of the search would be refused.
 
-    Every value with each other setting at its first, then every pair of values; of long ranges three.
+    Every value is combined with the first value of each other setting, then every pair of values; long ranges give
+    three.
     """
     values = {key: found.examples(whole=takes_whole_numbers(training, key)) for key, found in space.items()}
     first = {key: examples[0] for key, examples in values.items()}
@@ -80,14 +81,14 @@ def _representative_trials(training: TrainingBase, space: Mapping[str, SearchRan
 
 
 def _few(values: list[Any]) -> list[Any]:
-    """All of a few (choices are rarely more), else ends and middle."""
+    """Return all values if they are few (choices are rarely more), else both ends and the middle."""
     return values if len(values) <= 8 else [values[0], values[len(values) // 2], values[-1]]
 
 
 def _problem(training: TrainingBase, settings: Mapping[str, Any]) -> _Problem | None:
-    """Return what forbids these settings; None when nothing does."""
+    """Return why these settings are not allowed; None where they are."""
     if "task" in settings:
-        return _Problem("task", "is of the use case, and no setting to try; leave it out")
+        return _Problem("task", "belongs to the use case and cannot be tuned; remove it")
     try:
         _changed(training, settings)
     except ValidationError as error:

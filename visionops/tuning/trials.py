@@ -1,4 +1,4 @@
-"""One trial, in this process or in one of its own."""
+"""Run one trial, in this process or in one of its own."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ Notify = Callable[[str], None]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Job:
-    """What a process needs to run one trial."""
+    """Data that a process needs to run one trial."""
 
     task: TaskSpec[Any]
     converted: ConvertedDataset
-    """Shared with other trials."""
+    """Converted data set, shared with other trials."""
     plan: TrainingPlan
-    """With the settings of the trial."""
+    """Training plan with the settings of the trial."""
     work: Path
     metric: str
     storage: str
@@ -66,10 +66,10 @@ class Outcome:
 
 
 def run_trial(job: Job, notify: Notify | None = None) -> Outcome:
-    """Train with the settings of the trial; what the training cannot help becomes a failed trial.
+    """Train with the settings of the trial; an error that concerns only these settings makes a failed trial.
 
     Raises:
-        VisionOpsError: What would stop every other trial too, as a setting that the trainer does not have.
+        VisionOpsError: The error would stop every other trial too, such as an unknown setting of the trainer.
     """
     start = time.perf_counter()
     try:
@@ -94,7 +94,7 @@ def _judged(metrics: Mapping[str, float], metric: str) -> Outcome:
 
 
 class _TrialLog(NoLog):
-    """Tells the study how each epoch went, and stops the training when the pruner says so."""
+    """Report each epoch to the study, and stop the training when the pruner decides so."""
 
     def __init__(self, job: Job, storage: RDBStorage, notify: Notify | None) -> None:
         import optuna
@@ -115,13 +115,13 @@ class _TrialLog(NoLog):
             raise StopTraining
 
     def progress(self, done: int, total: int, note: str) -> None:
-        """Pass it on."""
+        """Forward the progress."""
         if self._notify:
             self._notify(f"trial {self._job.number}: {done}/{total} {note}")
 
 
 class Workers:
-    """Runs jobs: in this process when there is one at a time, else each in a process of its own.
+    """Run jobs: in this process when there is one at a time, else each in a process of its own.
 
     A process is used for one job after the other, so that the heavy libraries are imported once in each.
     """
@@ -140,13 +140,13 @@ class Workers:
     ) -> None:
         if self._pool is None:
             return
-        if kind is not None:  # hours of training may be under way that nobody waits for any more
+        if kind is not None:  # no one waits any more for trainings that may take hours
             for child in set(multiprocessing.active_children()) - self._others:
                 child.kill()
         self._pool.shutdown(cancel_futures=True)
 
     def submit(self, job: Job) -> Future[Outcome]:
-        """Begin a job; in this process, do it."""
+        """Begin a job; in this process, run it to the end."""
         if self._parallel == 1:
             future: Future[Outcome] = Future()
             future.set_result(run_trial(job, self._notify))
@@ -167,20 +167,20 @@ class Workers:
 
 
 def outcome_of(future: Future[Outcome]) -> Outcome:
-    """The outcome of a job that is done; one whose process died has failed.
+    """Return the outcome of a finished job; a job whose process died has failed.
 
     Raises:
-        VisionOpsError: What stops the search.
+        VisionOpsError: The error stops the search.
     """
     try:
         return future.result()
     except BrokenProcessPool:
-        note = "a process of the search died, as when memory runs out; lower tuning.parallel or training.batch"
+        note = "a process of the search died, possibly out of memory; lower tuning.parallel or training.batch"
         return Outcome(TrialState.FAILED, note=note)
 
 
 def _begin_worker(threads: int) -> None:
-    """Before torch is imported: share the cores, be quiet, and do not outlive who started us."""
+    """Prepare a process before torch is imported: share the cores, silence output, and end with the parent process."""
     os.environ["OMP_NUM_THREADS"] = str(threads)
     quiet_optuna()
     threading.Thread(target=_die_with_parent, daemon=True).start()
@@ -194,7 +194,7 @@ def _die_with_parent() -> None:
 
 
 def quiet_optuna() -> None:
-    """Our own lines tell what happens."""
+    """Silence Optuna's log, because our own lines report the trials."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -202,13 +202,13 @@ def quiet_optuna() -> None:
 
 @contextlib.contextmanager
 def open_storage(url: str, *, is_new: bool = True) -> Iterator[RDBStorage]:
-    """The storage of a study, closed at the end.
+    """Open the storage of a study, and close it at the end.
 
     Args:
-        is_new: Its tables may have to be made, or may be those of another Optuna.
+        is_new: Whether its tables may be missing, or may be those of another Optuna version.
 
     Raises:
-        ConfigError: It cannot be opened.
+        ConfigError: The storage cannot be opened.
     """
     import optuna
     import sqlalchemy.exc

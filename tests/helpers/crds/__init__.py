@@ -1,6 +1,6 @@
-"""Strict schemas of the custom resources that our deployers make: a field or a type that is not theirs is refused.
+"""Strict schemas of the custom resources of our deployers; unknown fields and wrong types are refused.
 
-Their pods are Kubernetes' own, and so are some other parts: for those there is `kubernetes_validate`.
+Pods and some other parts are Kubernetes' own types, which `kubernetes_validate` checks.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ __all__ = ["check_resource", "schema_of"]
 
 
 def schema_of(kind: str) -> dict[str, Any]:
-    """JSON schema of a custom resource: its own fields; what is Kubernetes' is an object."""
+    """Return the JSON schema of a custom resource with its own fields; Kubernetes' types are plain objects."""
     return dict(json.loads(Path(__file__).with_name(f"{kind}.json").read_text(encoding="utf-8")))
 
 
 def check_resource(manifest: dict[str, Any]) -> None:
-    """Hold a custom resource against the schema of its kind.
+    """Validate a custom resource against the schema of its kind.
 
     Raises:
         jsonschema.ValidationError: It has a field or a type that is not the resource's.

@@ -1,13 +1,13 @@
-"""Field names and types of SeldonDeployment, InferenceService and ScaledObject, out of clients that are published.
+"""Extract field names and types of SeldonDeployment, InferenceService and ScaledObject from published clients.
 
     uv pip install --no-deps --target CLIENTS seldon-deploy-sdk==2.4.0 kserve==0.21.0
     uv pip install --target CLIENTS cloudcoil-models-keda==2.16.1.0
     PYTHONPATH=CLIENTS python -m tests.helpers.crds.condense CLIENTS
 
 A custom resource's own schema has megabytes, nearly all of it a copy of Kubernetes' pod. The classes of these clients
-are generated from the same types; of those on the way from the resource to its pod, the JSON files beside this one have
-each field with its type. What is Kubernetes' own is an object here: `kubernetes_validate` knows the rest. The models of
-KEDA are made from its custom resource definitions, and have a JSON schema of their own.
+are generated from the same types. The JSON files beside this one have the fields and types of the classes between the
+resource and its pod; Kubernetes' own types are plain objects, which `kubernetes_validate` checks. KEDA's models are
+generated from its custom resource definitions, and have their own JSON schema.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _SCALING = (
     *("V1beta1AutoScalingSpec", "V1beta1MetricsSpec", "V1beta1ResourceMetricSource", "V1beta1ExternalMetricSource"),
     *("V1beta1ExternalMetrics", "V1beta1MetricTarget", "V1beta1ExtMetricAuthentication", "V1beta1AuthenticationRef"),
 )
-# Seldon's client does not say which fields must be there, and neither says which values a text may have. From
+# Required fields and allowed values, which Seldon's client does not define. From
 # operator/apis/machinelearning.seldon.io/v1 of seldon-core and pkg/apis/serving/v1beta1 of kserve.
 _REQUIRED = {
     "SeldonDeploymentSpec": ["predictors"],
@@ -54,15 +54,15 @@ _PLAIN = {"str": "string", "int": "integer", "bool": "boolean", "float": "number
 
 
 def condense(package: Path, followed: tuple[str, ...]) -> dict[str, Any]:
-    """A JSON schema of the first of ``followed``, in which these are spelt out.
+    """Return a JSON schema of the first class of ``followed``, with all of them expanded.
 
     Args:
-        package: The client's folder.
+        package: Folder of the client.
     """
     models = {path.stem.replace("_", ""): path for path in (package / "models").glob("*.py")}
 
     def fields(name: str) -> dict[str, str]:
-        """JSON name to type."""
+        """Return the types by JSON name."""
         found: dict[str, Any] = {}
         for node in ast.walk(ast.parse(models[name.lower()].read_text(encoding="utf-8"))):
             if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) in _TABLES:
@@ -95,7 +95,7 @@ def condense(package: Path, followed: tuple[str, ...]) -> dict[str, Any]:
 
 
 def keda() -> dict[str, Any]:
-    """A JSON schema of ScaledObject, which is strict and says nothing of its own status."""
+    """Return a JSON schema of ScaledObject, strict and without its status."""
     from cloudcoil.models.keda.v1alpha1 import ScaledObject
 
     def strict(value: Any) -> Any:
@@ -121,7 +121,7 @@ def keda() -> dict[str, Any]:
 
 
 def _is_said(key: str, value: Any) -> bool:
-    """Texts for readers, and defaults; a property may have the same name."""
+    """Return whether a schema key is a description or a default; a property may have the same name."""
     return key in {"title", "description", "default"} and not isinstance(value, dict)
 
 

@@ -1,4 +1,4 @@
-"""Scores of the images that wait: bounded, the same in any order of the images, and refused when they make no sense."""
+"""Scores of pending images: bounded, independent of the order of images, and refused for invalid input."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ EXAMPLES = settings(max_examples=40, deadline=None)
 
 @st.composite
 def candidates(draw: st.DrawFn) -> list[Candidate]:
-    """Of one task and one model, as a queue has them."""
+    """Return candidates of one task and one model, as in a queue."""
     has_questions, width = draw(st.booleans()), draw(st.integers(1, 5))
     found = []
     for number in range(draw(st.integers(0, 12))):
@@ -112,7 +112,7 @@ def test_the_first_picks_are_one_of_each_cluster(seed: int, clusters: int, copie
     spread = spread_out(rows, np.empty((0, 0), np.float32), np.zeros(len(rows)), 1.0)
     first = np.argsort(-spread.shares, kind="stable")[:clusters]
     assert sorted(of_cluster[first]) == list(range(clusters))
-    # What is labelled already counts as a pick: its cluster comes last.
+    # Labelled images count as picked, so their cluster comes last.
     spread = spread_out(rows, centres[:1].astype(np.float32), np.zeros(len(rows)), 1.0)
     first = np.argsort(-spread.distances, kind="stable")[: clusters - 1]
     assert sorted(of_cluster[first]) == list(range(1, clusters))
@@ -166,7 +166,7 @@ def test_new_is_what_is_far_from_the_validation_images():
     reference = np.array([[1, 0, 0], [0.99, 0.1, 0], [0.98, 0, 0.1]], np.float32)
     queue = [Candidate("near", embedding=reference[0] * 3), Candidate("far", embedding=np.array([0, 1, 1], np.float32))]
     scores = novelty(queue, reference)
-    assert scores.values[0] == pytest.approx(0, abs=1e-3)  # length does not count
+    assert scores.values[0] == pytest.approx(0, abs=1e-3)  # length does not matter
     assert scores.values[1] > 1
     assert "than 100% of them are" in scores.text(1)
     other_model = np.ones((3, 7), np.float32)
@@ -220,11 +220,11 @@ def test_a_batch_is_not_copies_of_one_part():
 @pytest.mark.parametrize(
     ("queue", "words"),
     [
-        ([image("a", ok=0.5), image("a", ok=0.6)], "an item stands twice"),
-        ([image("a", ok=1.5)], "item a: 1.5 is no share"),
-        ([image("a", ok=float("nan"))], "item a: nan is no share"),
-        ([image("a", labels=(("dent", -0.1),))], "-0.1 is no share"),
-        ([image("a", agreement=2.0)], "2.0 is no share"),
+        ([image("a", ok=0.5), image("a", ok=0.6)], "an item occurs twice"),
+        ([image("a", ok=1.5)], "item a: 1.5 is not from 0 to 1"),
+        ([image("a", ok=float("nan"))], "item a: nan is not from 0 to 1"),
+        ([image("a", labels=(("dent", -0.1),))], "-0.1 is not from 0 to 1"),
+        ([image("a", agreement=2.0)], "2.0 is not from 0 to 1"),
         ([image("a", embedding=np.array([np.inf], np.float32))], "item a: its embedding is not finite"),
         (
             [image("a", embedding=np.ones(2, np.float32)), image("b", embedding=np.ones(3, np.float32))],

@@ -119,7 +119,7 @@ def test_without_a_model_the_list_is_empty_or_says_why(bundle: Path, tmp_path: P
     with client_of(settings_of(None, models=models)) as client:
         _, model = client.get("/").json()["models"]
     assert (model["name"], model["ready"]) == ("absent", False)
-    assert "no model bundle" in model["last_failure"]["message"]
+    assert "not a model bundle" in model["last_failure"]["message"]
     assert "version" not in model
 
 

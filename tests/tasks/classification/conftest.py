@@ -1,4 +1,4 @@
-"""A made-up problem small enough to learn in seconds: a bright shape on noise, its colour and where it lies."""
+"""A small problem for classifiers: a bright shape on noise, with a colour and a position."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def home(tmp_path, monkeypatch) -> Path:
 
 
 def plates(folder: Path, attributes: tuple[Attribute, ...] = (SIDE,), splits: tuple[str, ...] = SPLITS) -> Dataset:
-    """One image a split entry, each with one plate; colours and sides in turn."""
+    """Return one image for each split entry, with one plate each; colours and sides in turn."""
     folder.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(0)
     paths = []
@@ -59,7 +59,7 @@ def labels_plan(task: str = "classification", **training: Any) -> TrainingPlan:
 
 
 def scratch(**training: Any) -> dict[str, Any]:
-    """A small CNN that learns the plates in a few epochs."""
+    """Return a small CNN that learns the plates in a few epochs."""
     small = {"model": "cnn", "learning": "scratch", "image_size": 32, "filters": 8, "epochs": 3, "batch": 8}
     return {**small, "learning_rate": 0.01, **training}
 

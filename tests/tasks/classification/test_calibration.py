@@ -9,7 +9,7 @@ from visionops.tasks.classification.settings import GoalMetric, ThresholdGoal
 
 
 def sampled(temperature: float, count: int = 20_000) -> tuple[np.ndarray, np.ndarray]:
-    """Logits whose labels were drawn from their softmax at a temperature."""
+    """Return logits, and labels drawn from their softmax at a temperature."""
     random = np.random.default_rng(0)
     logits = random.normal(0, 3, (count, 3))
     p = np.exp(logits / temperature)
@@ -82,5 +82,5 @@ def test_a_goal_that_cannot_be_reached_is_said(caplog):
 def test_without_two_classes_there_is_nothing_to_choose(caplog):
     goal = ThresholdGoal(metric=GoalMetric.F1)
     assert choose_threshold(np.array([0.2, 0.7]), np.array([True, True]), goal, "defect") is None
-    assert "no two classes of defect" in caplog.text
+    assert "only one class of defect" in caplog.text
     assert choose_threshold(np.array([0.2, 0.7]), np.array([True, False]), ThresholdGoal(), "defect") is None

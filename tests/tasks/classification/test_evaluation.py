@@ -1,4 +1,4 @@
-"""Labels of the test split are scored with the engine that serves, drawn, and what cannot be scored is named."""
+"""Labels of the test split are scored with the serving engine and drawn, and errors name what cannot be scored."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 ORANGE: Colour = (250, 210, 0)  # red, and nearly green
 ONE = (Attribute("class", CLASSES),)
 STATE = Head(name="state", class_names=("ok", "defective"), positive="defective")
-"""Of `make_label_bundle`: defective where green is brighter than red."""
+"""Head of `make_label_bundle`: defective where green is brighter than red."""
 COLOUR = Head(name="colour", class_names=("x", "y", "z"))
-"""As second head: x where green is brightest, y blue, z red."""
+"""Second head: x where green is brightest, y blue, z red."""
 TWO = (Attribute("state", STATE.class_names, "defective"), Attribute("colour", COLOUR.class_names))
 
 
@@ -53,7 +53,7 @@ def scoring_of(task: str = "classification", **sections: object) -> Scoring:
 
 @pytest.fixture
 def make_dataset(tmp_path: Path) -> Callable[..., Dataset]:
-    """Images of one colour each, and their labels: for each attribute a class name or None for each image."""
+    """Return images of one colour each, with their labels: for each attribute a class name or None for each image."""
 
     def make(
         colours: Sequence[Colour],
@@ -210,7 +210,7 @@ def test_without_resamples_there_are_no_intervals(tmp_path, bundle, make_dataset
     assert "confidence interval" not in (tmp_path / "evaluation" / "report.html").read_text()
 
 
-# What cannot be scored
+# Errors
 
 
 def test_an_empty_test_split_is_refused(tmp_path, bundle, make_dataset):
@@ -235,8 +235,8 @@ def test_a_class_that_the_bundle_does_not_know_is_refused(tmp_path, bundle, make
     ("attributes", "words"),
     [
         ((*TWO, Attribute("size", ("s", "l"))), "does not know size; train it again"),
-        ((TWO[0],), "answers what the data set does not ask: colour; train it again"),
-        ((), "answers what the data set does not ask: colour, state"),
+        ((TWO[0],), "has attributes that the data set does not have: colour; train it again"),
+        ((), "has attributes that the data set does not have: colour, state"),
     ],
 )
 def test_questions_that_differ_are_refused(tmp_path, two_heads, make_dataset, attributes, words):
@@ -270,7 +270,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path, bundle, make_dataset
         evaluate_labels(bundle, make_dataset([RED], [["red"]]), scoring_of(), tmp_path / "evaluation")
 
 
-# The report
+# Report
 
 
 def test_it_reads_back_as_it_was_and_is_strict_json(tmp_path, bundle, make_dataset):
@@ -302,7 +302,7 @@ def test_the_most_confidently_wrong_comes_first_with_truth_and_probabilities(tmp
     ]
 
 
-def test_mistakes_of_attributes_are_told_by_name(tmp_path, two_heads, make_dataset):
+def test_mistakes_of_attributes_are_named(tmp_path, two_heads, make_dataset):
     dataset = make_dataset([RED, GREEN, BLUE], [["defective", "defective", None], ["x", "x", None]], TWO)
     evaluate_labels(two_heads, dataset, scoring_of("attributes"), tmp_path / "evaluation")
     assert captions(tmp_path / "evaluation") == [
@@ -344,7 +344,7 @@ def test_an_example_shows_the_image_and_what_spoke_for_the_answer(tmp_path, bund
     assert np.ptp(saliency, axis=2)[side // 2 :, : side // 2].mean() < 20
 
 
-def test_no_more_worst_images_than_asked_for(tmp_path, bundle, make_dataset):
+def test_no_more_worst_images_than_requested(tmp_path, bundle, make_dataset):
     scoring = scoring_of(evaluation={"resamples": 0, "worst_images": 1, "latency_images": 1}, gate={"confidence": 0})
     evaluate_labels(bundle, make_dataset([RED, RED], [["blue", "green"]]), scoring, tmp_path / "evaluation")
     assert len(list((tmp_path / "evaluation").glob("worst_*"))) == 1
@@ -360,7 +360,7 @@ def test_without_a_gallery_no_image_is_drawn(tmp_path, bundle, make_dataset):
 def test_without_a_mistake_the_report_says_so(tmp_path, bundle, make_dataset):
     evaluate_labels(bundle, make_dataset([RED, GREEN], [["red", "green"]]), scoring_of(), tmp_path / "evaluation")
     html = (tmp_path / "evaluation" / "report.html").read_text()
-    assert "None: every image was answered rightly." in html
+    assert "None: every image was answered correctly." in html
     assert "balanced accuracy" in html
 
 

@@ -44,18 +44,18 @@ def test_features_are_those_of_the_torch_module(dataset, store):
 
 def test_kept_features_are_the_computed_ones_to_the_bit(dataset, store):
     computed = store.features(dataset, Views.MIRRORED)
-    told = []
-    kept = again(store).features(dataset, Views.MIRRORED, progress=lambda *done: told.append(done))
+    reported = []
+    kept = again(store).features(dataset, Views.MIRRORED, progress=lambda *done: reported.append(done))
     np.testing.assert_array_equal(kept, computed)
-    assert told == []
+    assert reported == []
     np.testing.assert_array_equal(again(store, keep=False).features(dataset, Views.MIRRORED), computed)
 
 
 def test_only_what_is_missing_is_computed(dataset, store):
     store.features(dataset.take([0, 1]))
-    told = []
-    features = again(store).features(dataset, progress=lambda *done: told.append(done))
-    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    reported = []
+    features = again(store).features(dataset, progress=lambda *done: reported.append(done))
+    assert reported == [(1, 4), (2, 4), (3, 4), (4, 4)]
     np.testing.assert_array_equal(features, again(store, keep=False).features(dataset))
 
 
@@ -66,9 +66,9 @@ def test_a_feature_does_not_depend_on_the_other_images(dataset, store):
 
 
 def test_equal_images_are_computed_once(dataset, store):
-    told = []
-    features = store.features(dataset.take([2, 2, 2]), progress=lambda *done: told.append(done))
-    assert told == [(1, 1)]
+    reported = []
+    features = store.features(dataset.take([2, 2, 2]), progress=lambda *done: reported.append(done))
+    assert reported == [(1, 1)]
     np.testing.assert_array_equal(features[0], features[2])
 
 
@@ -87,9 +87,9 @@ def test_what_an_interruption_left_is_used(dataset, store, monkeypatch):
     lost = dataset.replace_column("path", [*dataset.column("path")[:4], "/nowhere/4.png", "/nowhere/5.png"])
     with pytest.raises(DataError, match=r"4\.png: cannot be read \(no such file or directory"):
         store.features(lost)
-    told = []
-    again(store).features(dataset, progress=lambda *done: told.append(done))
-    assert told == [(1, 2), (2, 2)]
+    reported = []
+    again(store).features(dataset, progress=lambda *done: reported.append(done))
+    assert reported == [(1, 2), (2, 2)]
 
 
 def test_a_damaged_file_of_features_is_said_and_replaced(dataset, store, caplog):

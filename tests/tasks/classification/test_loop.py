@@ -109,7 +109,7 @@ def changed(canvases, seed=0, **settings):
     return augment(canvases, Augmentation(**{"fliplr": 0.0, **settings}), np.random.default_rng(seed))
 
 
-def test_nothing_asked_nothing_done(canvases):
+def test_no_augmentation_changes_nothing(canvases):
     np.testing.assert_array_equal(changed(canvases), canvases)
 
 

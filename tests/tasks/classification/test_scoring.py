@@ -1,4 +1,4 @@
-"""Figures of labels are scikit-learn's, weighted or not; calibration is calculated by hand."""
+"""Metrics of labels equal scikit-learn's, weighted or not; calibration is computed by hand."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def outcome(truth, probabilities, *, positive: int | None = None, answers=None, 
 
 
 def random_outcome(classes: int, images: int, seed: int, *, positive: int | None = None, name="class") -> Outcome:
-    """Better than chance, a tenth not known, probabilities with ties."""
+    """Return an outcome that is better than chance, a tenth unknown, with ties among probabilities."""
     rng = np.random.default_rng(seed)
     truth = rng.integers(0, classes, images)
     p = rng.dirichlet(np.ones(classes), images)
@@ -48,7 +48,7 @@ def ones(images: int) -> np.ndarray:
 
 
 def reference(o: Outcome, weights: np.ndarray) -> dict[str, float]:
-    """What scikit-learn says of one weighting."""
+    """Return scikit-learn's values for one weighting."""
     rows = np.flatnonzero((o.truth >= 0) & (weights > 0))
     truth, said, p, w = o.truth[rows], o.answers[rows], o.probabilities[rows], weights[rows]
     classes, judged = range(p.shape[1]), o.judged_classes
@@ -83,7 +83,7 @@ def test_balanced_accuracy_and_macro_f1_are_the_librarys_own():
     values = figures([o], ones(len(o.truth)))
     assert values["balanced_accuracy"][0] == pytest.approx(sk.balanced_accuracy_score(o.truth, o.answers))
     assert values["f1"][0] == pytest.approx(sk.f1_score(o.truth, o.answers, average="macro"))
-    p = o.probabilities / o.probabilities.sum(axis=1, keepdims=True)  # the library insists; it was rounded
+    p = o.probabilities / o.probabilities.sum(axis=1, keepdims=True)  # the library requires it, because it was rounded
     o = outcome(o.truth, p, answers=o.answers)
     assert figures([o], ones(len(o.truth)))["roc_auc"][0] == pytest.approx(
         sk.roc_auc_score(o.truth, p, multi_class="ovr")
@@ -116,7 +116,7 @@ def test_areas_are_the_librarys_whatever_the_ties(scores):
         assert np.isnan(values["pr_auc"][0])
 
 
-# What is not defined
+# Undefined metrics
 
 
 def test_a_class_without_images_stays_out_of_the_mean():
@@ -202,7 +202,7 @@ def test_a_thousand_resamples_of_a_thousand_images_take_little_time():
 
 
 def test_calibration_error_by_hand():
-    # Bins of a 15th: 0.95 and 0.97 share the last, one of them right; 0.62 lies alone in (9/15, 10/15] and is right.
+    # Bins of a 15th: 0.95 and 0.97 share the last, one of them right; 0.62 is alone in (9/15, 10/15] and is right.
     o = outcome([0, 1, 0], [[0.95, 0.05], [0.97, 0.03], [0.62, 0.38]])
     assert calibration_error(o) == pytest.approx(2 / 3 * (0.96 - 0.5) + 1 / 3 * (1 - 0.62))
 

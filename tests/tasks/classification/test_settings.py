@@ -34,16 +34,16 @@ def load(tmp_path, settings, task="classification"):
         ("dropout: 0.1", "training.dropout: has no effect with learning: frozen"),
         ("learning_rate: 0.1", "training.learning_rate: has no effect with learning: frozen"),
         ("filters: 8", "training.filters: has no effect with model: efficientnet_lite0 (cnn and residual have it)"),
-        ("balance: sampler", "training.balance: frozen learning draws no images; set weights"),
-        ("weights: none", "training.weights: frozen builds on pretrained ones; set learning: scratch"),
+        ("balance: sampler", "training.balance: frozen learning does not draw images; set weights"),
+        ("weights: none", "training.weights: frozen needs pretrained weights; set learning: scratch"),
         ("model: cnn", "training.learning: cnn has no pretrained weights; set learning: scratch"),
-        ("threshold: {precision: 0.5}", "training.threshold.precision: is for recall_at_precision"),
+        ("threshold: {precision: 0.5}", "training.threshold.precision: is only for recall_at_precision"),
     ],
 )
 def test_a_setting_without_effect_is_refused_on_its_line(tmp_path, settings, words):
     with pytest.raises(ConfigError) as caught:
         load(tmp_path, settings)
-    line = 6 if settings == "model: cnn" else 8  # the setting to mend is not written there
+    line = 6 if settings == "model: cnn" else 8  # the setting to fix is not in that line
     assert f"case.yaml:{line}: {words}" in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -53,8 +53,8 @@ def test_a_setting_without_effect_is_refused_on_its_line(tmp_path, settings, wor
     [
         ({"learning": "scratch", "l2": 0.1}, "l2: has no effect with learning: scratch"),
         ({"learning": "scratch", "views": "dihedral"}, "views: has no effect with learning: scratch"),
-        ({"learning": "scratch", "weights": "a.pt"}, "weights: scratch starts from random ones"),
-        ({"learning": "fine_tune", "weights": "none"}, "weights: fine_tune builds on pretrained ones"),
+        ({"learning": "scratch", "weights": "a.pt"}, "weights: scratch starts from random weights"),
+        ({"learning": "fine_tune", "weights": "none"}, "weights: fine_tune needs pretrained weights"),
         ({"learning": "scratch", "model": "residual", "kernel": 5}, "kernel: has no effect with model: residual"),
         ({"learning": "fine_tune", "head_weights": {"a": 2}}, "head_weights: has no effect with task: classification"),
         ({"task": "attributes", "head_weights": {"a": 2}}, "head_weights: has no effect with learning: frozen"),
@@ -80,5 +80,5 @@ def test_what_is_written_at_its_default_passes(tmp_path):
 
 
 def test_settings_survive_being_written_and_read():
-    told = LabelTraining(model="cnn", learning="scratch", filters=8, task="attributes").model_dump(mode="json")
-    assert LabelTraining.model_validate(told).model_dump(mode="json") == told
+    dumped = LabelTraining(model="cnn", learning="scratch", filters=8, task="attributes").model_dump(mode="json")
+    assert LabelTraining.model_validate(dumped).model_dump(mode="json") == dumped

@@ -44,16 +44,16 @@ def both(tmp_path):
 
 @pytest.fixture
 def resnet_file(tmp_path):
-    """A frozen backbone that needs no network: random, and from a file like any other."""
+    """Write a random backbone to a file, so that it needs no network."""
     torch.manual_seed(0)
     torch.save(load_timm().create_model("resnet10t", num_classes=0).state_dict(), tmp_path / "resnet10t.pth")
     return {"model": "resnet10t", "weights": str(tmp_path / "resnet10t.pth"), "image_size": 32}
 
 
 def network_of(bundle: ModelBundle) -> LabelNetwork:
-    """The network of ``checkpoint.pt``, built without what exports and serves."""
-    told = torch.load(bundle.folder / "checkpoint.pt", weights_only=True)
-    settings = told["training"]
+    """Return the network of ``checkpoint.pt``, built without export or serving code."""
+    saved = torch.load(bundle.folder / "checkpoint.pt", weights_only=True)
+    settings = saved["training"]
     from visionops.tasks.classification import networks
 
     match settings["model"]:
@@ -67,7 +67,7 @@ def network_of(bundle: ModelBundle) -> LabelNetwork:
             backbone = load_timm().create_model(name, num_classes=0, **size)
             width = backbone.num_features
     network = LabelNetwork(backbone, width, [len(head.class_names) for head in bundle.card.heads])
-    network.load_state_dict(told["network"])
+    network.load_state_dict(saved["network"])
     return network.eval()
 
 
@@ -169,7 +169,7 @@ def test_frozen_learning_finds_the_colour(tmp_path):
     bundle = train_labels(dataset, labels_plan(views="mirrored"), tmp_path / "work", log)
     assert bundle.card.metrics["accuracy"] >= 0.9
     assert log.by_epoch[1]["val_accuracy"] == bundle.card.metrics["accuracy"]
-    assert log.told == [bundle.card.training]
+    assert log.reported == [bundle.card.training]
     assert bundle.card.training["l2"].keys() == {"colour"}
     assert "epochs" not in bundle.card.training
     assert "features of train (24 of 24)" in log.notes
@@ -192,7 +192,7 @@ def test_fine_tuning_begins_with_the_solved_heads(dataset, tmp_path, resnet_file
     plan = labels_plan(**resnet_file, learning="fine_tune", epochs=2, batch=8, learning_rate=1e-9)
     tuned = train_labels(dataset, plan, tmp_path / "a", log)
     assert tuned.card.training["l2"].keys() == {"side"}
-    # At such a rate nothing moves but the running statistics of normalisation.
+    # At this rate nothing changes except the running statistics of normalization.
     frozen = network_of(train_labels(dataset, labels_plan(**resnet_file), tmp_path / "b", NoLog()))
     torch.testing.assert_close(network_of(tuned).heads[0].weight, frozen.heads[0].weight, atol=1e-5, rtol=1e-3)
     assert sorted(log.by_epoch) == [1, 2]
@@ -248,7 +248,7 @@ def test_a_finished_training_is_not_run_again(dataset, tmp_path, monkeypatch):
     monkeypatch.setattr(training._Training, "run", lambda _: pytest.fail("trained again"))
     log = Recorder()
     assert train_labels(dataset, plan, tmp_path / "work", log).digest == first.digest
-    assert log.told == [first.card.training]
+    assert log.reported == [first.card.training]
 
 
 def test_leftovers_of_another_training_are_cleared(dataset, tmp_path):
@@ -304,19 +304,19 @@ def test_every_setting_of_the_loop_changes_what_is_learned(tmp_path, change):
 
 
 def test_images_of_weight_zero_and_unknown_labels_teach_nothing(tmp_path, resnet_file):
-    """As if they were not there, though what they say is wrong."""
+    """They have no effect, although their labels are wrong."""
     full = plates(tmp_path / "images", (COLOUR,))
     labels, train = full.label_array()[:, 0], np.array(full.column("split")) == "train"
     rows = np.arange(len(labels))
     unknown, weightless = train & (rows % 4 == 1), train & (rows % 4 == 2)
-    told = [None if u else int(c + w) % 3 for c, u, w in zip(labels, unknown, weightless, strict=True)]
+    answers = [None if u else int(c + w) % 3 for c, u, w in zip(labels, unknown, weightless, strict=True)]
     masked = Dataset.from_columns(
         "plates",
         (),
         {**full.images.to_pydict(), "weight": np.where(weightless, 0.0, 1.0).tolist()},
         {},
         attributes=full.attributes,
-        labels={"colour": told},
+        labels={"colour": answers},
     )
     plan = labels_plan(**resnet_file)
     heads = [
@@ -373,7 +373,7 @@ def test_mistakes_in_the_settings_are_found_before_anything_is_written(both, tmp
     for settings, words in (
         ({"model": "efficientnet_lite"}, "did you mean efficientnet_lite0"),
         ({"weights": str(tmp_path / "no.pt")}, "is no file"),
-        ({"device": "7"}, "training.device: there is no '7' here; known are auto, cpu"),
+        ({"device": "7"}, "training.device: '7' is not available on this machine; expected one of auto, cpu"),
         ({"learning": "fine_tune", "head_weights": {"sid": 2}}, "no attribute 'sid'; did you mean 'side'?"),
     ):
         with pytest.raises(TrainingError, match=re.escape(words)) as caught:
@@ -393,7 +393,7 @@ def test_a_checkpoint_that_was_damaged(dataset, tmp_path):
     with pytest.raises(StopTraining):
         train_labels(dataset, plan, work, StopsAfter(1, StopTraining()))
     (work / "run" / "state.pt").write_bytes(b"cut")
-    with pytest.raises(TrainingError, match=r"state\.pt: cannot be gone on with .*remove it to start anew"):
+    with pytest.raises(TrainingError, match=r"state\.pt: cannot resume from this checkpoint .*delete it to restart"):
         train_labels(dataset, plan, work, NoLog())
 
 

@@ -1,4 +1,4 @@
-"""A made-up problem small enough to train on in seconds: red and blue plates on grey noise."""
+"""A small problem for detectors: red and blue plates on grey noise."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TRAINING = {
 
 
 def plates(folder: Path, splits: tuple[str, ...] = SPLITS) -> Dataset:
-    """One image a split entry, of odd and differing sizes, each with one plate; every fourth without any."""
+    """Return one image for each split entry, of odd and different sizes, each with one plate; every fourth without."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
     paths, rows, class_ids, corners = [], [], [], []
@@ -76,7 +76,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 @pytest.fixture(scope="session")
 def trained(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> tuple[ModelBundle, Recorder, Path]:
-    """A bundle, what its training logged, and the folder it worked in."""
+    """Return a bundle, the log of its training, and its work folder."""
     work = tmp_path_factory.mktemp("work")
     recorder = Recorder()
     plan = plates_plan(augmentation={"mosaic": 0.25, "degrees": 3}, extra={"nbs": 4, "cos_lr": True})

@@ -1,4 +1,4 @@
-"""The test split is scored with the engine that serves, and what cannot be scored is named."""
+"""The test split is scored with the serving engine, and errors name what cannot be scored."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_a_detector_that_is_always_right_scores_one(bundle, make_dataset, scorin
 
 
 def test_what_serving_cuts_into_tiles_is_scored_in_tiles(tmp_path, make_dataset, scoring):
-    """Cells of half the size that the model knows, unless it looks at quarters of the image."""
+    """Cells of half the size that the model detects, unless it gets quarters of the image."""
     dataset = make_dataset(SCENES)
     tiled, whole = (make_bundle(tmp_path / str(t), size=64, tiles=t) for t in (Tiling(size=64, overlap=32), None))
     metrics = evaluate(tiled, dataset, scoring, None).metrics
@@ -67,7 +67,7 @@ def test_a_class_without_instances_stays_out_of_the_mean(tmp_path, bundle, make_
 def test_mistakes_are_counted_at_the_serving_threshold(bundle, make_dataset, scoring):
     labelled = [[("red", 0, 0)], [("red", 3, 1), ("red", 0, 3)], [("red", 1, 1), ("red", 2, 3)], []]
     evaluation = evaluate(bundle, make_dataset(SCENES, labelled), scoring, None)
-    # Five detections; right are red 0,0, red 3,1 and red 2,3, of five labelled boxes.
+    # Five detections; correct are red 0,0, red 3,1 and red 2,3, of five labelled boxes.
     assert evaluation.metrics["serving_precision"] == pytest.approx(3 / 5)
     assert evaluation.metrics["serving_recall"] == pytest.approx(3 / 5)
 

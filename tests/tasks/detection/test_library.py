@@ -34,7 +34,7 @@ def test_a_configuration_folder_that_cannot_be_made(tmp_path, monkeypatch):
         prepare_library()
 
 
-def test_all_cores_compute_unless_told_otherwise(monkeypatch):
+def test_all_cores_compute_unless_set_otherwise(monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     assert cpu_threads() == len(os.sched_getaffinity(0))
     monkeypatch.setenv("OMP_NUM_THREADS", "3")

@@ -1,4 +1,4 @@
-"""Boxes are found, confused, missed or invented; images are ranked by it."""
+"""Boxes are found, confused, missed or false positives; images are ranked by these errors."""
 
 from __future__ import annotations
 

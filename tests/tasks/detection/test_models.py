@@ -11,7 +11,7 @@ from visionops.tasks.detection.models import check_detector, detector_names, fin
 
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
-    """Without weights."""
+    """Set a home without weights."""
     monkeypatch.setenv("VISIONOPS_HOME", str(tmp_path))
     return tmp_path
 
@@ -72,16 +72,16 @@ def test_a_file_or_the_folder_that_holds_it(checkpoint):
 
 
 def test_weights_of_another_architecture_are_refused(checkpoint):
-    with pytest.raises(TrainingError, match=r"is of yolov8n, not yolo11n; set training\.model"):
+    with pytest.raises(TrainingError, match=r"is for yolov8n, not for yolo11n; set training\.model"):
         find_weights("yolo11n", str(checkpoint))
 
 
 def test_weights_that_are_not_there(checkpoint, tmp_path):
     with pytest.raises(TrainingError, match="does not exist"):
         find_weights("yolov8n", str(tmp_path / "no.pt"))
-    with pytest.raises(TrainingError, match=r"does not hold yolov8s.pt \(it holds yolov8n.pt\)"):
+    with pytest.raises(TrainingError, match=r"does not contain yolov8s.pt \(it contains yolov8n.pt\)"):
         find_weights("yolov8s", str(checkpoint.parent))
-    with pytest.raises(TrainingError, match=r"it holds no \.pt file"):
+    with pytest.raises(TrainingError, match=r"it contains no \.pt file"):
         find_weights("yolov8s", str(tmp_path))
 
 

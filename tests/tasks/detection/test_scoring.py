@@ -1,4 +1,4 @@
-"""Scores are pycocotools' own, with its traps avoided."""
+"""Scores equal pycocotools' own, and avoid its pitfalls."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ NAMES = tuple("abcde")
 
 
 def boxes(rows) -> Boxes:
-    """(class, x1, y1, x2, y2) rows."""
+    """Return boxes of (class, x1, y1, x2, y2) rows."""
     table = np.array(rows, dtype=np.float64).reshape(-1, 5)
     return Boxes(table[:, 1:], table[:, 0].astype(np.int32))
 
 
 def prediction(rows) -> BoxPrediction:
-    """(score, class, x1, y1, x2, y2) rows, best first."""
+    """Return a prediction of (score, class, x1, y1, x2, y2) rows, best first."""
     table = np.array(sorted(rows, key=lambda r: -r[0]), dtype=np.float32).reshape(-1, 6)
     return BoxPrediction(100, 100, table[:, 2:], table[:, 0], table[:, 1].astype(np.int32), NAMES)
 
 
 def random_case(seed: int):
-    """30 images; some without boxes, some without detections; class 3 is never true, class 4 never detected."""
+    """Return 30 images; some without boxes, some without detections; class 3 is never true, class 4 never detected."""
     rng = np.random.default_rng(seed)
     truth, predictions = [], []
     for _ in range(30):
@@ -54,7 +54,7 @@ def random_case(seed: int):
 
 
 def crowded_case(seed: int, images: int = 3):
-    """More than 100 boxes and detections of class 0 on each image, some of class 1; weak ones are right as often."""
+    """Return over 100 boxes and detections of class 0 on each image, some of class 1; weak ones are right as often."""
     rng = np.random.default_rng(seed)
     truth, predictions = [], []
     for _ in range(images):
@@ -70,7 +70,7 @@ def crowded_case(seed: int, images: int = 3):
 
 
 def reference(truth, predictions, folder, max_detections=(1, 10, 100)):
-    """AP per class at 0.5 and 0.50:0.95 from JSON files, the way the library's demo has it; -1 for no instances."""
+    """Return AP per class at 0.5 and 0.50:0.95 from JSON files, as in the library's demo; -1 without instances."""
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
@@ -129,7 +129,7 @@ def test_the_curves_count_more_than_a_hundred_detections_of_a_class(tmp_path, co
     answered = [sum((p.class_ids == k).sum() for p in above) for k in range(2)]
     assert scores.precision[:2, at] == pytest.approx(found / answered)
     if not confidence:
-        assert scores.recall[0, at] > expected[0, 1] + 0.05  # of the same detections, COCO's 100 find less
+        assert scores.recall[0, at] > expected[0, 1] + 0.05  # with the same detections, COCO's 100 find less
 
 
 def rows_of(p: BoxPrediction):
@@ -163,7 +163,7 @@ def test_perfect_detections_score_one():
 
 
 def test_precision_and_recall_over_confidence_by_hand():
-    # One class, three boxes; detections: right 0.9, wrong 0.8, right 0.4.
+    # One class, three boxes; detections: correct 0.9, wrong 0.8, correct 0.4.
     truth = [boxes([(0, 0, 0, 10, 10), (0, 20, 0, 30, 10), (0, 40, 0, 50, 10)])]
     found = [(0.9, 0, 0, 0, 10, 10), (0.8, 0, 80, 80, 90, 90), (0.4, 0, 20, 0, 30, 10)]
     scores = score(truth, [prediction(found)], 1)
@@ -213,7 +213,7 @@ def test_where_every_image_counts_once_a_replicate_is_the_figure(seed, images):
 
 
 def test_a_class_that_a_resample_lacks_stays_out_of_its_means():
-    # Class 0 is found on the first image; class 1, on the second, is missed, and a wrong one invented on the first.
+    # Class 0 is found on the first image; class 1 is missed on the second, and has a false positive on the first.
     truth = [boxes([(0, 0, 0, 10, 10)]), boxes([(1, 0, 0, 10, 10)])]
     found = [prediction([(0.9, 0, 0, 0, 10, 10), (0.8, 1, 50, 50, 60, 60)]), prediction([])]
     replicates = score(truth, found, 2, 40).replicates

@@ -45,7 +45,7 @@ def test_the_bundle_says_how_to_serve_it(trained, dataset):
 
 
 def test_every_setting_reaches_the_trainer(trained):
-    """Read from the trainer's own record of its arguments, not from what we believe we said."""
+    """Read from the trainer's own record of its arguments, not from our configuration."""
     import torch
 
     bundle, recorder, work = trained
@@ -64,8 +64,8 @@ def test_every_setting_reaches_the_trainer(trained):
         "amp": False,
     }
     assert {key: arguments[key] for key in expected} == expected
-    (told,) = recorder.told
-    assert {key: told[key] for key in expected} == expected
+    (params,) = recorder.reported
+    assert {key: params[key] for key in expected} == expected
     assert {key: bundle.card.training[key] for key in expected} == expected
 
 
@@ -189,7 +189,7 @@ convert_and_train(DetectionTask().train, plates(folder / "images"), plan, folder
 
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory):
-    """What a training leaves that was killed after its second epoch."""
+    """Return the work folder of a training that was killed after its second epoch."""
     folder = tmp_path_factory.mktemp("killed")
     process = subprocess.Popen([sys.executable, "-c", SCRIPT, str(folder)], cwd=Path(__file__).parents[3])
     results = folder / "work" / "run" / "results.csv"
@@ -207,7 +207,7 @@ def killed(tmp_path_factory):
 
 @pytest.fixture
 def interrupted(killed, tmp_path, monkeypatch):
-    """A copy of it, made to look like a training of one epoch more than it had; and how many epochs it had."""
+    """Return a copy of it, changed to look like a training of one more epoch; and its number of epochs."""
     import shutil
 
     import torch
@@ -231,7 +231,7 @@ def test_a_killed_training_goes_on_where_it_was(interrupted, caplog):
     recorder = Recorder()
     with caplog.at_level(logging.WARNING):
         bundle = train_detector(dataset, plan, work, recorder)
-    assert f"training goes on after epoch {done}" in caplog.text
+    assert f"training resumes after epoch {done}" in caplog.text
     assert list(recorder.by_epoch) == list(range(1, done + 2))
     with (work / "run" / "results.csv").open() as lines:
         assert [int(row["epoch"]) for row in csv.DictReader(lines)] == list(range(1, done + 2))
@@ -292,7 +292,7 @@ def test_with_tiles_the_trainer_and_the_card_have_the_same(tmp_path):
 
 
 def test_the_trainer_reads_tiles(tmp_path, monkeypatch):
-    """Stopped when the layout is there: what lies in it is what serving cuts."""
+    """Stopped when the layout exists, whose tiles are those of serving."""
     dataset = plates(tmp_path / "plates", ("train", "train", "val", "test"))
     seen: list[list[str]] = []
 
@@ -352,7 +352,7 @@ def test_a_class_without_a_training_box_is_said_where_the_policy_lets_it_pass(tm
 
 def test_mistakes_in_the_configuration_are_found_before_anything_is_written(dataset, tmp_path):
     work = tmp_path / "work"
-    with pytest.raises(TrainingError, match="no detector 'yolo8n'; did you mean"):
+    with pytest.raises(TrainingError, match="unknown detector 'yolo8n'; did you mean"):
         train_detector(dataset, plates_plan(model="yolo8n"), work, NoLog())
     with pytest.raises(TrainingError, match="does not exist"):
         train_detector(dataset, plates_plan(weights=str(tmp_path / "no.pt")), work, NoLog())
@@ -375,14 +375,14 @@ def test_an_image_that_is_not_on_this_machine(dataset, tmp_path):
 
 def test_the_same_training_twice_at_a_time(dataset, tmp_path):
     work = tmp_path / "work"
-    with alone_in(work), pytest.raises(TrainingError, match="the same training runs already"):
+    with alone_in(work), pytest.raises(TrainingError, match="the same training is already running"):
         train_detector(dataset, plates_plan(), work, NoLog())
 
 
 def test_a_file_in_the_way_of_the_folder(dataset, tmp_path):
     (tmp_path / "file").touch()
     for work in (tmp_path / "file", tmp_path / "file" / "work"):
-        with pytest.raises(TrainingError, match=r"is no folder .*move what is in the way"):
+        with pytest.raises(TrainingError, match=r"is not a folder .*move the file that is in the way"):
             train_detector(dataset, plates_plan(), work, NoLog())
 
 
@@ -406,7 +406,7 @@ def test_a_loss_that_is_not_a_number(dataset, tmp_path):
         (ValueError("two\nlines"), "the trainer stopped: ValueError: two lines (more in "),
     ],
 )
-def test_whatever_stops_the_trainer_is_one_line_with_a_mend(dataset, tmp_path, monkeypatch, error, message):
+def test_whatever_stops_the_trainer_is_one_line_with_a_fix(dataset, tmp_path, monkeypatch, error, message):
     def fail(*_):
         raise error
 

@@ -14,23 +14,25 @@ def settings_of(**training):
 
 
 def test_every_field_of_the_configuration_has_its_place():
-    told = settings_of(patience=7, seed=3, workers=1, device="cpu", final_learning_rate=0.1)
-    assert told["patience"] == 7
-    assert told["seed"] == 3
-    assert told["workers"] == 1
-    assert told["device"] == "cpu"
-    assert (told["lr0"], told["lrf"]) == (0.002, 0.1)
-    assert (told["imgsz"], told["epochs"], told["batch"]) == (64, 2, 4)
-    assert told["optimizer"] == "AdamW"
+    arguments = settings_of(patience=7, seed=3, workers=1, device="cpu", final_learning_rate=0.1)
+    assert arguments["patience"] == 7
+    assert arguments["seed"] == 3
+    assert arguments["workers"] == 1
+    assert arguments["device"] == "cpu"
+    assert (arguments["lr0"], arguments["lrf"]) == (0.002, 0.1)
+    assert (arguments["imgsz"], arguments["epochs"], arguments["batch"]) == (64, 2, 4)
+    assert arguments["optimizer"] == "AdamW"
 
 
 def test_augmentation_and_extra_are_passed_on():
-    told = settings_of(augmentation={"mosaic": 0, "scale": 0.3}, extra={"cos_lr": True, "cache": "ram", "nms": False})
-    assert told["mosaic"] == 0
-    assert told["scale"] == 0.3
-    assert told["cos_lr"] is True
-    assert told["cache"] == "ram"
-    assert told["nms"] is False
+    arguments = settings_of(
+        augmentation={"mosaic": 0, "scale": 0.3}, extra={"cos_lr": True, "cache": "ram", "nms": False}
+    )
+    assert arguments["mosaic"] == 0
+    assert arguments["scale"] == 0.3
+    assert arguments["cos_lr"] is True
+    assert arguments["cache"] == "ram"
+    assert arguments["nms"] is False
 
 
 @pytest.mark.parametrize(
@@ -48,7 +50,7 @@ def test_augmentation_and_extra_are_passed_on():
         ("extra", "tracker", "x", "has no effect on the training of a detector"),
     ],
 )
-def test_a_name_that_does_not_belong_is_refused_with_the_mend(section, name, value, message):
+def test_a_name_that_does_not_belong_is_refused_with_the_fix(section, name, value, message):
     with pytest.raises(ConfigError) as caught:
         settings_of(**{section: {name: value}})
     assert str(caught.value).startswith(f"training.{section}.{name}: ")

@@ -1,4 +1,4 @@
-"""Has what the model is asked changed since it was trained, and in what?
+"""Detect whether the traffic has changed since the model was trained, and in which columns.
 
 Two tables of records (`visionops.monitoring.record`): the reference, which came with the model, and a window of the
 log. The unit is the image: several boxes of one image say little more than one, so an image gives a column one number.
@@ -10,7 +10,8 @@ log. The unit is the image: several boxes of one image say little more than one,
     embedding    the vectors as a whole                                                   MMD, permutation
 
 A column drifted when its p-value, after Holm's correction over all columns, is at most ``alpha`` *and* its effect is
-large enough to matter: the first keeps chance out, the second keeps a million images from making everything drift.
+large enough to matter. The first condition excludes chance; the second keeps a million images from making every column
+drift.
 
 >>> report = detect_drift(reference, window, DriftSettings())
 >>> report.explain()
@@ -21,5 +22,5 @@ from __future__ import annotations
 
 from visionops.monitoring.drift.report import ColumnDrift, ColumnKind, DriftReport, Verdict
 
-# Artifact stores name reports of earlier runs by `visionops.monitoring.drift.DriftReport`.
+# Artifact stores refer to reports of earlier runs as `visionops.monitoring.drift.DriftReport`.
 __all__ = ["ColumnDrift", "ColumnKind", "DriftReport", "Verdict"]

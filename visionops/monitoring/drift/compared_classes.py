@@ -1,4 +1,4 @@
-"""Classes: the share of images that show each, and the mix of all boxes."""
+"""Compare classes: the share of images that show each, and the mix of all boxes."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ __all__ = [
 ]
 
 Pattern = tuple[str, ...]
-"""What an image shows, each class as often as it has boxes."""
+"""Classes that an image shows, each as often as it has boxes."""
 
 _MIX_IMAGES = 2000
-"""Of each table, at most, in the test of the mix: with more, what it could add is far below the least effect."""
+"""Maximum number of images of each table in the test of the mix; more would add far less than the least effect."""
 
 
 def compare_classes(reference: pa.Table, current: pa.Table, settings: DriftSettings) -> list[Compared]:
-    """Compare each class once, and the mix of classes where it says more than they do."""
+    """Compare each class once, and the mix of classes where it adds information."""
     if not {"labels"} <= {*reference.column_names} & {*current.column_names}:
         return []
     sides = Counter(read_patterns(reference)), Counter(read_patterns(current))
@@ -55,7 +55,7 @@ def compare_classes(reference: pa.Table, current: pa.Table, settings: DriftSetti
     mix_of = _carrier_of_mix(groups, patterns)
     columns = []
     for key, names in groups.items():
-        # Of two classes that complete each other, the one that is shown often enough to say something.
+        # Of two classes that complement each other, use the one that occurs often enough to be tested.
         first = next((name for name in names if shown[name].sum() >= settings.min_shown), names[0])
         others = [name for name in names if name != first]
         same_as = (*(f"class:{name}" for name in others), *(("labels",) if key == mix_of else ()))
@@ -64,13 +64,13 @@ def compare_classes(reference: pa.Table, current: pa.Table, settings: DriftSetti
 
 
 def read_patterns(table: pa.Table) -> list[Pattern]:
-    """Return what each image shows, in the order of the rows."""
+    """Return the classes that each image shows, in the order of the rows."""
     lists = read_column(table, "labels", pa.list_(pa.string())).to_pylist()
     return [tuple(sorted(name for name in labels or () if name is not None)) for labels in lists]
 
 
 def compare_texts(reference: pa.Table, current: pa.Table, settings: DriftSettings) -> list[Compared]:
-    """Compare each of the user's columns that holds texts: their shares among the images that have one."""
+    """Compare each user-defined column of texts: their shares among the images that have one."""
     compared = []
     for name in text_columns(reference, current):
         sides = Counter(read_texts(reference, name)), Counter(read_texts(current, name))
@@ -80,7 +80,7 @@ def compare_texts(reference: pa.Table, current: pa.Table, settings: DriftSetting
 
 
 def text_columns(reference: pa.Table, current: pa.Table) -> list[str]:
-    """Return the columns of both tables that hold texts of the user's, in the order of the reference."""
+    """Return the user-defined text columns that both tables have, in the order of the reference."""
     return [
         name
         for name in reference.column_names
@@ -91,14 +91,14 @@ def text_columns(reference: pa.Table, current: pa.Table) -> list[str]:
 
 
 def read_texts(table: pa.Table, name: str) -> list[Pattern]:
-    """Return the text of each image as a pattern of one, in the order of the rows; () where there is none."""
+    """Return the text of each image as a pattern of one, in the order of the rows; () where it is missing."""
     return [(text,) if text else () for text in table.column(name).to_pylist()]
 
 
 def _images_or_others(rows: Sequence[int], number: int) -> tuple[int, ...]:
-    """The patterns that show a class, or those that do not: of the two, those without the first pattern.
+    """Return the patterns that show a class, or their complement: whichever does not have the first pattern.
 
-    So a class and another that is on exactly the other images have the same.
+    So a class and one that occurs on exactly the other images give the same result.
     """
     if rows[0] != 0:
         return tuple(rows)
@@ -107,10 +107,10 @@ def _images_or_others(rows: Sequence[int], number: int) -> tuple[int, ...]:
 
 
 def _carrier_of_mix(groups: Mapping[tuple[int, ...], object], patterns: Sequence[Pattern]) -> tuple[int, ...] | None:
-    """The classes, by their key in ``groups``, that say all that the mix says; None where it says more.
+    """Return the classes, by their key in ``groups``, that determine the mix; None where the mix adds information.
 
-    Images of two kinds, each with as many labels as the other (one of two classes, as a rule): the share of one kind
-    is all there is to know, and it moves by no less than the mix.
+    With two kinds of images that have equally many labels (usually one of two classes), the share of one kind
+    determines the mix, and changes by no less than it.
     """
     varying = [key for key in groups if key] or list(groups)
     is_one_bit = len(patterns) <= 2 and len(set(map(len, patterns))) == 1 and len(varying) == 1
@@ -124,7 +124,12 @@ def compare_share(
     images: npt.NDArray[np.int64],
     settings: DriftSettings,
 ) -> ColumnDrift:
-    """Compare the share of images that show a class; ``shown`` and ``images``: of reference and current, (2,) each."""
+    """Compare the share of images that show a class.
+
+    Args:
+        shown: Images that show it in reference and current, (2,).
+        images: Images of reference and current, (2,).
+    """
     column = ColumnDrift(
         name=f"class:{name}",
         kind=ColumnKind.CLASS,
@@ -153,7 +158,7 @@ def compare_share(
 
 @functools.lru_cache(maxsize=4096)
 def _fisher_p(ours: int, theirs: int, our_images: int, their_images: int) -> float:
-    """Of hundreds of classes many are shown by the same few images."""
+    """Return the p-value of Fisher's exact test, cached because many classes occur on the same few images."""
     from scipy.stats import fisher_exact
 
     return min(float(fisher_exact([[ours, theirs], [our_images - ours, their_images - theirs]]).pvalue), 1.0)
@@ -164,7 +169,7 @@ def compare_mix(
 ) -> Compared:
     """Compare the shares of all classes among all boxes; images without a box do not count.
 
-    Boxes of an image are alike, so images are exchanged, not boxes: chi-square over boxes would cry wolf.
+    Boxes of an image are similar, so images are permuted, not boxes: chi-square over boxes would give false alarms.
     """
     patterns = sorted(pattern for pattern in reference | current if pattern)
     counts = np.array([[side[pattern] for pattern in patterns] for side in (reference, current)], np.int64)
@@ -189,10 +194,10 @@ def compare_mix(
     total = (boxes @ both.astype(np.float32)).astype(np.float64)
 
     def distance(dealt: npt.NDArray[np.integer[Any]]) -> Numbers:
-        """Between the images dealt to one side (draws, patterns) and the others of both tables."""
+        """Return the distance between the images on one side (draws, patterns) and the others of both tables."""
         ours = (boxes @ np.ascontiguousarray(dealt.T, dtype=np.float32)).astype(np.float64)
         size = ours.sum(axis=0)
-        # |a / A - (t - a) / (T - A)|, summed and halved; whole numbers, so that equal distances are equal.
+        # |a / A - (t - a) / (T - A)|, summed and halved; in whole numbers, so that equal distances are exactly equal.
         ours *= total.sum()
         ours -= total[:, None] * size
         return np.asarray(np.abs(ours, out=ours).sum(axis=0) / (2 * size * (total.sum() - size)))
@@ -204,13 +209,13 @@ def compare_mix(
 
 
 def _count_boxes(patterns: Sequence[Pattern]) -> Any:
-    """Boxes of each class on an image of each pattern: a sparse matrix (classes, patterns), float32."""
+    """Count the boxes of each class on an image of each pattern: a sparse matrix (classes, patterns), float32."""
     from scipy.sparse import csr_array
 
     names = {name: row for row, name in enumerate(sorted({name for pattern in patterns for name in pattern}))}
     rows = [names[name] for pattern in patterns for name in pattern]
     columns = np.repeat(np.arange(len(patterns)), [len(pattern) for pattern in patterns])
-    # What stands at one place several times is summed.
+    # Duplicate entries are summed.
     return csr_array((np.ones(len(rows), np.float32), (rows, columns)), shape=(len(names), len(patterns)))
 
 

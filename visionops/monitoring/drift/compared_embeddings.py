@@ -1,4 +1,4 @@
-"""Embeddings as a whole: maximum mean discrepancy, by permutation."""
+"""Compare embeddings as a whole by their maximum mean discrepancy, with a permutation test."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Vectors = npt.NDArray[np.float32]
 """(rows, components)."""
 
 _COMPONENTS = 16
-"""Of embeddings: with more, what moves drowns in what does not."""
+"""Maximum number of principal components; with more, noise hides a change."""
 
 
 def compare_embeddings(reference: pa.Table, current: pa.Table, settings: DriftSettings) -> list[Compared]:
@@ -31,7 +31,7 @@ def compare_embeddings(reference: pa.Table, current: pa.Table, settings: DriftSe
 
 
 def compare_vectors(before: Vectors, after: Vectors, settings: DriftSettings) -> Compared:
-    """MMD (Gretton et al., A kernel two-sample test, 2012), RBF kernel, its width by the median heuristic."""
+    """Compute the MMD (Gretton et al., A kernel two-sample test, 2012) with an RBF kernel of median width."""
     column = ColumnDrift(
         name="embedding",
         kind=ColumnKind.EMBEDDING,
@@ -52,7 +52,7 @@ def compare_vectors(before: Vectors, after: Vectors, settings: DriftSettings) ->
 
 
 def read_vectors(table: pa.Table, length: int | None) -> tuple[npt.NDArray[np.int64], Vectors]:
-    """Return the vectors of ``length`` (the most frequent when absent) without a missing number, after their rows."""
+    """Return the row numbers and vectors of ``length`` (the most frequent when None) without missing values."""
     lists = read_column(table, "embedding", pa.list_(pa.float32()))
     lengths = pc.list_value_length(lists).fill_null(0).to_numpy(zero_copy_only=False)
     if length is None:
@@ -69,7 +69,7 @@ def read_vectors(table: pa.Table, length: int | None) -> tuple[npt.NDArray[np.in
 
 
 def _draw_vectors(vectors: Vectors, number: int, rng: np.random.Generator) -> Numbers:
-    """At random, but whatever the order of the rows: they are put in the order of their bytes first."""
+    """Draw vectors at random but independently of the row order, by sorting them by their bytes first."""
     rows = np.ascontiguousarray(vectors).view(np.dtype((np.void, vectors.itemsize * vectors.shape[1]))).ravel()
     order = np.argsort(rows, kind="stable")
     if len(order) > number:
@@ -78,14 +78,14 @@ def _draw_vectors(vectors: Vectors, number: int, rng: np.random.Generator) -> Nu
 
 
 def _whiten(vectors: Numbers) -> Numbers:
-    """Principal components, each with a spread of 1: else what varies most hides the rest. (rows, components)."""
+    """Return principal components with unit spread, so that the largest does not hide the rest: (rows, components)."""
     left, size, _ = np.linalg.svd(vectors - vectors.mean(axis=0), full_matrices=False)
     kept = min(int((size > 1e-4 * max(size[0], 1e-6)).sum()), _COMPONENTS)
     return np.asarray(left[:, :kept] * np.sqrt(len(vectors)))
 
 
 def _kernel(vectors: Numbers) -> Numbers:
-    """RBF, (rows, rows)."""
+    """Return the RBF kernel matrix, (rows, rows)."""
     square = (vectors**2).sum(axis=1)
     distance = np.maximum(square[:, None] + square - 2 * vectors @ vectors.T, 0.0)
     median = float(np.median(distance[np.triu_indices(len(distance), 1)]))
@@ -93,7 +93,7 @@ def _kernel(vectors: Numbers) -> Numbers:
 
 
 def _mmd(kernel: Numbers, n: int) -> tuple[float, float]:
-    """Of the first ``n`` rows and the others: what `_exchanges` gives, and the unbiased MMD, not squared."""
+    """Return the statistic of `_exchanges` for the first ``n`` rows against the others, and the unbiased MMD."""
     m = len(kernel) - n
     own, other, cross = kernel[:n, :n], kernel[n:, n:], kernel[:n, n:].mean()
     found = own.mean() + other.mean() - 2 * cross
@@ -102,7 +102,7 @@ def _mmd(kernel: Numbers, n: int) -> tuple[float, float]:
 
 
 def _exchanges(kernel: Numbers, n: int, rng: np.random.Generator) -> Draw:
-    """Squared MMD, biased, of random halves. Centred, the kernel asks for one product a draw instead of three."""
+    """Return the squared biased MMD of random halves. A centred kernel needs one product for each draw, not three."""
     mean = kernel.mean(axis=0)
     centred = (kernel - mean - mean[:, None] + mean.mean()).astype(np.float32)
     scale = (1 / n + 1 / (len(kernel) - n)) ** 2

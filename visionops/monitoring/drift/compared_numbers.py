@@ -1,4 +1,4 @@
-"""Numbers of images: Cramér-von Mises; where many are equal, Kolmogorov-Smirnov's D by permutation."""
+"""Compare numbers of images: Cramér-von Mises, or for many ties Kolmogorov-Smirnov's D with a permutation test."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from visionops.monitoring.settings import DriftSettings
 __all__ = ["compare_number", "compare_numbers", "number_columns", "read_numbers", "sorted_numbers"]
 
 _FEW_VALUES = 500
-"""Distinct numbers up to which a column is tested as one of ties."""
+"""Number of distinct values up to which a column is tested as one with ties."""
 _BINS = 24
 _PREFIXES = (FEATURE_PREFIX, PROBABILITY_PREFIX, ENTROPY_PREFIX, COLUMN_PREFIX)
 
 
 def compare_numbers(reference: pa.Table, current: pa.Table, settings: DriftSettings) -> list[Compared]:
-    """Compare each column of numbers that has a value in either table; equal columns once."""
+    """Compare each column of numbers that has a value in either table; identical columns once."""
     same: dict[tuple[bytes, bytes], list[str]] = {}
     values: dict[str, tuple[Numbers, Numbers]] = {}
     for name in number_columns(reference, current):
@@ -33,7 +33,7 @@ def compare_numbers(reference: pa.Table, current: pa.Table, settings: DriftSetti
         if len(before) or len(after):
             values[name] = before, after
             same.setdefault((_digest(before), _digest(after)), []).append(name)
-    # The same numbers four times would make the correction four times as strict, and the share count one change thrice.
+    # Identical columns would make the correction stricter, and count one change several times in the share.
     return [compare_number(first, tuple(others), *values[first], settings) for first, *others in same.values()]
 
 
@@ -42,7 +42,7 @@ def _digest(values: Numbers) -> bytes:
 
 
 def number_columns(reference: pa.Table, current: pa.Table) -> list[str]:
-    """Return the columns of both tables that hold numbers, in the order of the reference."""
+    """Return the number columns that both tables have, in the order of the reference."""
     shared = [name for name in reference.column_names if name in current.column_names]
     own = {column.name for column in task_columns() if column.title}
     numbers = [name for name in shared if name.startswith(_PREFIXES) or name in {"count", "confidences", *own}]
@@ -54,10 +54,11 @@ def _is_text(table: pa.Table, name: str) -> bool:
 
 
 def read_numbers(table: pa.Table, name: str) -> Numbers:
-    """Return one value an image, float64 (rows,): of a list its mean; NaN where there is none."""
+    """Return one value for each image, float64 (rows,): a list as its mean; NaN where it is missing."""
     if pa.types.is_nested(table.schema.field(name).type):
         return _means(read_column(table, name, pa.list_(pa.float32())))
-    # float32 first: a constant that one table holds as float64 would differ in its last digits, and so everywhere.
+    # Convert to float32 first: a constant stored as float64 in one table would differ in its last digits for every
+    # image.
     column = read_column(table, name, pa.float32())
     column = column.fill_null(0.0) if name == "count" else column
     values: Numbers = column.to_numpy(zero_copy_only=False).astype(np.float64)
@@ -65,12 +66,12 @@ def read_numbers(table: pa.Table, name: str) -> Numbers:
 
 
 def sorted_numbers(values: Numbers) -> Numbers:
-    """Return the finite ones in their order, because sums depend on it."""
+    """Return the finite values in sorted order, because sums depend on the order."""
     return np.sort(values[np.isfinite(values)])
 
 
 def _means(lists: pa.Array) -> Numbers:
-    """Of each list, float64 (rows,); NaN for one without a finite value."""
+    """Return the mean of each list, float64 (rows,); NaN for one without a finite value."""
     image = pc.list_parent_indices(lists).to_numpy(zero_copy_only=False).astype(np.int64)
     value = pc.list_flatten(lists).to_numpy(zero_copy_only=False).astype(np.float64)
     there = np.isfinite(value)
@@ -107,7 +108,7 @@ def compare_number(
     if tied:
         draw = _draw_gaps(np.diff(ours + theirs, prepend=0), len(before), rng)
     else:
-        # Where numbers are equal the formula sees drift in anything: chance puts them in an order.
+        # With ties the formula would report drift everywhere, because their order is random.
         order = np.lexsort((rng.random(len(before) + len(after)), np.concatenate([before, after])))
         ranks = np.empty(len(order))
         ranks[order] = np.arange(len(order))
@@ -136,12 +137,12 @@ def compare_number(
 
 
 def _gap(ours: npt.NDArray[np.int64], theirs: npt.NDArray[np.int64]) -> Numbers:
-    """Kolmogorov-Smirnov's D of numbers counted up to each value, (..., values) each."""
+    """Return Kolmogorov-Smirnov's D from cumulative counts, (..., values) each."""
     return np.asarray(np.abs(ours / ours[..., -1:] - theirs / theirs[..., -1:]).max(axis=-1))
 
 
 def _draw_gaps(both: npt.NDArray[np.int64], number: int, rng: np.random.Generator) -> Draw:
-    """D when ``number`` of the images are dealt to one side; ``both``: images with each value, (values,)."""
+    """Return D for random draws of ``number`` images; ``both`` has the number of images with each value, (values,)."""
 
     def draw(size: int) -> Numbers:
         ours = deal(both, number, size, rng)

@@ -1,4 +1,4 @@
-"""A column that is compared and not yet judged, and how columns are read."""
+"""A column that is compared and not yet judged, and a function that reads columns."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ __all__ = ["Compared", "read_column"]
 
 
 class Compared(NamedTuple):
-    """A column before it is judged."""
+    """Comparison of a column before it is judged."""
 
     column: ColumnDrift
     draw: Draw | None = None
-    """Where the p-value is still to come from exchanges, which are to be compared with ``statistic``."""
+    """Draws of the statistic under random exchanges, where the p-value is still to be computed; compared with
+    ``statistic``."""
 
     @property
     def is_tested(self) -> bool:
-        """There are enough images."""
+        """Return whether there are enough images."""
         return self.column.p_value is not None or self.draw is not None
 
 

@@ -25,17 +25,16 @@ def detect_drift(
 ) -> DriftReport:
     """Compare a window of records with the reference, column by column.
 
-    Neither the order of rows nor how values are encoded matters: what is missing is not there (a class that no image
-    shows has a share of 0), and float64 is read as the float32 of the record. The same tables and settings give the
-    same report.
+    The order of rows and the encoding of values do not matter: a class without images has a share of 0, and float64 is
+    read as the float32 of the record. The same tables and settings give the same report.
 
-    Where the window names sources, each is compared by itself, and how they are mixed is one column more, ``source``.
-    Holm's correction is over all columns of all sources.
+    Where the window has sources, each is compared separately, and their mix is one more column, ``source``. Holm's
+    correction is over all columns of all sources.
 
     Args:
         reference: Columns of `visionops.monitoring.record`; those that are missing in either table are not compared.
-        current: As ``reference``.
-        history: Earlier traffic, for sources that the reference does not know.
+        current: Same columns as ``reference``.
+        history: Earlier traffic, for sources that the reference does not have.
     """
     strata = stratify(reference, current, settings, history)
     compared = compare_strata(strata, settings)
@@ -66,7 +65,7 @@ def compare_strata(strata: Strata, settings: DriftSettings) -> list[Compared]:
 
 
 def compare_columns(reference: pa.Table, current: pa.Table, settings: DriftSettings) -> list[Compared]:
-    """Compare all columns, of which some still lack their p-value, and none is judged."""
+    """Compare all columns; some still have no p-value, and none is judged."""
     return [
         *compare_numbers(reference, current, settings),
         *compare_classes(reference, current, settings),
@@ -76,13 +75,13 @@ def compare_columns(reference: pa.Table, current: pa.Table, settings: DriftSetti
 
 
 def count_exchanges(tested: int, settings: DriftSettings) -> int:
-    """Return how many exchanges of images a p-value may take, by the number of tested columns."""
-    # The least p-value is then below half of what Holm asks of the clearest column.
+    """Return the maximum number of random exchanges for a p-value, given the number of tested columns."""
+    # The least p-value is then below half of what Holm requires of the most significant column.
     return max(settings.permutations, math.ceil(2 * tested / settings.alpha))
 
 
 def give_p(compared: Compared, limit: int) -> ColumnDrift:
-    """Return the column with its p-value, where there are enough images for one; ``limit`` by `count_exchanges`."""
+    """Return the column with its p-value, where there are enough images; ``limit`` is from `count_exchanges`."""
     column, draw = compared
     if draw is None:
         return column
@@ -92,8 +91,8 @@ def give_p(compared: Compared, limit: int) -> ColumnDrift:
 def holm_bound(columns: Sequence[ColumnDrift], alpha: float) -> float:
     """Return the uncorrected p-value up to which Holm's correction calls a column drifted, if its effect matters.
 
-    The correction passes from the clearest column to the next until one fails: all before have a p-value below that
-    one's bound, and all behind have none.
+    The correction goes through the columns by rising p-value until one fails. All columns before it have a p-value
+    below its bound, and all after it above.
     """
     ordered = sorted(column.p_value for column in columns if column.p_value is not None)
     bounds = [alpha / (len(ordered) - rank) for rank in range(len(ordered))]
@@ -102,7 +101,7 @@ def holm_bound(columns: Sequence[ColumnDrift], alpha: float) -> float:
 
 
 def _judge(columns: Sequence[ColumnDrift], alpha: float) -> list[ColumnDrift]:
-    """Holm's correction, and the verdicts."""
+    """Apply Holm's correction, and set the verdicts."""
     judged = list(columns)
     tested = sorted((c.p_value, row) for row, c in enumerate(columns) if c.p_value is not None)
     adjusted = 0.0

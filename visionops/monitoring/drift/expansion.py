@@ -1,4 +1,4 @@
-"""Columns that drift compares and a record holds folded: class probabilities, and the user's own."""
+"""Expand folded columns of records for drift: class probabilities, and user-defined columns."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ __all__ = ["expand_records"]
 
 
 def expand_records(tables: Sequence[pa.Table], card: BundleCard) -> list[pa.Table]:
-    """Return the tables with a column each for what the task derives and for each of the user's columns.
+    """Return the tables with a column for each derived value of the task and each user-defined column.
 
-    All get the same columns, null where a table has no value. A column of the user's is float32, or text where any of
+    All get the same columns, null where a table has no value. A user-defined column is float32, or text where any of
     the tables has a text in it.
 
     Args:
-        tables: Of records of the model of ``card``.
+        tables: Records of the model of ``card``.
     """
     task = served_task(card.task)
     values = [_read_values(table) for table in tables]
@@ -50,7 +50,7 @@ def _read_values(table: pa.Table) -> list[dict[str, Any]]:
 
 
 def _decode(text: str | None) -> dict[str, Any]:
-    """Return the values of one record; none of what another program wrote there."""
+    """Return the values of one record; empty where another program wrote something else there."""
     try:
         values = json.loads(text or "{}")
         return {name: v if isinstance(v, str) else float(v) for name, v in values.items() if v is not None}

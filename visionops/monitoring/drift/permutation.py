@@ -1,4 +1,4 @@
-"""Random exchanges of images between two tables, and the p-value they give."""
+"""Exchange images between two tables at random, and compute p-values from these exchanges."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ __all__ = ["Draw", "Numbers", "choose", "deal", "generator_of", "permutation_p"]
 
 Numbers = npt.NDArray[np.float64]
 Draw = Callable[[int], Numbers]
-"""That many values of a statistic under a random exchange of images."""
+"""Function that returns this number of values of a statistic under random exchanges of images."""
 
 _BATCH = 500
 _ENOUGH = 20
-"""Exchanges at least as far apart as the window, from which on more of them cannot make it drift."""
+"""Number of exchanges with at least the window's distance after which the column can no longer drift."""
 _TIE = 1e-5
-"""Relative difference up to which two distances are equal: single precision sums them in any order."""
+"""Relative difference up to which two distances count as equal, because single precision sums depend on the order."""
 _FEW_IMAGES = 500
-"""Up to here shuffling all images is quicker than drawing some of them."""
+"""Number of images up to which shuffling all is faster than drawing some."""
 _FEW_PATTERNS = 64
-"""Up to here dealing images pattern by pattern is quicker than dealing them one by one, however few there are."""
+"""Number of patterns up to which drawing by pattern is faster than drawing single images."""
 
 
 def generator_of(column: str, seed: int) -> np.random.Generator:
-    """Return the chance of one column: the same whatever other columns are compared, and in whatever order."""
+    """Return the random generator of one column, independent of the other columns and their order."""
     return np.random.default_rng([seed, zlib.crc32(column.encode())])
 
 
 def permutation_p(found: float | None, draw: Draw, limit: int) -> float:
-    """Share of random exchanges that are as far apart, of ``limit``; stops early where the answer is no.
+    """Return the share of up to ``limit`` random exchanges that are as far apart; stops early when it is clearly large.
 
     Besag and Clifford, Sequential Monte Carlo p-values, 1991. Either way the p-value is exact.
     """
@@ -51,13 +51,13 @@ def permutation_p(found: float | None, draw: Draw, limit: int) -> float:
 def deal(
     images: npt.NDArray[np.int64], number: int, size: int, rng: np.random.Generator
 ) -> npt.NDArray[np.integer[Any]]:
-    """Deal ``number`` of the images to one side, ``size`` times.
+    """Draw ``number`` of the images, ``size`` times.
 
     Args:
-        images: With each pattern or value, (patterns,).
+        images: Number of images with each pattern or value, (patterns,).
 
     Returns:
-        How many of each pattern that side got, (size, patterns).
+        Number of drawn images of each pattern, (size, patterns).
     """
     total = int(images.sum())
     if len(images) <= max(_FEW_PATTERNS, total // 25):

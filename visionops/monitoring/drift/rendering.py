@@ -1,4 +1,4 @@
-"""The drift report as a page."""
+"""Render the drift report as a page."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ __all__ = ["render_drift_html", "render_drift_section"]
 
 
 def render_drift_html(report: DriftReport) -> str:
-    """Return a page with the sentence, and a row per column: before, now, how sure and how large the change is."""
+    """Return a page with the summary, and for each column its values before and now, p-value and effect."""
     return _render("report.html.j2", report)
 
 
 def render_drift_section(report: DriftReport) -> str:
-    """Return the same as a part of a page, whose style touches nothing else."""
+    """Return the same as a section of a page, with styles that affect nothing else."""
     return _render("section.html.j2", report)
 
 
@@ -40,7 +40,7 @@ def _render(template: str, report: DriftReport) -> str:
 
 
 def _outline(column: ColumnDrift, side: int) -> str:
-    """Points of an SVG polyline, 120 x 24: the histogram of reference (0) or current (1)."""
+    """Return points of an SVG polyline, 120 x 24: the histogram of reference (0) or current (1)."""
     top = max(max(pair) for pair in column.bins)
     step = 120 / len(column.bins)
     corners = [(i + edge, pair[side] / top) for i, pair in enumerate(column.bins) for edge in (0, 1)]

@@ -1,4 +1,4 @@
-"""Traffic by source: each source's images against its own, so that a new mix of them is one change and not many."""
+"""Split traffic by source, and compare each source's images with its own, so that a new mix is a single change."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ __all__ = ["MOST_SOURCES", "Strata", "Stratum", "sources_without_reference", "st
 Rows = npt.NDArray[np.int64]
 
 MOST_SOURCES = 20
-"""Judged apart, those with the most images. Who sends a thousand names makes neither a thousand tests nor labels."""
+"""Maximum number of sources judged separately, those with the most images. It bounds the number of tests and labels."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Stratum:
-    """The images of one source, and what they are compared with."""
+    """Images of one source, and their baseline."""
 
     source: str
-    """"" for traffic without sources, which is one stratum."""
+    """Name of the source; "" for traffic without sources, which is one stratum."""
     before: Rows
-    """Of `Strata.reference`."""
+    """Rows of `Strata.reference`."""
     after: Rows
-    """Of `Strata.current`."""
+    """Rows of `Strata.current`."""
     against: Against
 
     def describe(self) -> SourceDrift:
-        """Return how many images there are, and of what."""
+        """Return the numbers of images and the baseline for the report."""
         return SourceDrift(
             name=self.source,
             reference_images=len(self.before),
@@ -46,39 +46,39 @@ class Stratum:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Strata:
-    """Two tables, and how they are cut."""
+    """Two tables, and their split into strata."""
 
     reference: pa.Table
-    """Behind it the earlier traffic of sources, where one is compared with that."""
+    """Reference, followed by earlier traffic of sources that are compared with it."""
     current: pa.Table
     parts: tuple[Stratum, ...]
     mix: tuple[tuple[Pattern, ...], tuple[Pattern, ...]] = ((), ())
-    """Source of each row of reference and current as a pattern of one, () where it is not known or not compared;
-    rare ones are one. Empty where the reference knows no source."""
+    """Source of each row of reference and current as a pattern of one, () where it is unknown or not compared. Rare
+    sources count as one. Empty where the reference has no source."""
     left_out: int = 0
-    """Images of the window in no part: of sources with too few to say."""
+    """Images of the window in no stratum: those of sources with too few images."""
 
     @property
     def has_sources(self) -> bool:
-        """Traffic names its sources."""
+        """Return whether the traffic has sources."""
         return any(part.source for part in self.parts)
 
 
 def stratify(
     reference: pa.Table, current: pa.Table, settings: DriftSettings, history: pa.Table | None = None
 ) -> Strata:
-    """Cut two tables of records by source.
+    """Split two tables of records by source.
 
-    A source of at least ``min_images`` images in the window is a part, `MOST_SOURCES` of them at most; the others are
-    one part together, where they are enough. A part is compared with its source's images in the reference; where these
-    are too few, with its own earlier traffic; where that is little, too, with the whole reference.
+    A source with at least ``min_images`` images in the window is a stratum, at most `MOST_SOURCES` of them. The others
+    form one stratum together, if they are enough. A stratum is compared with its source's images in the reference;
+    where these are too few, with its own earlier traffic; where that is too little, too, with the whole reference.
 
     Args:
-        reference: Of a bundle, or earlier traffic.
+        reference: Reference of a bundle, or earlier traffic.
         history: Earlier traffic of the same model, by source.
 
     Returns:
-        One part with everything where the window names no source.
+        The strata; a single one with all images where the window has no source.
     """
     ours, theirs = _sources(current), _sources(reference)
     counts = Counter(name for name in ours if name)
@@ -99,7 +99,7 @@ def stratify(
         before, against = _choose(~np.isin(known, judged), is_reference, settings)
         parts.append(Stratum(OTHER_SOURCES, before, others, against))
         others = others[:0]
-    if not parts:  # a window of a few images, too few whatever they are compared with
+    if not parts:  # the window has too few images for any comparison
         return Strata(reference, current, (whole,))
     both = reference if history is None else pa.concat_tables([reference, history], promote_options="default")
     mix = _mix(theirs, earlier, ours, judged, settings)
@@ -107,7 +107,7 @@ def stratify(
 
 
 def sources_without_reference(reference: pa.Table, current: pa.Table, settings: DriftSettings) -> bool:
-    """Return whether the window has a source that the reference knows too little of: its earlier traffic helps."""
+    """Return whether the window has a source with too few images in the reference, so earlier traffic is needed."""
     known, needed = (Counter(name for name in _sources(table) if name) for table in (reference, current))
     least = settings.min_images
     return any(count >= least and known[name] < least for name, count in needed.items())
@@ -132,7 +132,7 @@ def _mix(
     nothing = np.full(len(theirs), "", object)
     for side in (np.concatenate([theirs, np.full(len(earlier), "", object)]), np.concatenate([nothing, earlier])):
         if np.count_nonzero(side != "") >= settings.min_images:
-            # What the window calls rare may be half of the reference: that is a change of the mix.
+            # Sources that are rare in the window may be half of the reference, which is a change of the mix.
             kept = {*judged, *(name for name, count in Counter(side).items() if name and count >= settings.min_images)}
             ranked = [*judged, *sorted(kept.difference(judged))][: 2 * MOST_SOURCES]
             names: Mapping[str, str] = {name: name for name in ranked}
@@ -145,7 +145,7 @@ def _patterns(sources: npt.NDArray[np.object_], names: Mapping[str, str]) -> tup
 
 
 def _sources(table: pa.Table) -> npt.NDArray[np.object_]:
-    """Return the source of each row, "" where it is not known: (rows,)."""
+    """Return the source of each row, "" where it is unknown: (rows,)."""
     if "source" not in table.column_names:
         return np.full(len(table), "", object)
     return np.array([name or "" for name in table["source"].to_pylist()], object)

@@ -1,4 +1,4 @@
-"""The part of a stack that looks for drift. Data validators implement it; the step of monitoring calls it."""
+"""Port of the stack's data validator, which the monitoring step calls to detect drift."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ class DriftFindings(NamedTuple):
 
     report: DriftReport
     page: str
-    """HTML; loads nothing."""
+    """HTML page without external resources."""
     problem: str = ""
-    """Why the snapshot was not kept; "" where it was, or where none is kept."""
+    """Reason why the snapshot was not stored; "" where it was, or where none is stored."""
 
 
 class DriftValidator(Protocol):
-    """Compares two tables of records."""
+    """Comparison of two tables of records."""
 
     def look_for_drift(
         self,
@@ -37,10 +37,10 @@ class DriftValidator(Protocol):
 
         Args:
             reference: Columns of `visionops.monitoring.record`.
-            current: As ``reference``.
-            use_case: Name below which a history is kept, where there is one.
-            history: Earlier traffic, for sources that the reference does not know.
+            current: Same columns as ``reference``.
+            use_case: Name under which a history is stored, where there is one.
+            history: Earlier traffic, for sources that the reference does not have.
 
         Raises:
-            StackError: It has not that method.
+            StackError: The validator does not support the method.
         """

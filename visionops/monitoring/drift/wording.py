@@ -1,4 +1,4 @@
-"""Columns and numbers of a drift report, in words."""
+"""Describe columns and numbers of a drift report in words."""
 
 from __future__ import annotations
 
@@ -27,5 +27,5 @@ def title_of(name: str) -> str:
 
 
 def format_number(value: float | None) -> str:
-    """Return three digits, which are enough to see a change; "-" for None."""
+    """Return a number with three digits, enough to see a change; "-" for None."""
     return "-" if value is None else f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"

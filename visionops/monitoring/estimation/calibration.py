@@ -1,4 +1,4 @@
-"""Calibrate the probabilities of one head on held-out images, and say how uncertain that calibration is."""
+"""Calibrate the probabilities of one head on held-out images, and quantify the uncertainty of the calibration."""
 
 from __future__ import annotations
 
@@ -15,40 +15,42 @@ Floats = npt.NDArray[np.float64]
 Ids = npt.NDArray[np.int64]
 
 _SMALLEST = 1e-6
-"""The record keeps six places, so a probability of 1 may be anything above 1 - 5e-7."""
+"""Lower bound of 1 minus a probability: records have six places, so a probability of 1 may be anything above 1 -
+5e-7."""
 _PRIOR = np.array([1.0, 0.0])
 _PRECISION = np.array([4.0, 1.0])
-"""Of slope and offset: normal priors around "the temperature is all it needs", with deviations of 0.5 and 1. Without
-errors among the held-out images the likelihood alone would ask for certainty; some hundred images outweigh it."""
+"""Normal priors of slope and offset around "the temperature is sufficient", with deviations of 0.5 and 1. Without
+errors among the held-out images the likelihood alone would favour certainty; some hundred images outweigh the prior."""
 _STEPS = 50
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Calibration:
-    """A temperature, and Platt scaling of each class: ``logit(p') = slope * logit(p) + offset``, then normalized.
+    """Temperature, then Platt scaling of each class, ``logit(p') = slope * logit(p) + offset``, then normalization.
 
     Platt, Probabilistic outputs for support vector machines, 1999; one class against the rest as in Zadrozny and Elkan,
-    Transforming classifier scores into accurate multiclass probability estimates, 2002. Of two classes one is scaled,
+    Transforming classifier scores into accurate multiclass probability estimates, 2002. With two classes, one is scaled
     and the other is the rest.
     """
 
     temperature: float
-    """Divides the logarithms of the probabilities first; 1 for a model whose own was fitted on these images."""
+    """Temperature that divides the logarithms of the probabilities; 1 for a model that was calibrated on these
+    images."""
     parameters: Floats
-    """float64 (scaled classes, 2): slope and offset, the most probable ones."""
+    """Most probable slopes and offsets, float64 (scaled classes, 2)."""
     drawn: Floats
-    """float64 (draws, scaled classes, 2): others that the held-out images allow, as often as they are probable."""
+    """Posterior draws of slopes and offsets, float64 (draws, scaled classes, 2)."""
 
     def apply(self, probabilities: Floats) -> Floats:
-        """Return calibrated probabilities, float64 (images, classes), each row with the sum 1.
+        """Return calibrated probabilities, float64 (images, classes), each row summing to 1.
 
         Args:
-            probabilities: (images, classes), as the model gives them.
+            probabilities: (images, classes), from the model.
         """
         return np.asarray(self._scale(probabilities, self.parameters[None])[0])
 
     def apply_drawn(self, probabilities: Floats, draws: slice) -> Floats:
-        """Return the same by each of some drawn parameters: float64 (draws, images, classes)."""
+        """Return the same for each of some drawn parameters: float64 (draws, images, classes)."""
         return self._scale(probabilities, self.drawn[draws])
 
     def _scale(self, probabilities: Floats, parameters: Floats) -> Floats:
@@ -62,15 +64,15 @@ class Calibration:
 def fit_calibration(probabilities: Floats, truth: Ids, draws: int, rng: np.random.Generator) -> Calibration:
     """Fit a calibration on held-out images.
 
-    How uncertain it is comes from Laplace's approximation of the posterior (MacKay, The evidence framework applied to
-    classification networks, 1992). A bootstrap of the held-out images is too sure where few of them are wrong: without
-    any error all resamples agree.
+    The uncertainty comes from Laplace's approximation of the posterior (MacKay, The evidence framework applied to
+    classification networks, 1992). A bootstrap of the held-out images is overconfident where few of them are wrong:
+    without any error all resamples agree.
 
     Args:
         probabilities: (images, classes) of images that the model was not trained on.
         truth: Class ids (images,), all known.
-        draws: Parameters to draw.
-        rng: Of the draws.
+        draws: Number of draws.
+        rng: Generator of the draws.
     """
     classes = probabilities.shape[1]
     scaled = range(1, 2) if classes == 2 else range(classes)
@@ -102,11 +104,11 @@ def _logits(probabilities: Floats) -> Floats:
 
 
 def _sigmoid(values: Floats) -> Floats:
-    return np.asarray((1 + np.tanh(values / 2)) / 2)  # no overflow on either side
+    return np.asarray((1 + np.tanh(values / 2)) / 2)  # avoids overflow on either side
 
 
 def _fit(logits: Floats, is_class: Floats) -> Floats:
-    """Slope and offset of the highest posterior density, by Newton's method with halved steps."""
+    """Return slope and offset with the highest posterior density, by Newton's method with halved steps."""
     parameters, loss = _PRIOR.copy(), _loss(logits, is_class, _PRIOR)
     for _ in range(_STEPS):
         gradient, hessian = _derivatives(logits, is_class, parameters)
@@ -126,7 +128,7 @@ def _loss(logits: Floats, is_class: Floats, parameters: Floats) -> float:
 
 
 def _derivatives(logits: Floats, is_class: Floats, parameters: Floats) -> tuple[Floats, Floats]:
-    """Gradient (2,) and Hessian (2, 2) of the loss."""
+    """Return gradient (2,) and Hessian (2, 2) of the loss."""
     p = _sigmoid(logits * parameters[0] + parameters[1])
     inputs = np.stack([logits, np.ones_like(logits)], axis=1)
     gradient = (p - is_class) @ inputs + _PRECISION * (parameters - _PRIOR)

@@ -23,36 +23,37 @@ __all__ = ["MOST_IMAGES", "Estimator", "Guess", "TooFewError"]
 Floats = npt.NDArray[np.float64]
 
 MOST_IMAGES: Final = 5000
-"""Of a window, spread evenly over it. A longer one gets an interval that is too wide rather than too narrow."""
+"""Maximum number of images of a window for the interval, spread evenly; a longer one gets an interval that is too
+wide."""
 _CELLS: Final = 1_000_000
-"""Weights held at once."""
+"""Maximum number of weights in memory at once."""
 _MIN_OF_CLASS: Final = 5
-"""Images of each class that must be expected: the recall of a class with fewer is hardly a figure."""
+"""Least expected number of images of each class, because with fewer its recall is too uncertain."""
 
 
 class TooFewError(Exception):
-    """Nothing is estimated, and the message says why. Never leaves this package."""
+    """There are too few images to estimate; the message has the reason. This error never leaves the package."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Guess:
-    """The metric of a window, by its probabilities."""
+    """Estimate of the metric of a window."""
 
     value: float
     low: float
     high: float
-    """95 %: where the metric would lie if all images of the window were labelled."""
+    """95 % interval in which the metric would lie if all images of the window were labelled."""
 
 
 class Estimator:
-    """Estimates one metric of one model on any window.
+    """Estimator of one metric of one model on any window.
 
     Args:
         questions: Heads of the model, in the order of its card.
-        metric: What the gate looks at.
+        metric: Metric of the gate.
 
     Raises:
-        TooFewError: The metric is none of `LABEL_METRICS`, or the held-out images cannot calibrate a head.
+        TooFewError: The metric is not one of `LABEL_METRICS`, or the held-out images cannot calibrate a head.
     """
 
     def __init__(self, questions: Sequence[Head], held_out: HeldOut, metric: str, settings: EstimationSettings) -> None:
@@ -77,18 +78,18 @@ class Estimator:
                 f"({self._settings.min_held_out} needed)"
             )
         if len(np.unique(truth[known])) < 2:
-            raise TooFewError(f"all val images of {head.name} are of one class, which calibrates nothing")
+            raise TooFewError(f"all val images of {head.name} have the same class, so it cannot be calibrated")
         return fit_calibration(probabilities[known], truth[known], self._settings.draws, rng)
 
     def estimate(self, probabilities: Floats) -> Guess:
-        """Estimate the metric of a window. The same images, in the same order, give the same figures.
+        """Estimate the metric of a window. The same images, in the same order, give the same result.
 
-        The value is that of the expected confusion matrix (of the areas, the expected counts at each threshold). For
-        the interval, calibrations are drawn, and by each the truth of every image, as each drawn window is then scored.
-        The classes of several heads are drawn independently of each other.
+        The value is that of the expected confusion matrix (for areas, of the expected counts at each threshold). For
+        the interval, calibrations are drawn, then for each the truth of every image, and each draw is scored. The
+        classes of several heads are drawn independently of each other.
 
         Args:
-            probabilities: (images, classes of all heads), as the record has them.
+            probabilities: (images, classes of all heads), from the records.
 
         Raises:
             TooFewError: There are too few images, or too few of a class.
@@ -117,7 +118,7 @@ class Estimator:
 
     def _require_classes(self, head: Head, expected: Floats) -> None:
         if self._metric == "accuracy":
-            return  # defined whatever the classes are
+            return  # defined for any classes
         counts = expected.sum(axis=0)
         fewest = int(counts.argmin())
         if counts[fewest] < _MIN_OF_CLASS:
@@ -127,7 +128,7 @@ class Estimator:
             )
 
     def _drawn(self, parts: Sequence[Floats], outcomes: Sequence[Outcome]) -> Floats:
-        """The metric of every draw, (draws,)."""
+        """Return the metric of every draw, (draws,)."""
         rng = np.random.default_rng([self._settings.seed, 1])
         figures = []
         for calibration, part, outcome in zip(self._calibrations, parts, outcomes, strict=True):
@@ -143,7 +144,7 @@ class Estimator:
 
 
 def _as_every_class(head: Head, probabilities: Floats, answers: npt.NDArray[np.int64]) -> Outcome:
-    """Each image once as every class: weights then say what it is, or how probably."""
+    """Return each image once for every class, so that weights select its class or distribute it by probability."""
     images, classes = probabilities.shape
     return Outcome(
         head,

@@ -1,4 +1,4 @@
-"""What a model said of its val split, beside the truth: kept in its bundle, to calibrate estimates on."""
+"""Store a model's probabilities of its val split with the truth in its bundle, to calibrate estimates."""
 
 from __future__ import annotations
 
@@ -28,37 +28,36 @@ class HeldOut:
     """Images that a model was not trained on."""
 
     probabilities: npt.NDArray[np.float64]
-    """(images, classes of all heads), as the record has them."""
+    """(images, classes of all heads), as in the records."""
     truth: npt.NDArray[np.int64]
-    """Class ids (images, heads), of the head; -1 where not known."""
+    """Class ids (images, heads), by head; -1 where unknown."""
 
 
 def add_held_out(bundle: ModelBundle, dataset: Dataset) -> ModelBundle:
     """Return the bundle with `HELD_OUT_FILE`: the probabilities of its reference, and the labels of those images.
 
-    A bundle that has one, one without a reference, and one whose task gives no class probabilities come back as they
-    are.
+    A bundle that already has one, has no reference, or has a task without class probabilities is returned unchanged.
 
     Args:
-        dataset: Whose val split the reference of the bundle was made on.
+        dataset: Data set on whose val split the reference of the bundle was made.
     """
     questions = task_for(bundle.card.task).questions(bundle.card)
     if HELD_OUT_FILE in bundle.card.files or REFERENCE_FILE not in bundle.card.files or not questions:
         return bundle
     val = dataset.select_split(Split.VAL).take_evenly(MOST_IMAGES)
-    told = read_reference(bundle)["probabilities"]
-    if len(told) != val.num_images:
+    column = read_reference(bundle)["probabilities"]
+    if len(column) != val.num_images:
         return bundle  # the reference is of another val split
     truth = truth_of(val, questions)
-    table = pa.table([told.cast(_SCHEMA.field(0).type), pa.array(truth.tolist(), _SCHEMA.field(1).type)], _SCHEMA)
-    # Until the card names the file it is not there: a run that is killed here leaves a whole bundle.
+    table = pa.table([column.cast(_SCHEMA.field(0).type), pa.array(truth.tolist(), _SCHEMA.field(1).type)], _SCHEMA)
+    # The card names the file only later, so a run that is killed here leaves a valid bundle.
     pq.write_table(table, bundle.folder / HELD_OUT_FILE)
     ModelBundle.create(bundle.folder, bundle.card)
     return ModelBundle.load(bundle.folder)
 
 
 def read_held_out(bundle: ModelBundle) -> HeldOut | None:
-    """Return what `add_held_out` kept; None for a bundle of a release that did not, or of a task that gives none."""
+    """Return the data from `add_held_out`; None for an older bundle, or for a task without class probabilities."""
     if HELD_OUT_FILE not in bundle.card.files:
         return None
     questions = task_for(bundle.card.task).questions(bundle.card)
@@ -71,7 +70,7 @@ def read_held_out(bundle: ModelBundle) -> HeldOut | None:
 def truth_of(dataset: Dataset, questions: Sequence[Head]) -> npt.NDArray[np.int64]:
     """Return the labels of a data set as class ids of heads, int64 (images, heads); -1 where there is none.
 
-    Attributes and classes are found by name, a lone attribute by being the only one of a single head.
+    Attributes and classes are matched by name; a single attribute matches a single head.
     """
     labels, attributes = dataset.label_array(), dataset.attributes
     truth = np.full((dataset.num_images, len(questions)), -1, dtype=np.int64)

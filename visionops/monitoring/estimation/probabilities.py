@@ -1,4 +1,4 @@
-"""The class probabilities of records, and the answers that follow from them."""
+"""Read the class probabilities of records, and derive the answers from them."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ Floats = npt.NDArray[np.float64]
 def probabilities_of(records: pa.Table, questions: Sequence[Head]) -> tuple[Floats, npt.NDArray[np.int64]]:
     """Return the probabilities of all heads, float64 (images, classes of all heads), and the rows that have them.
 
-    A record that has none, or another number of them, or one that is no number, is left out.
+    A record without probabilities, with another number of them, or with one that is not a number is left out.
 
     Args:
-        records: With a column ``probabilities``, a list per image.
+        records: Records with a column ``probabilities``, a list for each image.
         questions: Heads, in the order of the card.
     """
     width = sum(len(head.class_names) for head in questions)
@@ -36,13 +36,13 @@ def probabilities_of(records: pa.Table, questions: Sequence[Head]) -> tuple[Floa
 
 
 def split_by_head(probabilities: Floats, questions: Sequence[Head]) -> list[Floats]:
-    """Return the part of each head, float64 (images, classes of the head)."""
+    """Split the probabilities by head, float64 (images, classes of the head) each."""
     ends = np.cumsum([len(head.class_names) for head in questions])
     return np.split(probabilities, ends[:-1], axis=1)
 
 
 def answers_of(head: Head, probabilities: Floats) -> npt.NDArray[np.int64]:
-    """Return the class ids that a head answers, int64 (images,): by its threshold where it has one."""
+    """Return the class ids that a head answers, int64 (images,), by its threshold where it has one."""
     if head.positive is None or head.threshold is None:
         return np.asarray(probabilities.argmax(axis=1), dtype=np.int64)
     positive = head.class_names.index(head.positive)

@@ -1,4 +1,4 @@
-"""The estimate as a page: the metric over the window, and on labelled traffic in the same plot."""
+"""Render the estimate as a page: the metric over the window, with labelled traffic in the same plot."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from visionops.monitoring.policy import Performance
 __all__ = ["render_estimate_html"]
 
 _WIDTH: Final = 720
-"""Of the part of the plot that is time; what has no time stands right of it. Pixels, as all that follows."""
+"""Width of the time axis in pixels; results without a time are drawn to its right."""
 _HEIGHT: Final = 260
 _LEFT: Final = 48
 _TOP: Final = 12
 _BESIDE: Final = 70
-"""Between the figures of the whole window and of labelled traffic."""
+"""Distance between the results of the whole window and of labelled traffic."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Mark:
-    """A figure with its interval."""
+    """A value with its interval."""
 
     x: float
     y: float
@@ -32,10 +32,10 @@ class _Mark:
 
 
 def render_estimate_html(report: PerformanceEstimate, labelled: Performance | None) -> str:
-    """Return a page that loads nothing: the sentence, the plot and a row for each part of the window.
+    """Return a page without external resources: the summary, the plot and a row for each part of the window.
 
     Args:
-        labelled: The same metric on labelled traffic; None: there is none.
+        labelled: The same metric on labelled traffic; None without labels.
     """
     import jinja2
 
@@ -63,7 +63,7 @@ def render_estimate_html(report: PerformanceEstimate, labelled: Performance | No
 
 
 def _least(report: PerformanceEstimate, labelled: Performance | None) -> float:
-    """Where the axis begins: a tenth below all that is shown."""
+    """Return the start of the axis: a tenth below all values shown."""
     shown = [part.interval[0] for part in report.parts if part.interval]
     shown += [report.estimate.interval[0]] if report.estimate else []
     shown += [labelled.interval[0] if labelled.interval else labelled.value, labelled.at_test] if labelled else []

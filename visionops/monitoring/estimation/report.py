@@ -1,4 +1,4 @@
-"""What was estimated, or why nothing was."""
+"""Report of an estimate, or of the reason why there is none."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["PartEstimate", "PerformanceEstimate"]
 
 
 class PartEstimate(BaseModel):
-    """The metric in a part of the window."""
+    """Estimate for a part of the window."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
@@ -22,33 +22,33 @@ class PartEstimate(BaseModel):
     end: datetime
     images: int
     value: float | None = None
-    """None: too few to estimate."""
+    """Estimated metric; None where there are too few images."""
     interval: tuple[float, float] | None = None
-    """95 %."""
+    """95 % interval."""
 
 
 class PerformanceEstimate(BaseModel):
-    """The gate's metric of a window without labels."""
+    """Estimate of the gate's metric for a window without labels."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     is_estimate: Literal[True] = True
-    """No label was looked at: it holds only as far as the probabilities stay calibrated on the window."""
+    """Computed without labels, so valid only as far as the probabilities stay calibrated on the window."""
     method: Literal["CBPE"] = "CBPE"
     metric: str
     estimate: Estimate | None = None
-    """None: nothing was estimated."""
+    """Estimate for the whole window; None where there is none."""
     problem: str = ""
-    """Why nothing was; "" where something was."""
+    """Reason why there is no estimate; "" where there is one."""
     parts: tuple[PartEstimate, ...] = ()
-    """Of equal time, the earliest first; a part with too few images has no value."""
+    """Estimates for parts of equal time, earliest first; a part with too few images has no value."""
     held_out_images: int = 0
-    """Of the val split, that the probabilities were calibrated on."""
+    """Number of val images on which the probabilities were calibrated."""
     left_out: int = 0
-    """Predictions without probabilities in the log."""
+    """Number of predictions in the log without probabilities."""
 
     def explain(self) -> str:
-        """Return one sentence."""
+        """Return a one-sentence summary."""
         seen = self.estimate
         if seen is None:
             return f"{self.metric} is not estimated: {self.problem}"

@@ -22,7 +22,7 @@ from visionops.tasks.spec import TaskSpec
 __all__ = ["PARTS", "estimate_window"]
 
 PARTS: Final = 8
-"""Points in time on the page: of a day, one for every three hours."""
+"""Number of parts of a window: one for every three hours of a day."""
 
 
 def estimate_window(
@@ -34,20 +34,20 @@ def estimate_window(
     settings: EstimationSettings,
     at_test: float | None = None,
 ) -> PerformanceEstimate:
-    """Estimate how well a model does on a window, from its probabilities alone.
+    """Estimate a model's metric on a window from its probabilities alone.
 
     Args:
-        traffic: Its records of the window.
+        traffic: Records of the model in the window.
         span: Begin and end of the window; aware.
-        metric: What the gate looks at.
-        at_test: The model's figure on its test split.
+        metric: Metric of the gate.
+        at_test: The model's metric on its test split.
     """
     report = PerformanceEstimate(metric=metric)
     if not settings.enabled:
         return report.model_copy(update={"problem": "monitoring.estimation.enabled is false"})
     questions = task.questions(bundle.card)
     if not questions:
-        problem = f"{task.name} gives no class probabilities of an image; only classification and attributes do"
+        problem = f"{task.name} has no class probabilities; only classification and attributes have them"
         return report.model_copy(update={"problem": problem})
     held_out = read_held_out(bundle)
     if held_out is None:

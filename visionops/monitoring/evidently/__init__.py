@@ -1,7 +1,7 @@
-"""Evidently beside our own verdict: its reports, plots, history and, by choice, its own tests.
+"""Run Evidently beside our own verdict: its reports, plots, history and, optionally, its own tests.
 
-Importing a module of this package brings Evidently, which takes seconds and is in no server: only the step that looks
-for drift imports them, when it runs.
+Importing a module of this package imports Evidently, which takes seconds and is not installed in servers. Only the
+drift step imports them, when it runs.
 
     frames      records as the data frames that Evidently reads
     stattests   our tests, registered with Evidently
@@ -16,10 +16,10 @@ from __future__ import annotations
 import os
 import warnings
 
-# Before Evidently is imported: its telemetry is on otherwise.
+# Set before Evidently is imported, because its telemetry is on by default.
 os.environ.setdefault("DO_NOT_TRACK", "1")
 
 with warnings.catch_warnings():
-    # What it warns of while it is imported concerns its authors: NumPy's and Litestar's old names.
+    # Ignore its import warnings about outdated names in NumPy and Litestar, which only concern its authors.
     warnings.simplefilter("ignore")
     import evidently.ui.workspace  # noqa: F401

@@ -1,4 +1,4 @@
-"""What the drift step does: the verdict, Evidently's report beside it, its snapshot and the page."""
+"""Run the drift step: the verdict, Evidently's report beside it, its snapshot and the page."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def look_for_drift(
     workspace: str,
     history: pa.Table | None = None,
 ) -> DriftFindings:
-    """Compare two tables of records by the method of ``settings``, and keep Evidently's report on them.
+    """Compare two tables of records by the method of ``settings``, and store Evidently's report on them.
 
-    A workspace that cannot be written costs the snapshot, not the verdict.
+    If the workspace cannot be written, only the snapshot is lost, not the verdict.
 
     Args:
         workspace: Folder or URL; see `save_snapshot`.
-        history: Earlier traffic, for sources that the reference does not know.
+        history: Earlier traffic, for sources that the reference does not have.
     """
     if settings.method is DriftMethod.EVIDENTLY:
         report, snapshot = detect_by_preset(reference, current, settings, history=history, name=use_case)

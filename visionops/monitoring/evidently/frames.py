@@ -1,4 +1,4 @@
-"""Records as the data frames that Evidently reads: a row an image, a column of its own for each class."""
+"""Convert records to Evidently's data frames: one row for each image, one column for each class."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ _SAFE = str.maketrans(
     {"<": "\N{SINGLE LEFT-POINTING ANGLE QUOTATION MARK}", ">": "\N{SINGLE RIGHT-POINTING ANGLE QUOTATION MARK}"}
 )
 _MOST_VECTORS = 500
-"""Of each table, to find the first principal component by."""
+"""Number of embeddings of each table from which the first principal component is computed."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Side:
-    """One of the two tables."""
+    """Data frame of one of the two tables."""
 
     frame: pd.DataFrame
-    """Rows in the order of the records, numbered from 0; columns by `frame_name`. One of a source has values in its
-    rows only.
+    """Rows in the order of the records, numbered from 0; columns by `frame_name`. A column of one source has values
+    only in its rows.
 
     A class is ``yes`` or ``no``, ``labels`` the class of most boxes of an image, and ``embedding`` the first principal
     component. A value that is not there is NaN or None."""
     patterns: Mapping[str, Sequence[Pattern]]
-    """Of a mix, by `ColumnDrift.name`: what each image shows, its text or its source."""
+    """Patterns of each mix, by `ColumnDrift.name`: the classes, text or source of each image."""
     vectors: Vectors
     vector_of: npt.NDArray[np.int64]
     """Row of ``vectors`` by the number of the record, -1 for none."""
@@ -53,16 +53,16 @@ class Frames:
     reference: Side
     current: Side
     numbers: tuple[str, ...]
-    """Columns of the frames that hold numbers."""
+    """Number columns of the frames."""
     categories: tuple[str, ...]
-    """The others."""
+    """All other columns."""
 
 
 def read_frames(strata: Strata, columns: Sequence[ColumnDrift]) -> Frames:
-    """Read these columns, those without a value in one of the tables left out.
+    """Read these columns, except those without a value in one of the tables.
 
     Args:
-        columns: Of a report on the same tables.
+        columns: Columns of a report on the same tables.
     """
     tables = strata.reference, strata.current
     patterns = _read_patterns(strata, {column.name for column in columns if column.kind is ColumnKind.MIX})
@@ -90,14 +90,14 @@ def read_frames(strata: Strata, columns: Sequence[ColumnDrift]) -> Frames:
 
 
 def frame_name(column: ColumnDrift) -> str:
-    """Return the name of a column of a report in the frames: its own, made safe, and its source."""
+    """Return the frame's name of a report column: its own name, made safe, and its source."""
     name = safe_name(column.name)
     return f"{name} [{column.source}]" if column.source else name
 
 
 @dataclasses.dataclass(frozen=True)
 class _Reader:
-    """Values of columns in both tables."""
+    """Reader of column values in both tables."""
 
     tables: tuple[pa.Table, pa.Table]
     patterns: Sequence[Mapping[str, Sequence[Pattern]]]
@@ -116,7 +116,7 @@ class _Reader:
 
     @functools.cached_property
     def _components(self) -> tuple[Numbers, ...]:
-        """The first principal component of the embeddings; NaN where a table has none."""
+        """Return the first principal component of the embeddings; NaN where a table has none."""
         if not all(len(of_side) for _, of_side in self.vectors):
             return tuple(np.full(len(of_rows), np.nan) for of_rows, _ in self.vectors)
         axis, centre = _first_component([of_side for _, of_side in self.vectors])
@@ -124,7 +124,7 @@ class _Reader:
 
 
 def _read_patterns(strata: Strata, mixes: Collection[str]) -> list[dict[str, Sequence[Pattern]]]:
-    """Return the patterns of reference and current by the name of the mix; of ``labels`` always, for the classes."""
+    """Return the patterns of reference and current by the name of the mix, always with ``labels`` for the classes."""
     found = []
     for table, sources in zip((strata.reference, strata.current), strata.mix, strict=True):
         patterns: dict[str, Sequence[Pattern]] = {
@@ -138,14 +138,14 @@ def _read_patterns(strata: Strata, mixes: Collection[str]) -> list[dict[str, Seq
 
 
 def _only(rows: npt.NDArray[np.int64], values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return the values of these rows, and a missing one of all others."""
+    """Return the values of these rows, and a missing value for all others."""
     kept: npt.NDArray[Any] = np.full_like(values, np.nan if values.dtype != object else None)
     kept[rows] = values[rows]
     return kept
 
 
 def safe_name(name: str) -> str:
-    """Return a name that Evidently can write into a page: it does not escape what stands there in a script."""
+    """Return a name that Evidently can write into a page, because it does not escape text in scripts."""
     return name.translate(_SAFE)
 
 
@@ -158,12 +158,12 @@ def _shows(name: str, pattern: Pattern) -> str:
 
 
 def _main_class(pattern: Pattern) -> str | None:
-    """Return the class of most boxes, of several the first by name."""
+    """Return the class with the most boxes; ties go to the first by name."""
     return safe_name(Counter(pattern).most_common(1)[0][0]) if pattern else None
 
 
 def _read_embeddings(reference: pa.Table, current: pa.Table) -> list[tuple[npt.NDArray[np.int64], Vectors]]:
-    """Return, of both, the row of its vector by record and the vectors."""
+    """Return for both tables the vector row of each record, and the vectors."""
     nothing = np.empty((0, 0), np.float32)
     if not all("embedding" in table.column_names for table in (reference, current)):
         return [(np.full(len(table), -1), nothing) for table in (reference, current)]
@@ -176,12 +176,12 @@ def _read_embeddings(reference: pa.Table, current: pa.Table) -> list[tuple[npt.N
 
 
 def _first_component(sides: Sequence[Vectors]) -> tuple[Numbers, Numbers]:
-    """Return the direction in which both sides together vary most, and their centre, (components,) each."""
+    """Return the direction of the largest variance of both sides together, and their centre, (components,) each."""
     few = [side[np.linspace(0, len(side) - 1, min(len(side), _MOST_VECTORS)).astype(int)] for side in sides]
     both = np.concatenate(few).astype(np.float64)
     centre = both.mean(axis=0)
     axis = np.linalg.svd(both - centre, full_matrices=False)[2][0]
-    axis *= np.sign(axis[np.abs(axis).argmax()]) or 1.0  # which way it points is chance
+    axis *= np.sign(axis[np.abs(axis).argmax()]) or 1.0  # its sign is arbitrary
     return axis, centre
 
 

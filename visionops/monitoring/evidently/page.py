@@ -1,4 +1,4 @@
-"""Our verdict, and below it Evidently's report, as one page that loads nothing."""
+"""Combine our verdict and Evidently's report into one page without external resources."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _BODY = "<body>"
 
 
 def render_both(report: DriftReport, snapshot: Snapshot) -> str:
-    """Return Evidently's page, whose scripts and fonts stand in it, with our section at its top.
+    """Return Evidently's page, which includes its scripts and fonts, with our section at its top.
 
     Args:
-        snapshot: On the same tables.
+        snapshot: Snapshot of the same tables.
     """
     head, body, rest = snapshot.get_html_str(as_iframe=False).partition(_BODY)
     assert body, "Evidently's page has no body"

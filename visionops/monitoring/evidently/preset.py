@@ -1,4 +1,4 @@
-"""The verdict by Evidently's own choice of tests and thresholds: its `DataDriftPreset`."""
+"""Detect drift with Evidently's own choice of tests and thresholds, its `DataDriftPreset`."""
 
 from __future__ import annotations
 
@@ -33,17 +33,18 @@ def detect_by_preset(
     timestamp: datetime | None = None,
     has_summary: bool = True,
 ) -> tuple[DriftReport, Snapshot]:
-    """Compare two tables as `detect_drift` does, and leave the verdict on each column to Evidently.
+    """Compare two tables like `detect_drift`, but with Evidently's verdict on each column.
 
-    `DataDriftPreset` without settings judges the numbers and classes, and Evidently's default for embeddings, a domain
-    classifier, the embedding. Nothing is corrected for the number of columns, no change is too small to matter, and no
-    image too few: only a column without any value in one of the tables is "too few to say".
+    `DataDriftPreset` without settings judges numbers and classes. Evidently's default for embeddings, a domain
+    classifier, judges the embedding. There is no correction for the number of columns, no least effect, and no least
+    number of
+    images: only a column without any value in one of the tables is "too few to say".
 
     Args:
-        history: As of `detect_drift`.
-        name: Of the snapshot.
-        timestamp: Of the snapshot; now when absent.
-        has_summary: Describe the tables, too, beside the drift.
+        history: See `detect_drift`.
+        name: Name of the snapshot.
+        timestamp: Time of the snapshot; now when None.
+        has_summary: Whether to describe the tables, too.
     """
     strata = stratify(reference, current, settings, history)
     compared = [one.column for one in compare_strata(strata, settings)]
@@ -80,9 +81,9 @@ def detect_by_preset(
 
 
 def _read_verdicts(snapshot: Snapshot) -> Mapping[str, Mapping[str, Any]]:
-    """Return ``method``, ``threshold`` and ``drifted`` of each column: by the test, not by the score.
+    """Return ``method``, ``threshold`` and ``drifted`` of each column, from the test and not from the score.
 
-    Which way a score points depends on the method that was chosen.
+    The meaning of a high score depends on the method.
     """
     verdicts = {}
     for test in snapshot.dict()["tests"]:

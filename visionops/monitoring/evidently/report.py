@@ -1,4 +1,4 @@
-"""One Evidently `Report` over two tables of records, with our tests as its methods."""
+"""Run one Evidently `Report` over two tables of records, with our tests as its methods."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from visionops.monitoring.evidently.stattests import METHODS, OUR_TESTS, given_t
 __all__ = ["drift_scores", "quietly", "read_sides", "run_report", "summary"]
 
 _ANY_COLUMN = 1e-6
-"""Share of drifted columns at which the count fails: with the first one, as our verdict does."""
+"""Share of drifted columns at which the count fails: already with one, as in our verdict."""
 
 
 def run_report(
@@ -37,19 +37,18 @@ def run_report(
     timestamp: datetime | None = None,
     has_summary: bool = True,
 ) -> Snapshot:
-    """Run our tests once more inside Evidently, with its plots, summary statistics and missing values.
+    """Run our tests again inside Evidently, with its plots, summary statistics and missing values.
 
-    Evidently judges one column at a time. It calls the same columns drifted as ours, because its tests take what Holm's
-    correction over all columns leaves of ``alpha``. Only columns that were tested are in its report: none with too few
-    images to say, and of equal ones the first. What it counts by stays the same from window to window, so that its
-    dashboard draws one line.
+    Evidently judges one column at a time. Its verdicts equal ours, because its tests use the part of ``alpha`` that
+    Holm's correction over all columns leaves. Its report has only tested columns: none with too few images, and only
+    the first of equal ones. The method of its count is the same for all windows, so that its dashboard draws one line.
 
     Args:
-        report: By `detect_drift`, on the same tables.
-        history: As of `detect_drift`.
-        name: Of the snapshot.
-        timestamp: Of the snapshot; now when absent.
-        has_summary: Describe the tables, too, beside the drift.
+        report: Report from `detect_drift` on the same tables.
+        history: See `detect_drift`.
+        name: Name of the snapshot.
+        timestamp: Time of the snapshot; now when None.
+        has_summary: Whether to describe the tables, too.
     """
     tested = [column for column in report.columns if column.p_value is not None]
     tests = {frame_name(column): column.test for column in tested}
@@ -70,13 +69,13 @@ def run_report(
 
 
 def drift_scores(snapshot: Snapshot) -> dict[str, float]:
-    """Return the score of each column with a `ValueDrift`: of our tests the p-value."""
+    """Return the score of each column with a `ValueDrift`; for our tests this is the p-value."""
     metrics = [metric for metric in snapshot.dict()["metrics"] if metric["config"]["type"].endswith(":ValueDrift")]
     return {metric["config"]["column"]: float(metric["value"]) for metric in metrics}
 
 
 def read_sides(frames: Frames) -> tuple[Dataset, Dataset]:
-    """Return the window and the reference, in the order that Evidently takes them."""
+    """Return the window and the reference, in Evidently's order."""
 
     def read(side: Side) -> Dataset:
         definition = DataDefinition(numerical_columns=list(frames.numbers), categorical_columns=list(frames.categories))
@@ -86,10 +85,10 @@ def read_sides(frames: Frames) -> tuple[Dataset, Dataset]:
 
 
 def summary(frames: Frames) -> list[Any]:
-    """Return what describes both tables: rows, missing values, and statistics of each column; none is judged.
+    """Return metrics that describe both tables: rows, missing values, and statistics of each column; without tests.
 
-    Nothing where a table has no rows, of which Evidently has no statistics.
-    Evidently's own tests of these (a mean within a tenth of the reference's) fail in clean windows.
+    Empty where a table has no rows, because Evidently then fails. Evidently's own tests of these values (a mean within
+    a tenth of the reference's) fail in windows without drift.
     """
     if not (len(frames.reference.frame) and len(frames.current.frame)):
         return []
@@ -98,7 +97,7 @@ def summary(frames: Frames) -> list[Any]:
 
 
 def _untested(container: type) -> Mapping[str, Any]:
-    # `include_tests=False` does the same, but then the container does not find its own metrics.
+    # `include_tests=False` has the same effect, but then the container does not find its own metrics.
     parameters = inspect.signature(container).parameters
     return {name: {} if name.startswith("unique") else [] for name in parameters if name.endswith("_count_tests")} | {
         name: []
@@ -109,7 +108,7 @@ def _untested(container: type) -> Mapping[str, Any]:
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Keep to oneself what NumPy, pandas and SciPy warn of: a constant column has no correlation."""
+    """Suppress warnings of NumPy, pandas and SciPy, such as that a constant column has no correlation."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

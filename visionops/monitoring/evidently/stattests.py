@@ -1,9 +1,9 @@
-"""Our tests, registered with Evidently.
+"""Register our tests with Evidently.
 
-Evidently gives a test the values of one column that are there, the reference's first. Numbers and classes are all that
-their tests need, so `ValueDrift("feature_noise", method="visionops_cramer_von_mises")` works in any report once
-`register_tests` ran. The mix of classes and the embedding need more of an image than a number: their tests look it up
-by the number of the row, inside `given_tests`.
+Evidently passes the existing values of one column to a test, the reference's first. This is enough for numbers and
+classes, so `ValueDrift("feature_noise", method="visionops_cramer_von_mises")` works in any report after
+`register_tests`. Tests of the mix of classes and of the embedding need more than a number for each image: they look it
+up by the row number, inside `given_tests`.
 
 >>> register_tests()
 >>> with given_tests(frames, DriftSettings(), {"embedding": "MMD, permutation"}):
@@ -53,34 +53,34 @@ METHODS: Mapping[str, str] = types.MappingProxyType(
         "MMD, permutation": "visionops_mmd",
     }
 )
-"""`ColumnDrift.test` to the name of the method in Evidently."""
+"""Name of the method in Evidently for each `ColumnDrift.test`."""
 
 OUR_TESTS = "visionops"
-"""Of each column the test that ours chose: what counts the drifted columns has one method for all windows, so that
-their number is one line in the dashboard of a workspace."""
+"""Method that uses for each column the test that we chose. The count of drifted columns has one method for all windows,
+so that it is one line in the dashboard of a workspace."""
 
 CLASSIFIER = "evidently_embedding_classifier"
-"""Evidently's own default for embeddings, as a test of our column ``embedding``."""
+"""Evidently's default for embeddings, as a test of our column ``embedding``."""
 SMALL_REFERENCE = 1000
-"""Images of the reference below which Evidently compares its classifier with one that guesses, not with a threshold."""
+"""Number of reference images below which Evidently compares its classifier with a random one instead of a threshold."""
 
 
 @dataclasses.dataclass(frozen=True)
 class _Testing:
-    """What a test must know beside the values."""
+    """Context of a test beside the values."""
 
     settings: DriftSettings
     limit: int
-    """Exchanges of images, by `count_exchanges`."""
+    """Number of image exchanges, from `count_exchanges`."""
     frames: Frames | None = None
     bound: float | None = None
-    """In place of Evidently's threshold."""
+    """Bound of the p-value, instead of Evidently's threshold."""
     tests: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    """Column of the frames to `ColumnDrift.test`."""
+    """`ColumnDrift.test` of each column of the frames."""
     names: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    """The same to `ColumnDrift.name`, which decides the chance of a test."""
+    """`ColumnDrift.name` of each column of the frames, which seeds its random generator."""
     done: dict[str, ColumnDrift] = dataclasses.field(default_factory=dict)
-    """By the column's name: Evidently tests each twice, once to count the drifted ones."""
+    """Results by column name, cached because Evidently tests each column twice, once for the count."""
 
 
 _TESTING: contextvars.ContextVar[_Testing | None] = contextvars.ContextVar("testing", default=None)
@@ -94,13 +94,13 @@ def given_tests(
     names: Mapping[str, str],
     bound: float | None = None,
 ) -> Iterator[None]:
-    """Test with these settings, and what the records hold beside numbers, until the end of the block.
+    """Use these settings and frames in the tests until the end of the block.
 
     Args:
-        tests: Column of the frames to `ColumnDrift.test`; how many there are sets the number of exchanges, as in
+        tests: Column of the frames to `ColumnDrift.test`; their number determines the number of exchanges, as in
             `detect_drift`.
-        names: Column of the frames to `ColumnDrift.name`, where they differ: by source.
-        bound: The p-value up to which a column drifted, by `holm_bound`, in place of Evidently's threshold.
+        names: Column of the frames to `ColumnDrift.name`, where they differ by source.
+        bound: p-value from `holm_bound` up to which a column drifted, instead of Evidently's threshold.
     """
     token = _TESTING.set(_Testing(settings, count_exchanges(len(tests), settings), frames, bound, tests, names))
     try:
@@ -110,7 +110,7 @@ def given_tests(
 
 
 def register_tests() -> None:
-    """Make the tests of `METHODS`, `OUR_TESTS` and `CLASSIFIER` known to Evidently; again is the same."""
+    """Register the tests of `METHODS`, `OUR_TESTS` and `CLASSIFIER` with Evidently; repeatable."""
     numerical, categorical = [ColumnType.Numerical], [ColumnType.Categorical]
     for test, implementation in _IMPLEMENTATIONS.items():
         feature_types = categorical if isinstance(implementation, _ClassTest | _MixTest) else numerical
@@ -127,7 +127,7 @@ def register_tests() -> None:
 
 
 class _Test(PythonStatTest):  # type: ignore[misc]
-    """One column by its values: the p-value, and whether it is at most the threshold and the change large enough."""
+    """Test one column by its values: the p-value, and whether it is below the threshold and the effect large enough."""
 
     def __call__(self, data: PythonStatTestData, _: ColumnType, threshold: float) -> tuple[float, bool]:
         run = _TESTING.get() or _Testing(DriftSettings(), DriftSettings().permutations)
@@ -138,11 +138,11 @@ class _Test(PythonStatTest):  # type: ignore[misc]
         column = run.done[name]
         limit = threshold if run.bound is None else run.bound
         if column.p_value is None:
-            return 1.0, False  # too few images to say
+            return 1.0, False  # too few images
         return column.p_value, column.p_value <= limit and abs(column.effect or 0.0) >= column.min_effect
 
     def compare(self, name: str, reference: pd.Series, current: pd.Series, run: _Testing) -> Compared:
-        """Compare the values of one column that are there."""
+        """Compare the existing values of one column."""
         raise NotImplementedError
 
 
@@ -175,13 +175,13 @@ class _EmbeddingTest(_Test):
 
 
 class _OurTests(PythonStatTest):  # type: ignore[misc]
-    """The one that ours chose for the column."""
+    """The test that we chose for the column."""
 
     def __call__(self, data: PythonStatTestData, feature_type: ColumnType, threshold: float) -> tuple[float, bool]:
         run = _TESTING.get()
         name = data.reference_data.name
         if run is None or name not in run.tests:
-            raise ValueError(f"no test is chosen for column {name!r}: name one of {', '.join(METHODS.values())}")
+            raise ValueError(f"no test is set for column {name!r}; expected one of {', '.join(METHODS.values())}")
         return _IMPLEMENTATIONS[run.tests[name]](data, feature_type, threshold)
 
 
@@ -194,11 +194,11 @@ _IMPLEMENTATIONS: Mapping[str, _Test] = types.MappingProxyType(
         "MMD, permutation": _EmbeddingTest(),
     }
 )
-"""By `ColumnDrift.test`."""
+"""Test by `ColumnDrift.test`."""
 
 
 class _ClassifierTest(PythonStatTest):  # type: ignore[misc]
-    """`EmbeddingsDrift` would do the same, and a t-SNE of 5,000 images beside it, which takes long and is random."""
+    """Domain classifier. `EmbeddingsDrift` would add a slow and random t-SNE of 5,000 images."""
 
     def __call__(self, data: PythonStatTestData, _: ColumnType, threshold: float) -> tuple[float, bool]:
         run = _TESTING.get() or _Testing(DriftSettings(), DriftSettings().permutations)
@@ -225,5 +225,5 @@ def _numbers(values: pd.Series) -> Numbers:
 
 def _frames(run: _Testing) -> Frames:
     if run.frames is None:
-        raise ValueError("the mix of classes and the embedding are tested by `run_report` only: a column does not do")
+        raise ValueError("the mix of classes and the embedding need more than a column; test them with `run_report`")
     return run.frames

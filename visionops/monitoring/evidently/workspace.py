@@ -1,4 +1,4 @@
-"""Snapshots in an Evidently workspace: a project a use case, whose dashboard shows drift over time."""
+"""Save snapshots in an Evidently workspace: a project for each use case, whose dashboard shows drift over time."""
 
 from __future__ import annotations
 
@@ -19,19 +19,18 @@ from visionops.monitoring.evidently.frames import frame_name
 __all__ = ["save_snapshot"]
 
 _SECRET = "EVIDENTLY_SECRET"  # noqa: S105 (the name of a variable)
-"""Evidently's own name for the key of its server."""
+"""Evidently's own variable name for the key of its server."""
 
 
 def save_snapshot(snapshot: Snapshot, report: DriftReport, use_case: str, address: str) -> EvidentlySnapshot:
-    """Add a snapshot to the project of its use case, which is made when it is not there.
+    """Add a snapshot to the project of its use case, which is created where it is missing.
 
     Args:
-        report: On the same tables: its columns are the lines of the project's dashboard.
-        address: A folder, made when it is not there, or the URL of Evidently's server, whose key is in
-            ``EVIDENTLY_SECRET``.
+        report: Report on the same tables; its columns are the lines of the project's dashboard.
+        address: A folder, created if missing, or the URL of Evidently's server, whose key is in ``EVIDENTLY_SECRET``.
 
     Raises:
-        StackError: The folder cannot be written, or the server does not answer or refuses.
+        StackError: The folder cannot be written, or the server does not answer or refuses the snapshot.
     """
     try:
         workspace = _open(address)
@@ -41,7 +40,7 @@ def save_snapshot(snapshot: Snapshot, report: DriftReport, use_case: str, addres
     except (OSError, ValueError, EvidentlyError, requests.RequestException) as error:
         why = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         raise StackError(
-            f"Evidently workspace {address}: takes no snapshot ({why}); set the data validator's workspace "
+            f"Evidently workspace {address}: cannot save the snapshot ({why}); set the data validator's workspace "
             "(VISIONOPS_EVIDENTLY)"
         ) from error
     where = address if _is_server(address) else str(Path(address).absolute())
@@ -60,7 +59,7 @@ def _open(address: str) -> WorkspaceBase:
 
 
 def _make_project(workspace: WorkspaceBase, use_case: str, report: DriftReport) -> Project:
-    project = workspace.create_project(use_case, description="What changed in the traffic, run by run.")
+    project = workspace.create_project(use_case, description="Changes in the traffic, run by run.")
     for panel in _panels(report):
         project.dashboard.add_panel(panel)
     return project

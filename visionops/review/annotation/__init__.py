@@ -1,1 +1,1 @@
-"""Annotation tools: the port, and the exchange of items and decisions with whichever tool a stack has."""
+"""Annotation tools: the port, and the exchange of items and decisions with the configured tool."""

@@ -21,47 +21,47 @@ from visionops.tasks.spec import task_for
 __all__ = ["Pulled", "Pushed", "pull", "push"]
 
 _BATCH = 25
-"""Items that are pushed together: what a crash between two batches has pushed is present next time."""
+"""Items that are pushed together. After a crash between two batches, the items already pushed are `present`."""
 _PAGE = 500
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Pushed:
-    """What became of the pending items of a use case."""
+    """Result of pushing the pending items of a use case."""
 
     new: int
     present: int
-    """In the tool before."""
+    """Items that were in the tool before."""
     waiting: int
-    """Left for a later push, by the limit."""
+    """Items beyond the limit, left for a later push."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Pulled:
-    """What became of the annotations of a use case."""
+    """Result of pulling the annotations of a use case."""
 
     confirmed: int
     corrected: int
     rejected: int
     known: int
-    """Pulled before, or of an earlier round."""
+    """Annotations that were pulled before, or belong to an earlier round."""
     conflicts: tuple[str, ...]
-    """A line for each annotation of an item that was decided, or is claimed, here."""
+    """A line for each annotation of an item that is decided or claimed in the review queue."""
     refused: tuple[str, ...]
     """A line for each annotation that cannot become a decision."""
 
 
 def push(review: Review, tool: AnnotationTool, use_case: str, limit: int | None = None) -> Pushed:
-    """Push pending items that the tool does not have, those of the highest priority first.
+    """Push pending items that the tool does not have, highest priority first.
 
     Args:
-        review: Where the items are.
-        tool: Where they go.
+        review: Review that has the items.
+        tool: Annotation tool that gets them.
         use_case: Its name.
         limit: Push at most this many.
 
     Raises:
-        NotFound: The use case is not known.
+        NotFound: The use case is unknown.
         Invalid: The tool cannot show the use case, or refuses items.
         Unavailable: The tool, the database or the images cannot be reached.
     """
@@ -76,18 +76,18 @@ def push(review: Review, tool: AnnotationTool, use_case: str, limit: int | None 
 
 
 def pull(review: Review, tool: AnnotationTool, use_case: str, now: datetime) -> Pulled:
-    """Turn annotations into decisions of their authors; pulled again, nothing changes.
+    """Turn annotations into decisions of their authors. Pulling again changes nothing.
 
     An annotation that equals the prediction confirms it; another label corrects it.
 
     Args:
-        review: Where the decisions go.
-        tool: Where the annotations are.
+        review: Review that gets the decisions.
+        tool: Annotation tool that has the annotations.
         use_case: Its name.
         now: Aware.
 
     Raises:
-        NotFound: The use case is not known.
+        NotFound: The use case is unknown.
         Unavailable: The tool or the database cannot be reached. What was pulled so far stays.
     """
     case = review.store.use_case(use_case)
@@ -123,7 +123,7 @@ def _take(review: Review, case: UseCase, annotation: Annotation, now: datetime) 
     ticket, comment = annotation.ticket, annotation.reference[:MOST_COMMENT]
     item = review.store.item(ticket.item)
     if item.use_case != case.name:
-        raise LabelError(f"item {item.id}: is of use case {item.use_case}, not {case.name}")
+        raise LabelError(f"item {item.id}: expected use case {case.name}, got {item.use_case}")
     if item.status.round > ticket.round:
         return "known"
     if item.status.round < ticket.round:
@@ -161,7 +161,7 @@ def _answer(case: UseCase, item: ReviewItem, annotation: Annotation, comment: st
 
 
 def _checked(case: UseCase, item: ReviewItem, label: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return a predicted label; None where it is none that a person could confirm."""
+    """Return a predicted label; None where a person could not confirm it."""
     try:
         return task_for(case.task).check_label(label, case.scheme, item.image.width, item.image.height)
     except LabelError:

@@ -1,4 +1,4 @@
-"""Compare labels: whether a person left a prediction as it was."""
+"""Check whether a person left a predicted label unchanged."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 __all__ = ["TOLERANCE", "same_label"]
 
 TOLERANCE = 1e-6
-"""Share of the image's side by which an edge of a box may differ: tools keep boxes in percent."""
+"""Largest difference of a box edge, as a share of the image's side, that still counts as equal: tools store percent."""
 
 
 def same_label(one: Mapping[str, Any], other: Mapping[str, Any], width: int, height: int) -> bool:
-    """Return whether two labels in a task's form say the same; the order of boxes does not count.
+    """Return whether two labels in a task's form are equal; the order of boxes does not count.
 
     Args:
         one: A label.

@@ -1,4 +1,4 @@
-"""`AnnotationTool`: where people look at items and say what they see. The review queue itself is one, too."""
+"""`AnnotationTool`: port for tools in which people annotate items. The review queue itself is one, too."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Annotation", "AnnotationTool", "QueueTool", "Ticket", "ticket_of"]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Ticket:
-    """A round of an item: a reopened item is annotated anew."""
+    """A round of an item. A reopened item gets a new ticket."""
 
     item: str
     round: int
@@ -21,18 +21,18 @@ class Ticket:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Annotation:
-    """What a person said in a tool about one round of an item."""
+    """A person's annotation of one round of an item."""
 
     ticket: Ticket
     reference: str
     """Identifies this state of the annotation in the tool; it becomes the comment of the decision."""
     reviewer: str
     label: Mapping[str, Any] | None = None
-    """In the task's form, not checked yet; None where the image is rejected, or ``problem`` says why."""
+    """Label in the task's form, not checked yet; None where the image is rejected or ``problem`` is set."""
     rejection: str = ""
-    """Why the image is no training data."""
+    """Reason for which the image is not used as training data."""
     problem: str = ""
-    """Why this cannot become a decision."""
+    """Reason for which this annotation cannot become a decision."""
 
 
 class AnnotationTool(Protocol):
@@ -40,28 +40,28 @@ class AnnotationTool(Protocol):
 
     @property
     def title(self) -> str:
-        """Return the tool and its place, for people."""
+        """Return the tool's name and place, for messages."""
 
     def present(self, use_case: UseCase, tickets: Sequence[Ticket]) -> set[Ticket]:
-        """Return those of ``tickets`` that the tool has already."""
+        """Return those of ``tickets`` that the tool already has."""
 
     def push(self, use_case: UseCase, items: Sequence[ReviewItem], read: Callable[[str], bytes]) -> None:
-        """Add items, with what a model predicted as pre-annotation. Items of one call come together or not at all.
+        """Add items, with the model's prediction as pre-annotation. Items of one call are added together or not at all.
 
         Args:
-            items: None of them is `present`.
-            read: Returns the encoded image of a SHA-256.
+            items: Items that are not `present` yet.
+            read: Function that returns the encoded image for a SHA-256.
 
         Raises:
             Invalid: The tool cannot show this use case, or refuses the items.
         """
 
     def annotations(self, use_case: UseCase) -> Iterator[Annotation]:
-        """Yield what people said, one annotation a ticket. Skipped items and drafts are left out."""
+        """Yield one annotation for each ticket that has one. Skipped items and drafts are left out."""
 
 
 class QueueTool:
-    """The review queue of this database: items are in it already, and decisions arrive without a pull."""
+    """The review queue of this database: it has all items, and decisions arrive without a pull."""
 
     title = "the review queue"
 
@@ -80,5 +80,5 @@ class QueueTool:
 
 
 def ticket_of(item: ReviewItem) -> Ticket:
-    """Return the ticket of an item's present round."""
+    """Return the ticket of an item's current round."""
     return Ticket(item.id, item.status.round)

@@ -1,4 +1,4 @@
-"""Label Studio's REST API, as far as it is needed: signed requests, pages, and one line where it refuses.
+"""Call the parts of Label Studio's REST API that are needed: signed requests, pages, and one-line errors.
 
 Its SDK is not used: it brings pandas, OpenCV and NLTK for six requests.
 """
@@ -20,36 +20,37 @@ __all__ = ["LabelStudioApi"]
 
 _CONNECT_SECONDS = 5.0
 _ANSWER_SECONDS = 120.0
-"""An import of tasks is answered once they are in its database."""
+"""Timeout of an import in seconds: the server answers only after the tasks are in its database."""
 _TRIES = 3
 _PAGE = 100
 _MOST_DETAIL = 300
 
 
 class LabelStudioApi:
-    """One server, and the account of a token.
+    """One Label Studio server with the account of a token.
 
     Args:
-        url: Of the server, as ``https://label-studio.example``.
+        url: URL of the server, such as ``https://label-studio.example``.
         token: A personal access token, or a legacy token.
 
     Raises:
-        Invalid: The URL is none, holds a login, or there is no token.
+        Invalid: The URL is malformed, holds a login, or the token is missing.
     """
 
     def __init__(self, url: str, token: str) -> None:
         parts = urlsplit(url)
         if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise Invalid(f"Label Studio {url!r}: is no http:// or https:// address; correct instance_url")
+            raise Invalid(f"Label Studio {url!r}: is not an http:// or https:// address; correct instance_url")
         if "@" in parts.netloc:
             raise Invalid("Label Studio: the address holds a login; remove it from instance_url")
         if not token:
             raise Invalid(
-                f"Label Studio {url}: there is no token; set VISIONOPS_LABEL_STUDIO_TOKEN and apply the stack"
+                f"Label Studio {url}: the token is missing; set VISIONOPS_LABEL_STUDIO_TOKEN and apply the stack"
             )
         self.url = url.rstrip("/")
         self._token = token
-        # A personal access token is a JWT that buys tokens that soon expire; a legacy token signs requests itself.
+        # A personal access token is a JWT that is exchanged for tokens that expire soon; a legacy token signs requests
+        # itself.
         self._is_personal = token.count(".") == 2
         self._access = ""
         self._session = requests.Session()
@@ -75,21 +76,21 @@ class LabelStudioApi:
         return self._json("PATCH", path, json=body)
 
     def pages(self, path: str, key: str, total: str, **parameters: str | int) -> Iterator[dict[str, Any]]:
-        """Yield what all pages of a list have below ``key``; ``total`` names their number. Errors as `get`."""
+        """Yield the entries below ``key`` of all pages; ``total`` is the key of their number. Errors as `get`."""
         seen, page = 0, 1
         while True:
             found = self.get(path, page=page, page_size=_PAGE, **parameters)
             rows = found[key]
             yield from rows
             seen, page = seen + len(rows), page + 1
-            # A page behind the last is an error there.
+            # The server answers a page behind the last one with an error.
             if not rows or seen >= int(found[total]):
                 return
 
     def _json(self, method: str, path: str, **more: Any) -> Any:
         answer = self._signed(method, path, **more)
         if answer.status_code == 401 and self._is_personal and self._access:
-            self._access = ""  # it has expired
+            self._access = ""  # the token has expired
             answer = self._signed(method, path, **more)
         self._check(answer, f"{method} {path}")
         try:
@@ -111,7 +112,7 @@ class LabelStudioApi:
             request.headers["Authorization"] = header
             return request
 
-        # As `auth`, because ~/.netrc would otherwise replace the header.
+        # Passed as `auth`, because ~/.netrc would otherwise replace the header.
         return self._send(method, path, auth=sign, **more)
 
     def _send(self, method: str, path: str, **more: Any) -> requests.Response:
@@ -145,7 +146,7 @@ class LabelStudioApi:
 
     def _strange(self, answer: requests.Response) -> Unavailable:
         return Unavailable(
-            f"Label Studio {self.url}: answers, not as Label Studio does ({answer.status_code}); correct instance_url"
+            f"Label Studio {self.url}: its answer is not from Label Studio ({answer.status_code}); correct instance_url"
         )
 
 

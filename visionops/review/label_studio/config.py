@@ -1,4 +1,4 @@
-"""The labelling configuration of a use case: boxes or questions, and a way to reject an image."""
+"""Build the labelling configuration of a use case: boxes or questions, and a way to reject an image."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from visionops.tasks.labelling import LabelScheme
 __all__ = ["BOXES", "IMAGE", "REASON", "REJECT", "covers", "labelling_config", "question_tags"]
 
 IMAGE = "image"
-"""Tag of the image, and its key in the data of a task."""
+"""Name of the image tag, and its key in the data of a task."""
 BOXES = "label"
 REJECT = "visionops_reject"
 REASON = "visionops_reason"
@@ -22,7 +22,7 @@ _OURS = {IMAGE, REJECT, REASON}
 
 
 def question_tags(scheme: LabelScheme) -> dict[str, str]:
-    """Return the name of the tag of each question: the question's own where Label Studio takes it."""
+    """Return the tag name of each question: the question's own name where Label Studio accepts it."""
     return {
         (q.name if _PLAIN.fullmatch(q.name) and q.name not in _OURS else f"question {number}"): q.name
         for number, q in enumerate(scheme.questions, 1)
@@ -30,7 +30,7 @@ def question_tags(scheme: LabelScheme) -> dict[str, str]:
 
 
 def labelling_config(use_case: UseCase) -> str:
-    """Return the XML by which Label Studio shows tasks of a use case.
+    """Return the XML configuration with which Label Studio shows tasks of a use case.
 
     Raises:
         Invalid: A class begins with ``$``, which Label Studio replaces by data of the task.
@@ -41,7 +41,7 @@ def labelling_config(use_case: UseCase) -> str:
     ET.SubElement(view, "Header", value="$name")
     ET.SubElement(view, "Image", name=IMAGE, value=f"${IMAGE}", zoomControl="true")
     if scheme.class_names:
-        # Rotated boxes have no place in a label.
+        # A label cannot hold rotated boxes.
         boxes = ET.SubElement(view, "RectangleLabels", name=BOXES, toName=IMAGE, canRotate="false")
         for name in scheme.class_names:
             ET.SubElement(boxes, "Label", value=name)
@@ -55,7 +55,7 @@ def labelling_config(use_case: UseCase) -> str:
 
 
 def covers(present: str, wanted: str) -> bool:
-    """Return whether a configuration has every tag and value of ``wanted``: people may add colours and hotkeys."""
+    """Return whether a configuration has every tag and value of ``wanted``. It may also have colours and hotkeys."""
     try:
         return _names(ET.fromstring(wanted)) <= _names(ET.fromstring(present))  # noqa: S314 - expat 2.6 limits entities
     except ET.ParseError:

@@ -1,4 +1,4 @@
-"""Images as a browser shows them."""
+"""Convert images to a form that every browser shows."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _SHOWN = {"JPEG", "PNG", "GIF", "WEBP"}
 def for_browsers(data: bytes) -> tuple[bytes, str]:
     """Return an image that every browser shows upright, and its suffix.
 
-    The bytes stay where they can. An image with an EXIF orientation, or in a format that browsers do not show, becomes
-    an upright PNG: programs differ in whether percent are those of the stored or of the turned image.
+    The bytes stay unchanged where possible. An image with an EXIF orientation, or in a format that browsers do not
+    show, becomes an upright PNG: programs differ in whether percent refer to the stored or to the rotated image.
 
     Raises:
-        ImageError: The bytes are no usable image.
+        ImageError: The bytes are not a usable image.
     """
     header = read_header(data)
     if header.format in _SHOWN and header.orientation == 1:

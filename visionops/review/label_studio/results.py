@@ -1,4 +1,4 @@
-"""Between labels and Label Studio's results. A rectangle is ``x, y, width, height`` in percent of the upright image."""
+"""Convert between labels and Label Studio's results. Boxes are x, y, width, height in percent of the upright image."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ def results_of(
 
     Args:
         label: In the task's form.
-        use_case: Says which tags there are.
+        use_case: Use case that defines the tags.
         width: Pixels of the image after EXIF rotation.
         height: Pixels of the image after EXIF rotation.
-        scores: A confidence for each box; none otherwise.
+        scores: A confidence for each box; empty for labels without boxes.
     """
     size = {"original_width": width, "original_height": height, "image_rotation": 0}
     shared = {"to_name": IMAGE, **size}
@@ -71,7 +71,7 @@ def results_of(
 
 
 def prediction_of(item: ReviewItem, use_case: UseCase) -> dict[str, Any] | None:
-    """Return what an item is pre-annotated with: a model's answer, or else the label that came with the image."""
+    """Return the pre-annotation of an item: a model's answer, or else the label that came with the image."""
     image, predicted = item.image, item.predicted
     if predicted is None:
         if item.first.proposed is None:
@@ -93,10 +93,11 @@ def label_from(results: Sequence[Mapping[str, Any]], use_case: UseCase, width: i
     """Return the label of an annotation, in the task's form.
 
     Raises:
-        LabelError: A box is rotated or has not one class, the image was turned, or a single question is unanswered.
+        LabelError: A box is rotated or lacks exactly one class, the image was rotated, or the only question is
+            unanswered.
     """
     if any(result.get("image_rotation") for result in results):
-        raise LabelError("the image was turned in Label Studio; turn it back and draw the boxes again")
+        raise LabelError("the image was rotated in Label Studio; rotate it back and draw the boxes again")
     if use_case.scheme.class_names:
         regions = [result for result in results if result.get("from_name") == BOXES]
         return {"boxes": [_box(region, number, width, height) for number, region in enumerate(regions, 1)]}
@@ -106,7 +107,7 @@ def label_from(results: Sequence[Mapping[str, Any]], use_case: UseCase, width: i
         if (name := tags.get(str(result.get("from_name")))) is not None:
             chosen = _value(result).get("choices")
             if not isinstance(chosen, list) or len(chosen) != 1:
-                raise LabelError(f"{name}: has not one answer; choose one class, or none")
+                raise LabelError(f"{name}: expected at most one answer; choose one class, or none")
             answers[name] = str(chosen[0])
     if task_for(use_case.task).label_form is not ClassLabel:
         return {"attributes": answers}
@@ -117,7 +118,7 @@ def label_from(results: Sequence[Mapping[str, Any]], use_case: UseCase, width: i
 
 
 def rejection_from(results: Sequence[Mapping[str, Any]]) -> str:
-    """Return why an annotation rejects the image; "" where it does not."""
+    """Return the reason for which an annotation rejects the image; "" where it does not."""
     if not any(result.get("from_name") == REJECT and _value(result).get("choices") for result in results):
         return ""
     texts = [_value(result).get("text") for result in results if result.get("from_name") == REASON]
@@ -138,7 +139,7 @@ def _box(region: Mapping[str, Any], number: int, width: int, height: int) -> dic
         raise LabelError(f"{place}: is rotated by {value['rotation']} degrees; draw it upright")
     names = value.get("rectanglelabels")
     if not isinstance(names, list) or len(names) != 1:
-        raise LabelError(f"{place}: has not one class; give it one")
+        raise LabelError(f"{place}: expected exactly one class; choose one")
     try:
         x, y, w, h = (float(value[key]) / 100 for key in ("x", "y", "width", "height"))
     except (KeyError, TypeError, ValueError) as error:

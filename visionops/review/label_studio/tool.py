@@ -1,6 +1,6 @@
 """`LabelStudio`: an `AnnotationTool` with a project for each use case.
 
-A task's data has the ids by which its annotations come back: ``item``, ``round`` and ``sha256``. Images are uploaded,
+A task's data has the ids that match its annotations to items: ``item``, ``round`` and ``sha256``. Images are uploaded,
 so that a server elsewhere can show them; a task refers to its upload by the hash, never by a user's file name.
 """
 
@@ -31,11 +31,11 @@ class LabelStudio:
     """Label Studio as an annotation tool.
 
     Args:
-        url: Of the server.
+        url: URL of the server.
         token: A personal access token, or a legacy token.
 
     Raises:
-        Invalid: The URL is none, or there is no token.
+        Invalid: The URL is malformed, or the token is missing.
     """
 
     def __init__(self, url: str, token: str) -> None:
@@ -47,7 +47,7 @@ class LabelStudio:
         return f"Label Studio {self.api.url}"
 
     def check(self) -> str:
-        """Return the account of the token.
+        """Return the account name of the token.
 
         Raises:
             Unavailable: The server does not answer, or refuses the token.
@@ -73,7 +73,7 @@ class LabelStudio:
         tasks = [self._task(project, use_case, item, read(item.image.sha256)) for item in items]
         self.api.post(f"/api/projects/{project['id']}/import", tasks)
         versions = Counter(each["model_version"] for task in tasks for each in task["predictions"])
-        # Label Studio shows the predictions of one version of a project.
+        # Label Studio shows only the predictions of one model version in a project.
         if versions and (newest := versions.most_common(1)[0][0]) != project.get("model_version"):
             self.api.patch(f"/api/projects/{project['id']}/", {"model_version": newest})
 
@@ -97,16 +97,16 @@ class LabelStudio:
         if len(found) > 1:
             ids = " and ".join(str(one["id"]) for one in found[:2])
             raise Conflict(f"{self.title}: projects {ids} have the title {title!r}; rename one of them")
-        # A list may leave out the configuration.
+        # The list endpoint may leave out the configuration.
         return dict(self.api.get(f"/api/projects/{found[0]['id']}/")) if found else None
 
     def _create(self, use_case: UseCase, config: str) -> dict[str, Any]:
         body = {
             "title": project_title(use_case.name),
-            "description": f"Items of VisionOps' review of {use_case.name}. Pull with: visionops annotate pull",
+            "description": f"Items of the VisionOps review of {use_case.name}. Pull with: visionops annotate pull",
             "label_config": config,
             "show_collab_predictions": True,
-            "enable_empty_annotation": True,  # an image without objects is an answer
+            "enable_empty_annotation": True,  # an image without objects is a valid answer
             "show_skip_button": True,
         }
         return dict(self.api.post("/api/projects/", body))
@@ -146,13 +146,13 @@ class LabelStudio:
 
 
 def project_title(use_case: str) -> str:
-    """Return the title of a use case's project: Label Studio takes 50 characters."""
+    """Return the title of a use case's project. Label Studio accepts at most 50 characters."""
     title = f"VisionOps {use_case}"
     return title if len(title) <= _LONGEST_TITLE else f"{title[:41]} {digest_of('title', use_case)[:8]}"
 
 
 def _ticket(task: Mapping[str, Any]) -> Ticket | None:
-    """Return the ticket of a task; None of a task that somebody else has added to the project."""
+    """Return the ticket of a task; None for a task that somebody else added to the project."""
     data = task.get("data") or {}
     item, round_ = data.get(_ITEM), data.get(_ROUND)
     return Ticket(item, round_) if isinstance(item, str) and isinstance(round_, int) else None
@@ -184,4 +184,4 @@ def _annotation(
     except LabelError as error:
         return dataclasses.replace(found, problem=str(error))
     except (KeyError, TypeError, ValueError):
-        return dataclasses.replace(found, problem="the task's data were changed; push the item again in a new round")
+        return dataclasses.replace(found, problem="the task's data was changed; push the item again in a new round")

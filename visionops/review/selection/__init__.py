@@ -1,9 +1,9 @@
-"""What to review first: pure functions over what a model says of the images that wait.
+"""Choose what to review first: pure functions over a model's predictions for the pending images.
 
-candidates     what is known of an image that waits
+candidates     known facts about a pending image
 scoring        how undecided, contradicted, new or rare each one is
 ranks          scores of one kind as shares of the queue, so that kinds can be added up
-diversity      k-center greedy: the next image is far from all that stand before it
-random_share   the share that no score decides about
-ordering       all of it together: the reasons of each image, whose sum is its priority
+diversity      k-center greedy: the next image is far from all images before it
+random_share   the share that is drawn at random, without scores
+ordering       combines all scores: the reasons of each image, whose sum is its priority
 """

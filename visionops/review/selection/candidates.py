@@ -1,4 +1,4 @@
-"""An image that waits for review, with what the model says of it."""
+"""A pending image with the model's prediction for it."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ class Answered:
     """The probabilities of one question about the whole image."""
 
     name: str
-    """Of the question; "" where there is only one."""
+    """Name of the question; "" where there is only one."""
     probabilities: Mapping[str, float]
     """Class to probability, from 0 to 1; at least two classes."""
     positive: str | None = None
-    """Of two classes, the one that ``threshold`` is for."""
+    """Positive class of two, to which ``threshold`` applies."""
     threshold: float | None = None
-    """The positive class is answered from this probability on; the most probable class when absent."""
+    """Probability from which the positive class is the answer; None selects the most probable class."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -35,19 +35,19 @@ class Candidate:
     """An image, with the columns of its record that order the queue (`visionops.monitoring.record`)."""
 
     id: str
-    """Of the item."""
+    """Id of the item."""
     labels: tuple[tuple[str, float], ...] = ()
     """Class and confidence of each box or question, as `Prediction.labels`; empty where the model finds nothing."""
     answered: tuple[Answered, ...] = ()
-    """Of a task with questions; empty for a detector."""
+    """Answers of a task with questions; empty for a detector."""
     threshold: float = 0.0
-    """Confidence above which a detector answers a box."""
+    """Confidence above which a detector reports a box."""
     embedding: npt.NDArray[np.float32] = dataclasses.field(default_factory=lambda: NO_EMBEDDING)
-    """float32 (D,); (0,) where it is not known."""
+    """float32 (D,); (0,) where it is unknown."""
     agreement: float | None = None
-    """`Prediction.agreement` of the model with the shadow model, 0 to 1; None where no shadow answered."""
+    """`Prediction.agreement` of the model with the shadow model, 0 to 1; None without a shadow answer."""
     is_predicted: bool = True
-    """False where no model has answered: ``labels`` then say nothing."""
+    """False where no model has answered, so that empty ``labels`` have no meaning."""
 
 
 def answers_of(
@@ -57,7 +57,7 @@ def answers_of(
 
     Args:
         heads: Name, classes, positive class and threshold of each question, in the order of the model's card.
-        probabilities: Of every class of every question, in that order.
+        probabilities: Probability of every class of every question, in that order.
 
     Raises:
         Invalid: There are more or fewer probabilities than classes.
@@ -78,11 +78,11 @@ def check_candidates(candidates: Sequence[Candidate]) -> None:
     """Check that scores can be computed.
 
     Raises:
-        Invalid: An id stands twice, a probability, confidence or agreement is not from 0 to 1, an embedding is not a
+        Invalid: An id occurs twice, a probability, confidence or agreement is not from 0 to 1, an embedding is not a
             row of finite numbers, or embeddings differ in length.
     """
     if len({one.id for one in candidates}) < len(candidates):
-        raise Invalid("candidates: an item stands twice")
+        raise Invalid("candidates: an item occurs twice")
     widths = {one.embedding.shape for one in candidates if one.embedding.size}
     if len(widths) > 1 or any(len(shape) != 1 for shape in widths):
         raise Invalid(f"embeddings: differ in shape ({', '.join(map(str, sorted(widths)))}); use one model for all")
@@ -91,7 +91,7 @@ def check_candidates(candidates: Sequence[Candidate]) -> None:
         shares += [p for answer in one.answered for p in answer.probabilities.values()]
         shares += [] if one.agreement is None else [one.agreement]
         if bad := [value for value in shares if not 0 <= value <= 1]:
-            raise Invalid(f"item {one.id}: {bad[0]} is no share from 0 to 1")
+            raise Invalid(f"item {one.id}: {bad[0]} is not from 0 to 1")
         if not 0 <= one.threshold <= 1 or not all(_is_usable(answer) for answer in one.answered):
             raise Invalid(f"item {one.id}: has a threshold outside 0 to 1, or a question with fewer than two classes")
         if not np.isfinite(one.embedding).all():
@@ -105,9 +105,9 @@ def _is_usable(answer: Answered) -> bool:
 
 
 def stacked_embeddings(candidates: Sequence[Candidate]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.intp]]:
-    """Return the embeddings that are known, float32 (K, D), each of length 1, and their places, (K,).
+    """Return the known embeddings, float32 (K, D), each of length 1, and their indexes, (K,).
 
-    Length 1, so that a distance depends on what an image shows and not on its contrast.
+    Unit length makes distances depend on the content of an image and not on its contrast.
     """
     places = np.array([place for place, one in enumerate(candidates) if one.embedding.size], dtype=np.intp)
     if not len(places):
@@ -116,7 +116,7 @@ def stacked_embeddings(candidates: Sequence[Candidate]) -> tuple[npt.NDArray[np.
 
 
 def unit_rows(embeddings: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
-    """Return rows of length 1, float32 (N, D); a row of zeros stays."""
+    """Return rows of length 1, float32 (N, D); a row of zeros stays unchanged."""
     wide = embeddings.astype(np.float64)
     lengths = np.linalg.norm(wide, axis=1, keepdims=True)
     return (wide / np.where(lengths > 0, lengths, 1)).astype(np.float32)

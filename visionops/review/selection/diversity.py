@@ -1,4 +1,4 @@
-"""An order in which the next image is far from all that stand before it, so that a batch is not copies of one part.
+"""Order images so that each is far from all before it and a batch does not consist of near copies.
 
 K-center greedy (Sener and Savarese, Active learning for convolutional neural networks: a core-set approach, 2018), with
 the other scores added to the distance: a far image of which the model is certain does not come first.
@@ -16,23 +16,23 @@ from visionops.review.selection.scoring import nearest_distances
 __all__ = ["MOST_PICKS", "Spread", "spread_out"]
 
 MOST_PICKS = 500
-"""Images that are put in order one by one. Those behind keep their distance to these: nobody reviews them before the
-next order is made."""
+"""Number of images ordered one by one. Later ones keep their distance to these: the queue is ordered anew before
+then."""
 
 _FAR = 0.95
-"""Quantile of the distances at the beginning that counts as far, so that no single odd image makes all others near."""
+"""Quantile of the initial distances that counts as far, so that a single outlier does not make all others look near."""
 
 Floats = npt.NDArray[np.float64]
 
 
 @dataclasses.dataclass(frozen=True)
 class Spread:
-    """Of each row."""
+    """Order of the rows by diversity."""
 
     shares: Floats
-    """float64 (N,), 0 to 1: how far it was from all before it when its turn came, as a share of a far distance."""
+    """float64 (N,), 0 to 1: distance from all earlier rows at its turn, as a share of a far distance."""
     distances: Floats
-    """float64 (N,): the same as a distance, 0 to 2; infinite for the first of all."""
+    """float64 (N,): the same as a distance, 0 to 2; infinite for the first row."""
 
 
 def spread_out(
@@ -42,16 +42,16 @@ def spread_out(
     weight: float,
     picks: int = MOST_PICKS,
 ) -> Spread:
-    """Pick rows one by one, each time that of the highest ``score + weight * share``.
+    """Pick rows one by one, each time the row with the highest ``score + weight * share``.
 
-    A share only falls while others are picked, so these sums fall from pick to pick: sorted by them, the rows stand in
-    the order in which they were picked. Of equal sums the earlier row is first.
+    A share only falls while others are picked, so these sums fall from pick to pick. Sorting by them therefore gives
+    the order of picking. Of equal sums the earlier row is first.
 
     Args:
-        embeddings: Of length 1, float32 (N, D).
-        known: Embeddings of labelled images, of length 1, float32 (M, D); M may be 0.
-        scores: What else speaks for each row, float64 (N,).
-        picks: At most so many.
+        embeddings: Unit vectors, float32 (N, D).
+        known: Embeddings of labelled images, unit vectors, float32 (M, D); M may be 0.
+        scores: Sum of the other scores of each row, float64 (N,).
+        picks: Maximum number of picks.
     """
     count = len(embeddings)
     if not count:
@@ -78,5 +78,5 @@ def spread_out(
 
 
 def _shares(far: float, distances: Floats) -> Floats:
-    # Not ranks: where all are equally far, the smallest difference would be the whole one.
+    # Not ranks: where all rows are equally far, ranks would turn the smallest difference into the largest.
     return np.minimum(distances / far, 1.0) if far > 0 else (distances > 0).astype(np.float64)

@@ -1,4 +1,4 @@
-"""The reasons of every image that waits, whose sum is its priority."""
+"""Compute the reasons of every pending image, whose sum is its priority."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from visionops.review.settings import ReviewConfig
 __all__ = ["KINDS", "Known", "Ordered", "order_queue"]
 
 KINDS = frozenset({"uncertainty", "disagreement", "novelty", "rare", "diversity"})
-"""Reasons that this module gives, and takes back when it is called again."""
+"""Reasons that this module sets, and replaces when it is called again."""
 _NONE = np.empty((0, 0), dtype=np.float32)
 
 
 @dataclasses.dataclass(frozen=True)
 class Known:
-    """What is known besides the images that wait."""
+    """Known facts beside the pending images."""
 
     reference: npt.NDArray[np.float32] = dataclasses.field(default_factory=lambda: _NONE)
     """Embeddings of the bundle's reference, float32 (R, D)."""
     labelled: npt.NDArray[np.float32] = dataclasses.field(default_factory=lambda: _NONE)
     """Embeddings of images that are labelled, or under review, float32 (L, D)."""
     counts: Mapping[str, int] = dataclasses.field(default_factory=dict)
-    """Labelled images, or boxes, of each class, as `Prediction.labels` names it."""
+    """Number of labelled images, or boxes, of each class, named as in `Prediction.labels`."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -41,11 +41,11 @@ class Ordered:
 
     id: str
     reasons: tuple[Reason, ...]
-    """Strongest first; none where nothing speaks for it."""
+    """Reasons, strongest first; empty where none applies."""
 
     @property
     def priority(self) -> float:
-        """The sum of the reasons, 0 to 1."""
+        """Return the sum of the reasons, 0 to 1."""
         return sum(reason.value for reason in self.reasons)
 
 
@@ -64,12 +64,12 @@ def order_queue(
     whatever part of the queue is reviewed, its random images are a fair sample.
 
     Args:
-        drawn: Ids that belong to the random share already.
-        closed: Ids that must not belong to it, as of images that came because somebody complained.
-        picks: Images that are spread out by diversity, one by one.
+        drawn: Ids that already belong to the random share.
+        closed: Ids that must not belong to it, such as images that a person reported.
+        picks: Number of images that are ordered by diversity, one by one.
 
     Raises:
-        Invalid: A candidate cannot be scored, see `check_candidates`.
+        Invalid: A candidate cannot be scored; see `check_candidates`.
     """
     check_candidates(candidates)
     at_random = [one for one in candidates if one.id in drawn or _is_new_draw(one.id, config, closed)]

@@ -1,8 +1,8 @@
-"""The share of the items that no score decides about.
+"""Draw the share of items that are reviewed regardless of their scores.
 
-Only these items say how good the model is: among the others are more of those that it finds hard. An item belongs to
-the share by its id, which comes from a hash of the image, not by a draw from what waits now: what waits is what the
-scores have left over, and a draw each day would find the same items again and again until all belong.
+Only these items measure the model's quality: the others include more images that it finds hard. An item belongs to the
+share by its id, which is a hash of the image, and not by a draw from the pending items. Those are what the scores left
+over, and a daily draw from them would pick the same items again and again until all belong to the share.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ def is_drawn(item: str, share: float, seed: int = 0) -> bool:
 
     Args:
         item: Its id.
-        share: From 0, none, to 1, all.
+        share: Share of all items, 0 to 1.
     """
     return _uniform(item, seed, "share") < share
 
 
 def random_place(item: str, seed: int = 0) -> float:
-    """Return where in the queue an item of the random share stands, from 0, last, up to 1."""
+    """Return the place of an item of the random share in the queue, from 0 (last) up to 1."""
     return _uniform(item, seed, "place")
 
 

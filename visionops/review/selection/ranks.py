@@ -1,4 +1,4 @@
-"""Scores of one kind as shares of the queue, so that kinds with other units and spreads can be added up."""
+"""Convert scores of one kind to shares of the queue, so that kinds with other units and spreads can be added."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ Floats = npt.NDArray[np.float64]
 
 
 def rank_shares(values: Floats) -> Floats:
-    """Return the share of candidates that each one exceeds, half of its equals included: float64 (N,), 0 up to 1.
+    """Return the share of candidates that each one exceeds, counting half of its equals: float64 (N,), 0 up to 1.
 
-    A score of 0 says that the reason does not hold: it stays 0, however many others there are.
+    A score of 0 means that the reason does not apply. It stays 0, however many others there are.
 
     Args:
-        values: Finite, 0 or more.
+        values: Scores, finite, 0 or more.
     """
     if not len(values):
         return np.zeros(0)

@@ -1,4 +1,4 @@
-"""How much each image that waits is worth a look, for one reason at a time.
+"""Score how much each pending image is worth a review, one reason at a time.
 
 Each function returns `Scores`: a number for each candidate, the higher the sooner, 0 where the reason does not hold or
 cannot be judged, and a text for people.
@@ -17,7 +17,7 @@ from visionops.review.selection.candidates import Answered, Candidate, stacked_e
 __all__ = ["Scores", "disagreement", "nearest_distances", "novelty", "rarity", "uncertainty"]
 
 _BLOCK = 512
-"""Rows whose distances to all others are in memory at once."""
+"""Number of rows whose distances to all others are in memory at once."""
 _MOST_REFERENCE = 2000
 
 Floats = npt.NDArray[np.float64]
@@ -31,15 +31,16 @@ class Scores:
     values: Floats
     """float64 (N,), finite, 0 or more."""
     text: Callable[[int], str]
-    """Of the candidate at this place."""
+    """Function that returns the text for the candidate at this index."""
 
 
 def uncertainty(candidates: Sequence[Candidate]) -> Scores:
-    """How undecided the model is, 0 to 1.
+    """Score how undecided the model is, 0 to 1.
 
-    Of a question: 1 minus the margin between its two most probable classes, or, where a threshold decides, how near the
-    positive class is to it; of several questions the most undecided. Of a detector: how near its weakest box is to the
-    threshold below which there would be none. An image without boxes has 0: the random share is there for it.
+    For a question: 1 minus the margin between its two most probable classes, or, where a threshold decides, how near
+    the positive class is to it. Of several questions the most undecided one counts. For a detector: how near its
+    weakest box is to the threshold below which it would be dropped. An image without boxes scores 0; the random share
+    covers it.
     """
     found = [_undecided(one) for one in candidates]
     return Scores("uncertainty", np.array([value for value, _ in found]), lambda place: found[place][1])
@@ -70,7 +71,7 @@ def _undecided_question(answer: Answered) -> tuple[float, str]:
 
 
 def disagreement(candidates: Sequence[Candidate]) -> Scores:
-    """How far the shadow model answers otherwise: 1 minus the agreement, 0 to 1; 0 where no shadow answered."""
+    """Score how much the shadow model disagrees: 1 minus the agreement, 0 to 1; 0 where no shadow answered."""
     values = np.array([0.0 if one.agreement is None else 1 - one.agreement for one in candidates])
 
     def text(place: int) -> str:
@@ -80,13 +81,13 @@ def disagreement(candidates: Sequence[Candidate]) -> Scores:
 
 
 def novelty(candidates: Sequence[Candidate], reference: npt.NDArray[np.float32]) -> Scores:
-    """How far each image is from the nearest of those that the model was validated on.
+    """Score how far each image is from the nearest image that the model was validated on.
 
     Args:
-        reference: Embeddings of the bundle's reference, float32 (R, D); any R, of other D no score.
+        reference: Embeddings of the bundle's reference, float32 (R, D). Candidates of another size score 0.
 
     Returns:
-        Distances of embeddings of length 1, so 0 to 2.
+        Distances between unit vectors, 0 to 2.
     """
     embeddings, places = stacked_embeddings(candidates)
     values = np.zeros(len(candidates))
@@ -108,8 +109,8 @@ def nearest_distances(rows: npt.NDArray[np.float32], known: npt.NDArray[np.float
     """Return the distance from each row to the nearest known one, (N,).
 
     Args:
-        rows: Of length 1, float32 (N, D).
-        known: Of length 1, float32 (M, D), at least one.
+        rows: Unit vectors, float32 (N, D).
+        known: Unit vectors, float32 (M, D), at least one.
     """
     nearest = [(rows[at : at + _BLOCK] @ known.T).max(axis=1) for at in range(0, len(rows), _BLOCK)]
     products = np.concatenate(nearest) if nearest else np.empty(0, dtype=np.float32)
@@ -128,10 +129,10 @@ def _distances_among(rows: npt.NDArray[np.float32]) -> Floats:
 
 
 def rarity(candidates: Sequence[Candidate], counts: Mapping[str, int]) -> Scores:
-    """How rare what the model sees is among the labelled images, 0 to 1.
+    """Score how rare the predicted classes are among the labelled images, 0 to 1.
 
-    A class has ``1 - count / count of the most frequent class``. Of a question this is weighted by the probabilities,
-    of a detector the box with the largest product of confidence and rarity counts.
+    A class scores ``1 - count / count of the most frequent class``. For a question this is weighted by the
+    probabilities; for a detector the box with the largest product of confidence and rarity counts.
 
     Args:
         counts: Labelled images, or boxes, of each class, as `Prediction.labels` names it; 0 for a class left out.

@@ -1,1 +1,1 @@
-"""Schemas of the review database, each a step from the one before."""
+"""Schemas of the review database, each as a migration from the one before."""

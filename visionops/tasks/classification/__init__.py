@@ -1,1 +1,1 @@
-"""Labels of whole images: one (classification) or several (attributes). The first is the second with one head."""
+"""Labels of whole images: one (classification) or several (attributes). Classification has a single head."""

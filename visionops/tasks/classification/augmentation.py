@@ -1,4 +1,4 @@
-"""Random changes of training images, on the canvases that the preprocessing made."""
+"""Augment training images at random, on the canvases that the preprocessing made."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ __all__ = ["augment"]
 def augment(
     canvases: npt.NDArray[np.uint8], settings: Augmentation, random: np.random.Generator
 ) -> npt.NDArray[np.uint8]:
-    """Each image changed in its own way.
+    """Return each image with its own random changes.
 
-    What a turn, a shift or shrinking lays open is filled with the border, mirrored.
+    Areas uncovered by a rotation, a shift or shrinking are filled with the mirrored border.
 
     Args:
-        canvases: uint8 (N, S, S, 3), RGB; left as they are.
-        random: The same numbers are drawn whatever the settings, so that each setting acts alone.
+        canvases: uint8 (N, S, S, 3), RGB; not modified.
+        random: Generator; the same numbers are drawn for all settings, so that each setting acts independently.
 
     Returns:
         uint8 (N, S, S, 3).
@@ -34,7 +34,7 @@ def augment(
     flipped = drawn[:, 1] < settings.flipud
     changed[flipped] = changed[flipped, ::-1]
     angles = signed[:, 2] * settings.degrees
-    # As much smaller as larger: from 1 / (1 + scale) to 1 + scale.
+    # Shrink by as much as enlarge: from 1 / (1 + scale) to 1 + scale.
     gains = np.exp(signed[:, 3] * np.log1p(settings.scale))
     shifts = signed[:, 4:6] * settings.translate * (width, height)
     if settings.degrees or settings.scale or settings.translate:

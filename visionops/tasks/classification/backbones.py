@@ -1,4 +1,4 @@
-"""Backbones by name: what they are given, and the weights they start from. Never random ones unless that was said."""
+"""Build backbones by name: their preprocessing and initial weights. Weights are random only on request."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ __all__ = ["Backbone", "build_backbone", "check_backbone", "load_timm", "preproc
 _LITE0 = "efficientnet_lite0"
 _ALIASES = {_LITE0: "tf_efficientnet_lite0", "dinov2_vits14": "vit_small_patch14_dinov2.lvd142m"}
 _SIZES = {"cnn": 128, "residual": 128, "dinov2_vits14": 224}
-"""Where the published size is none or, as DINOv2's 518, too costly to be a default."""
+"""Image sizes for backbones without a published size, or with one that is too costly as a default (DINOv2's 518)."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Backbone:
-    """Ready to be trained on top of."""
+    """A backbone that is ready for training."""
 
     module: Any
-    """A torch module: float32 (N, 3, S, S) to features (N, width); in eval mode."""
+    """Torch module: float32 (N, 3, S, S) to features (N, width); in eval mode."""
     width: int
 
 
 def published_name(model: str) -> str:
-    """The name in timm of a backbone of ours; other names are timm's already."""
+    """Return timm's name of one of our backbones; other names are already timm's."""
     return _ALIASES.get(model, model)
 
 
 @functools.cache
 def load_timm() -> Any:
-    """Import timm with all that reaches outside kept short; huggingface_hub reads these once, at its import."""
+    """Import timm with short network timeouts; huggingface_hub reads them once, at its import."""
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("HF_HUB_ETAG_TIMEOUT", "5")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -68,10 +68,10 @@ def _without_wandb() -> Iterator[None]:
 
 
 def check_backbone(model: str) -> None:
-    """Refuse a name that nobody knows.
+    """Refuse an unknown backbone.
 
     Raises:
-        TrainingError: Naming the nearest ones.
+        TrainingError: The name is unknown; the message has the nearest names.
     """
     if model in OWN_NETWORKS or model in _ALIASES:
         return
@@ -79,17 +79,17 @@ def check_backbone(model: str) -> None:
     if timm.is_model(model):
         if "." in model and model not in timm.list_pretrained(f"{model.split('.', maxsplit=1)[0]}.*"):
             tags = ", ".join(sorted(timm.list_pretrained(f"{model.split('.', maxsplit=1)[0]}.*")))
-            raise TrainingError(f"training.model: there is no {model!r} in timm; there are {tags or 'no such weights'}")
+            raise TrainingError(f"training.model: {model!r} is unknown to timm; known are {tags or 'no such weights'}")
         return
     ours = [*OWN_NETWORKS, *_ALIASES]
     found = (difflib.get_close_matches(model.lower(), names, cutoff=0.5) for names in (ours, timm.list_models()))
     near = list(dict.fromkeys(itertools.chain(*found)))[:3]
-    mend = f"did you mean {', '.join(near)}?" if near else f"ours are {', '.join(ours)}; others are timm's"
-    raise TrainingError(f"training.model: there is no backbone {model!r}; {mend}")
+    hint = f"did you mean {', '.join(near)}?" if near else f"ours are {', '.join(ours)}; others are timm's"
+    raise TrainingError(f"training.model: unknown backbone {model!r}; {hint}")
 
 
 def preprocessing_of(training: LabelTraining) -> PreprocessingSpec:
-    """What stands between an image and the backbone.
+    """Return the preprocessing of images for a backbone.
 
     Raises:
         TrainingError: The backbone does not take colour images.
@@ -101,7 +101,7 @@ def preprocessing_of(training: LabelTraining) -> PreprocessingSpec:
     elif training.model not in OWN_NETWORKS:
         published = _published(training.model)
         if len(published["mean"]) != 3:
-            raise TrainingError(f"training.model: {training.model} takes no colour images; choose another")
+            raise TrainingError(f"training.model: {training.model} does not take colour images; choose another")
         mean, std = tuple(published["mean"]), tuple(published["std"])
     if size is None:
         size = 224 if training.model == _LITE0 else int(published["input_size"][-1])
@@ -123,15 +123,15 @@ def _published(model: str) -> Mapping[str, Any]:
 
 
 def build_backbone(training: LabelTraining, size: int) -> Backbone:
-    """Make the backbone, with its weights.
+    """Build the backbone with its weights.
 
-    Random weights come from torch's generator as it stands.
+    Random weights come from torch's global generator.
 
     Args:
         size: Side of the input in pixels.
 
     Raises:
-        TrainingError: The weights cannot be had or are of another backbone, or it cannot take this size.
+        TrainingError: The weights are missing or belong to another backbone, or the backbone does not take this size.
     """
     import torch
 
@@ -153,7 +153,7 @@ def build_backbone(training: LabelTraining, size: int) -> Backbone:
             "training.image_size, or choose another"
         ) from error
     if features.ndim != 2:
-        raise TrainingError(f"training.model: {training.model} gives no features of whole images; choose another")
+        raise TrainingError(f"training.model: {training.model} has no features of whole images; choose another")
     return Backbone(module, int(features.shape[1]))
 
 
@@ -180,25 +180,25 @@ def _packaged() -> Path:
 def _given(weights: str) -> Path:
     path = Path(weights).expanduser()
     if not path.is_file():
-        raise TrainingError(f"training.weights: {path} is no file; give a file of weights, or auto")
+        raise TrainingError(f"training.weights: {path} is not a file; set a file of weights, or auto")
     return path
 
 
 def _load(module: Any, model: str, path: Path) -> None:
-    """All of the backbone's weights or none: timm's own loading says nothing of those that are missing."""
+    """Load all of the backbone's weights or none: timm's own loading does not report missing ones."""
     state = _read(path, module)
     wanted = module.state_dict()
     unfit = [key for key, value in wanted.items() if key not in state or state[key].shape != value.shape]
     if unfit:
         raise TrainingError(
-            f"training.weights: {path} is not of {model}: {len(unfit)} of {len(wanted)} weights are missing or of "
+            f"training.weights: {path} does not match {model}: {len(unfit)} of {len(wanted)} weights are missing or of "
             f"another shape ({unfit[0]}); set training.model to match"
         )
     module.load_state_dict({key: state[key] for key in wanted})
 
 
 def _read(path: Path, module: Any) -> dict[str, Any]:
-    """Names and shapes as ``module`` has them, as far as timm knows how to bring them there."""
+    """Read a file of weights, with names and shapes as in ``module`` as far as timm can convert them."""
     from timm.models import load_state_dict
 
     try:
@@ -207,18 +207,18 @@ def _read(path: Path, module: Any) -> dict[str, Any]:
             return _rename_lite0(state)
         adapt = getattr(sys.modules[type(module).__module__], "checkpoint_filter_fn", None)
         return dict(adapt(state, module) if adapt else state)
-    except Exception as error:  # foreign bytes can raise anything
+    except Exception as error:  # files from elsewhere can raise any error
         raise TrainingError(
-            f"training.weights: {path} holds no weights that can be read ({type(error).__name__}); fetch it again"
+            f"training.weights: {path} has no readable weights ({type(error).__name__}); fetch it again"
         ) from error
 
 
 _STAGES = (1, 2, 2, 3, 3, 4, 1)
-"""Blocks in each stage of EfficientNet-B0 and Lite0."""
+"""Number of blocks in each stage of EfficientNet-B0 and Lite0."""
 
 
 def _rename_lite0(state: Mapping[str, Any]) -> dict[str, Any]:
-    """From the names of efficientnet-lite-pytorch to timm's."""
+    """Rename weights from efficientnet-lite-pytorch's names to timm's."""
     places = [f"blocks.{stage}.{block}" for stage, count in enumerate(_STAGES) for block in range(count)]
     has_expansion = {int(m[1]) for key in state if (m := re.match(r"_blocks\.(\d+)\._expand_conv", key))}
     outer = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
@@ -238,15 +238,15 @@ def _rename_lite0(state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _fetched(model: str, name: str, settings: Mapping[str, Any]) -> Any:
-    """With published weights: from the machine's own cache, else from the network."""
+    """Load published weights from the machine's cache, or else from the network."""
     timm = load_timm()
     instead = (
-        "give a file in training.weights, choose model: efficientnet_lite0, whose weights are installed, or set "
+        "set a file in training.weights, choose model: efficientnet_lite0, whose weights are installed, or set "
         "learning: scratch"
     )
     cfg = _published(model)
     if not (cfg.get("hf_hub_id") or cfg.get("url") or cfg.get("file")):
-        raise TrainingError(f"training.weights: nobody published weights of {model}; {instead}")
+        raise TrainingError(f"training.weights: there are no published weights of {model}; {instead}")
     try:
         with _offline():
             return timm.create_model(name, pretrained=True, **settings)
@@ -255,10 +255,10 @@ def _fetched(model: str, name: str, settings: Mapping[str, Any]) -> Any:
     if _is_reachable():
         try:
             return timm.create_model(name, pretrained=True, **settings)
-        except Exception as error:  # noqa: BLE001 - whatever the network did; told below
+        except Exception as error:  # noqa: BLE001 - any network error; reported below
             reason = error if isinstance(error, OSError | RuntimeError) else OSError(str(error))
-    told = " ".join(str(reason).split())[:160]
-    raise TrainingError(f"training.weights: those of {model} cannot be fetched ({told}); {instead}") from reason
+    text = " ".join(str(reason).split())[:160]
+    raise TrainingError(f"training.weights: weights of {model} cannot be fetched ({text}); {instead}") from reason
 
 
 @contextlib.contextmanager
@@ -274,7 +274,7 @@ def _offline() -> Iterator[None]:
 
 
 def _is_reachable() -> bool:
-    """Whether a try is worth it: without a network, huggingface_hub goes on trying for a minute."""
+    """Return whether the network is reachable: without it, huggingface_hub retries for a minute."""
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:

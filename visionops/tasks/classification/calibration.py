@@ -1,4 +1,4 @@
-"""What turns logits into answers: a temperature that makes confidences frequencies, and a threshold with a goal."""
+"""Calibrate a classifier: a temperature that makes confidences frequencies, and a threshold for a goal."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ _LIMITS = (0.02, 50.0)
 
 
 def fit_temperature(logits: npt.NDArray[np.floating], labels: npt.NDArray[np.int64]) -> float:
-    """The temperature with the lowest loss (Guo et al., On calibration of modern neural networks, 2017).
+    """Return the temperature with the lowest loss (Guo et al., On calibration of modern neural networks, 2017).
 
-    Where every image is right, the likelihood alone would ask for certainty; `smoothed_loss` does not.
+    Where every image is right, the likelihood alone would favour certainty; `smoothed_loss` does not.
 
     Args:
         logits: (images, classes), before any temperature.
         labels: Class ids (images,), all known.
 
     Returns:
-        1 without images.
+        Temperature; 1 without images.
     """
     from scipy.optimize import minimize_scalar
 
@@ -43,14 +43,14 @@ def smoothed_loss(
     temperature: float,
     weights: npt.NDArray[np.float64] | None = None,
 ) -> float:
-    """Mean cross entropy, in nats, that expects what so many images can tell.
+    """Return the mean cross entropy in nats, with targets smoothed according to the number of images.
 
-    By Laplace's rule of succession, of N images that all are right the next is so with ``(N + 1) / (N + 2)``: that is
-    what the true class is expected with, and the other classes share the rest. (Platt, Probabilistic outputs for
-    support vector machines, 1999, has it so for each class by itself, which blurs many classes.)
+    By Laplace's rule of succession, after N images that are all right the next one is right with probability
+    ``(N + 1) / (N + 2)``. This is the target of the true class, and the other classes share the rest. (Platt,
+    Probabilistic outputs for support vector machines, 1999, smooths each class separately, which blurs many classes.)
 
     Args:
-        weights: How much each image counts.
+        weights: Weight of each image.
     """
     scaled = logits.astype(np.float64) / temperature
     scaled -= scaled.max(axis=1, keepdims=True)
@@ -66,24 +66,24 @@ def smoothed_loss(
 def choose_threshold(
     probabilities: npt.NDArray[np.floating], is_positive: npt.NDArray[np.bool_], goal: ThresholdGoal, head: str
 ) -> float | None:
-    """From which probability on the positive class is answered.
+    """Return the probability from which the positive class is answered.
 
-    Candidates lie half-way between neighbouring probabilities; of equally good ones the nearest to one half is taken.
+    Candidates are midway between adjacent probabilities. Of equally good ones the nearest to one half is chosen.
 
     Args:
-        probabilities: Of the positive class, (images,), calibrated.
-        is_positive: The truth.
-        head: Named in warnings.
+        probabilities: Calibrated probability of the positive class, (images,).
+        is_positive: Truth, bool (images,).
+        head: Name of the head, for warnings.
 
     Returns:
-        None where there is no goal, or val has images of one side only.
+        Threshold; None where there is no goal, or val has images of only one class.
     """
     log = logging.getLogger("visionops.training")
     if goal.metric is GoalMetric.NONE:
         return None
     if is_positive.all() or not is_positive.any():
         log.warning(
-            "training.threshold: the val split has no two classes of %s, so its threshold stays at 0.5; add images",
+            "training.threshold: the val split has only one class of %s, so its threshold stays at 0.5; add images",
             head,
         )
         return None
@@ -104,7 +104,7 @@ def choose_threshold(
         reached = precision >= goal.precision
         if not reached.any():
             log.warning(
-                "training.threshold: no threshold of %s has a precision of %g on val; the nearest, %.3f, is taken "
+                "training.threshold: no threshold of %s has a precision of %g on val; the nearest, %.3f, is used "
                 "(with recall %.3f)",
                 head,
                 goal.precision,

@@ -1,8 +1,8 @@
-"""What a classifier learns from: features of a frozen backbone, and links to the images that are opened one by one.
+"""Convert a data set for a classifier: features of a frozen backbone, and links to images that training opens.
 
 folder/
-├── images/{train,val}    links; of `frozen` learning those of val alone, by which the bundle is judged
-└── features/             not of learning from scratch
+├── images/{train,val}    links; for `frozen` learning only val, on which the bundle is evaluated
+└── features/             not for learning from scratch
     ├── train.npy         float32 (images, views, width), in the order of the split's rows
     └── val.npy           float32 (images, 1, width)
 """
@@ -37,11 +37,11 @@ Features = npt.NDArray[np.float32]
 
 
 def convert_labels(dataset: Dataset, plan: ConversionPlan, folder: Path, progress: Progress) -> ConvertedDataset:
-    """Compute the features that the heads are solved on, where there are any, and link the images that are read.
+    """Compute the features on which the heads are solved, if any, and link the images that training reads.
 
     Raises:
-        TrainingError: An unknown backbone, weights that cannot be had, a device that is not there, or an empty split.
-        DataError: An image is not at hand, or cannot be read.
+        TrainingError: The backbone is unknown, its weights or the device are missing, or a split is empty.
+        DataError: An image is missing, or cannot be read.
     """
     training = plan.training
     assert isinstance(training, LabelTraining)
@@ -55,7 +55,7 @@ def convert_labels(dataset: Dataset, plan: ConversionPlan, folder: Path, progres
 
 
 def preprocessing_for(training: LabelTraining, dataset: Dataset) -> PreprocessingSpec:
-    """Return what stands between an image of ``dataset`` and the backbone."""
+    """Return the preprocessing between an image of ``dataset`` and the backbone."""
     return preprocessing_of(training).model_copy(update={"white": dataset.white})
 
 
@@ -66,7 +66,7 @@ def _write_features(dataset: Dataset, training: LabelTraining, folder: Path, pro
     check_backbone(training.model)
     device = torch_device(training.device)
     spec = preprocessing_for(training, dataset)
-    with seeded(training.seed):  # all weights are loaded; what is drawn first concerns nobody else
+    with seeded(training.seed):  # all weights are loaded, so the random initial ones are irrelevant
         backbone = build_backbone(training, spec.width)
     facts = _facts(backbone, training, spec)
     store = FeatureStore(backbone, training.model, spec, device)
@@ -102,8 +102,8 @@ def read_features(
     """Return the features of train, float32 (images, views, width), and of val, float32 (images, width).
 
     Raises:
-        TrainingError: They are not of this backbone behind this preprocessing.
-        DataError: They are gone.
+        TrainingError: They belong to another backbone or preprocessing.
+        DataError: They are missing.
     """
     if converted.facts != _facts(backbone, training, spec):
         raise TrainingError(

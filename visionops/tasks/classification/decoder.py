@@ -1,4 +1,4 @@
-"""From a classifier's graph to the answer of every head."""
+"""Decode a classifier's graph outputs into the answer of every head."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ __all__ = ["LabelDecoder", "softmax", "split_heads"]
 
 
 class LabelDecoder:
-    """One class, or one per attribute, out of a classifier's graph.
+    """Decode one class, or one class for each attribute, from a classifier's outputs.
 
     Args:
-        is_single: One question, which is answered without its name.
+        is_single: Whether there is a single question, whose answer has no name.
     """
 
     everything: Mapping[str, float] = MappingProxyType({})
@@ -35,14 +35,14 @@ class LabelDecoder:
         return "" if outputs[0].shape == wanted else str(wanted)
 
     def decode(self, views: Sequence[RawOutput], options: Mapping[str, float]) -> LabelPrediction:
-        """The answer of every head, of the one view there is.
+        """Return the answer of every head for the only view.
 
         Raises:
-            OptionError: Any option: thresholds of labels are chosen in training and live in the bundle.
+            OptionError: An option is given: thresholds of labels are chosen in training and stored in the bundle.
         """
         if options:
             raise OptionError(
-                f"{min(options)}: this model answers labels, its thresholds are in its card; leave it out"
+                f"{min(options)}: a model of labels takes its thresholds from its card; remove the option"
             )
         (view,) = views
         outputs, geometry = view.outputs, view.geometry
@@ -55,7 +55,7 @@ class LabelDecoder:
 
 
 def split_heads(heads: Sequence[Head], logits: npt.NDArray[np.float32]) -> list[npt.NDArray[np.float32]]:
-    """The logits of each head.
+    """Return the logits of each head.
 
     Args:
         logits: float32 (…, classes of all heads), as `Decode.LOGITS` says.
@@ -64,6 +64,6 @@ def split_heads(heads: Sequence[Head], logits: npt.NDArray[np.float32]) -> list[
 
 
 def softmax(logits: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
-    """Over the last axis; float32 of the same shape."""
+    """Return the softmax over the last axis; float32 of the same shape."""
     shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return np.asarray(shifted / shifted.sum(axis=-1, keepdims=True), dtype=np.float32)

@@ -1,4 +1,4 @@
-"""Which device torch works on."""
+"""Select the device for torch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["torch_device"]
 
 
 def torch_device(wanted: str) -> str:
-    """Return the torch device that ``training.device`` stands for.
+    """Return the torch device for the setting ``training.device``.
 
     Raises:
         TrainingError: This machine does not have it.
@@ -23,4 +23,4 @@ def torch_device(wanted: str) -> str:
     if wanted.isdigit() and int(wanted) < count:
         return f"cuda:{wanted}"
     known = ", ".join(["auto", "cpu", *map(str, range(count))])
-    raise TrainingError(f"training.device: there is no {wanted!r} here; known are {known}")
+    raise TrainingError(f"training.device: {wanted!r} is not available on this machine; expected one of {known}")

@@ -1,4 +1,4 @@
-"""What drift compares of a classifier's probabilities: each class's, and how undecided each answer is."""
+"""Derive drift columns from a classifier's probabilities: each class's probability, and each answer's entropy."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ from visionops.inference.task import ENTROPY_PREFIX, PROBABILITY_PREFIX
 __all__ = ["MOST_CLASSES", "probability_columns"]
 
 MOST_CLASSES = 20
-"""Of a head with more, the entropy alone is compared: the correction for hundreds of columns would hide all others."""
+"""Maximum number of classes whose probabilities are compared; for a larger head only the entropy is, because the
+correction for hundreds of columns would hide all others."""
 
 
 def probability_columns(heads: Sequence[Head], records: pa.Table, *, is_single: bool) -> dict[str, pa.Array]:
-    """Return the probability of each class and the entropy of each head, bits, as float32 (rows,).
+    """Return the probability of each class and the entropy of each head in bits, as float32 (rows,).
 
-    Of two classes one probability: the other says the same. Of a single head of two classes whose more probable one
-    is the answer, no entropy: it orders images as ``confidences`` does, which is compared.
+    Two classes give one probability, because the other is redundant. A single head with two classes and no threshold
+    gives no entropy, because it orders images as ``confidences`` does, which is compared anyway.
 
     Args:
-        heads: In the order of ``probabilities``.
-        records: With the column ``probabilities``; a row of another length has none.
-        is_single: One question, which is answered without its name.
+        heads: Heads in the order of ``probabilities``.
+        records: Records with the column ``probabilities``; a row of another length counts as missing.
+        is_single: Whether there is a single question, whose answer has no name.
     """
     shares = _read_shares(records, sum(len(head.class_names) for head in heads))
     found: dict[str, pa.Array] = {}
@@ -60,7 +61,7 @@ def _read_shares(records: pa.Table, classes: int) -> npt.NDArray[np.float64]:
 
 
 def _entropy(shares: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    positive = shares > 0  # of 0 the limit is 0
+    positive = shares > 0  # the limit at 0 is 0
     logs = np.log2(shares, where=positive, out=np.zeros_like(shares))
     total: npt.NDArray[np.float64] = -np.where(np.isnan(shares), np.nan, shares * logs).sum(axis=1) + 0.0
     return total

@@ -1,4 +1,4 @@
-"""Score labels, of one question or of several, on the test split, with the engine that will serve them."""
+"""Score the labels of a classifier on the test split, with the engine that will serve it."""
 
 from __future__ import annotations
 
@@ -51,18 +51,18 @@ def evaluate_labels(bundle: ModelBundle, dataset: Dataset, scoring: Scoring, fol
     """Score the bundle on the test split.
 
     ``metrics`` has `visionops.tasks.settings.METRICS`, the calibration error ``ece``, the log loss ``nll`` and the
-    latency; of several attributes means over them, and ``exact_match``. A figure that the test split does not define is
-    left out.
-    Images are resampled for ``intervals`` (of a row of ``per_class`` under ``row.metric``) and ``replicates``.
+    latency; for several attributes means over them, and ``exact_match``. A metric that is undefined on the test split
+    is left out.
+    Images are resampled for ``intervals`` (for a row of ``per_class`` under ``row.metric``) and ``replicates``.
 
     Args:
-        dataset: Its test split is used; its images lie where ``path`` says.
-        folder: Receives ``evaluation.json``, ``report.html`` and the pictures; None: only the figures are wanted.
+        dataset: Data set whose test split is used; its images are at ``path``.
+        folder: Folder for ``evaluation.json``, ``report.html`` and the pictures; None computes only the figures.
 
     Raises:
-        DataError: The test split is empty or has no labels or does not define the gate's metric; it asks what the
-            bundle does not answer or knows a class that the bundle does not; an image cannot be read; or ``folder``
-            cannot be written.
+        DataError: The test split is empty or has no labels, or the gate's metric is undefined on it; it has an
+            attribute or a class that the bundle does not have; an image cannot be read; or ``folder`` cannot be
+            written.
     """
     test = select_test(dataset)
     truth = _truth(test, bundle)
@@ -97,12 +97,12 @@ def evaluate_labels(bundle: ModelBundle, dataset: Dataset, scoring: Scoring, fol
 
 
 def _truth(test: Dataset, bundle: ModelBundle) -> npt.NDArray[np.int64]:
-    """Class ids int64 (images, heads) in the bundle's order of heads and classes; -1 where not known."""
+    """Return class ids int64 (images, heads) in the bundle's order of heads and classes; -1 where unknown."""
     heads, attributes = bundle.card.heads, test.attributes
     pairs = _pair(test.name, bundle, attributes)
     labels = test.label_array()
     if not (labels >= 0).any():
-        raise MetricError(f"{test.name}: the test split has no labels, so that nothing can be scored; label some")
+        raise MetricError(f"{test.name}: the test split has no labels, so nothing can be scored; label some images")
     truth = np.full((test.num_images, len(heads)), -1, dtype=np.int64)
     for column, (head, attribute) in enumerate(pairs):
         ids = class_ids_in_bundle(test.name, bundle.folder, attribute.class_names, head.class_names)
@@ -112,14 +112,14 @@ def _truth(test: Dataset, bundle: ModelBundle) -> npt.NDArray[np.int64]:
 
 
 def _pair(name: str, bundle: ModelBundle, attributes: tuple[Attribute, ...]) -> list[tuple[Head, Attribute]]:
-    """Each head with what the data set says of it: by name; where there is one of each, whatever their names."""
+    """Pair each head with the data set's labels: by name, or where there is one of each, whatever their names."""
     heads = bundle.card.heads
     if len(heads) == len(attributes) == 1:
         return [(heads[0], attributes[0])]
     by_name = {attribute.name: attribute for attribute in attributes}
     for kind, missing in (
         ("does not know", by_name.keys() - {head.name for head in heads}),
-        ("answers what the data set does not ask:", {head.name for head in heads} - by_name.keys()),
+        ("has attributes that the data set does not have:", {head.name for head in heads} - by_name.keys()),
     ):
         if missing:
             raise DataError(f"{name}: the bundle {bundle.folder} {kind} {', '.join(sorted(missing))}; train it again")
@@ -201,7 +201,7 @@ def _page(
             f"By how little probability the truth was given{', over all that is wrong' if many else ''}. Beside each "
             "image, in colour, what spoke for the wrong answer: parts without which its odds fall."
             if worst
-            else "None: every image was answered rightly."
+            else "None: every image was answered correctly."
             if gallery
             else NO_GALLERY
         ),
@@ -215,7 +215,7 @@ def _examples(test: Dataset, outcomes: list[Outcome]) -> list[LabelExample]:
 
 
 def _best(examples: list[LabelExample]) -> list[LabelExample]:
-    """The surest of those that went well, one of each kind of truth before a second of any."""
+    """Return the most confident correct examples, one of each true class before a second of any."""
     right = sorted((e for e in examples if e.is_known and not e.is_wrong), key=lambda e: e.doubt)
     seen: dict[tuple[int, ...], int] = {}
     rank = []

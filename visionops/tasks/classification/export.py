@@ -1,4 +1,4 @@
-"""From a trained network to the graph of a bundle. The same weights give the same bytes, on any day."""
+"""Export a trained network to the graph of a bundle. The same weights always give the same bytes."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 __all__ = ["OPSET", "export_graph"]
 
 OPSET = 17
-"""What OpenVINO, ONNX Runtime, TensorRT and Triton have all read for years."""
+"""ONNX opset that OpenVINO, ONNX Runtime, TensorRT and Triton have supported for years."""
 
 
 def export_graph(network: Any, size: int, target: Path) -> None:
-    """Write one graph: one image a call, a fixed size, float32; logits first, then the embedding.
+    """Write the graph: one image for each call, fixed size, float32; logits first, then the embedding.
 
     Args:
-        network: A `visionops.tasks.classification.networks.LabelNetwork`; it is left as it is.
+        network: A `visionops.tasks.classification.networks.LabelNetwork`; it is not modified.
         size: Side of the input in pixels.
     """
     import onnx
@@ -25,7 +25,7 @@ def export_graph(network: Any, size: int, target: Path) -> None:
 
     network = copy.deepcopy(network).to("cpu", memory_format=torch.contiguous_format).eval()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter's notes on tracing, and on its own age
+        warnings.simplefilter("ignore")  # silence the exporter's warnings on tracing and deprecation
         torch.onnx.export(
             network,
             (torch.zeros(1, 3, size, size),),

@@ -1,11 +1,11 @@
-"""Features of a frozen backbone, computed once per image and kept by what the image is.
+"""Compute features of a frozen backbone once for each image, and cache them by the image's content.
 
-    cache/features/{key}/    a folder for each backbone, its weights, its preprocessing and what computes
-        {any}.parquet        image (SHA-256), view, features; written whole or not at all
+    cache/features/{key}/    a folder for each backbone, weights, preprocessing and computing engine
+        {any}.parquet        image (SHA-256), view, features; written atomically
 
-Several trainings may fill one folder at once. What computes is the graph and the engine that will serve them, one
-image at a time, so that a feature depends on its image alone and a head meets at work the features it has learned on.
-On a GPU it is torch, in batches of one size, in full precision.
+Several trainings may fill one folder at once. Features are computed by the graph and the engine that will serve them,
+one image at a time, so that a feature depends only on its image and a head is served with the features it was trained
+on. On a GPU torch computes them, in batches of one size, in full precision.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ __all__ = ["FeatureStore", "weights_digest"]
 _LOG = logging.getLogger("visionops.training")
 _VERSION = 1
 _SEGMENT = 512
-"""Features in a file: what an interruption loses at most."""
+"""Number of features in a file, which is the most that an interruption loses."""
 _BATCH = 32
 
 Features = npt.NDArray[np.float32]
@@ -50,7 +50,7 @@ _Name = tuple[str, int]
 
 
 def weights_digest(module: Any) -> str:
-    """SHA-256 over the names and values of all weights of a torch module, lower-case hex."""
+    """Return the SHA-256 over the names and values of all weights of a torch module, lower-case hex."""
     digest = hashlib.sha256()
     for name, value in module.state_dict().items():
         digest.update(f"{name} {value.dtype} {tuple(value.shape)};".encode())
@@ -59,25 +59,25 @@ def weights_digest(module: Any) -> str:
 
 
 class FeatureStore:
-    """The features that one backbone makes behind one preprocessing.
+    """Features of one backbone behind one preprocessing.
 
     Args:
         model: Name of the backbone.
-        device: A torch device; anything but ``cpu`` computes there.
-        keep: Whether features are kept for later trainings.
+        device: Torch device; any other than ``cpu`` computes with torch.
+        keep: Whether features are stored for later trainings.
     """
 
     def __init__(self, backbone: Backbone, model: str, spec: PreprocessingSpec, device: str, keep: bool = True) -> None:
         self._backbone, self._spec, self._device = backbone, spec, device
         self._extractor: _Extractor | None = None
-        told = {
+        identity = {
             "version": _VERSION,
             "model": model,
             "weights": weights_digest(backbone.module),
             "preprocessing": spec.model_dump(mode="json"),
             "computed_by": EngineName.OPENVINO.value if device == "cpu" else "torch",
         }
-        key = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:24]
+        key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:24]
         self.folder = visionops_home() / "cache" / "features" / key if keep else None
 
     def features(
@@ -88,18 +88,18 @@ class FeatureStore:
         workers: int = 0,
         progress: Callable[[int, int], None] | None = None,
     ) -> Features:
-        """Features of every image.
+        """Return the features of every image.
 
         Args:
-            dataset: Hashed; its images at hand.
-            workers: Threads that decode.
-            progress: Called with the images computed and how many are to be.
+            dataset: Data set with hashes; its images are on this machine.
+            workers: Number of threads that decode.
+            progress: Called with the number of images computed and their total.
 
         Returns:
-            float32 (images, views, width), views in the order of `VIEWS`; the first is the image as it is.
+            float32 (images, views, width), views in the order of `VIEWS`; the first is the unchanged image.
 
         Raises:
-            DataError: A file cannot be read, or is no usable image.
+            DataError: A file cannot be read, or is not a usable image.
         """
         digests, numbers = dataset.column("sha256"), VIEWS[views]
         wanted = {(digest, view) for digest in digests for view in numbers}
@@ -120,7 +120,7 @@ class FeatureStore:
         workers: int,
         progress: Callable[[int, int], None] | None,
     ) -> None:
-        """Add what is missing to ``found``, and to the folder."""
+        """Add missing features to ``found``, and to the folder."""
         if not rows:
             return
         digests = dataset.column("sha256")
@@ -142,7 +142,7 @@ class FeatureStore:
         found |= fresh
 
     def _load(self) -> _Extractor:
-        """What computes; loaded when something is missing."""
+        """Return the extractor, loaded when a feature is missing."""
         if self._extractor is None:
             if self._device == "cpu":
                 with tempfile.TemporaryDirectory() as folder:
@@ -187,13 +187,13 @@ class FeatureStore:
 
 
 class _Extractor:
-    """Puts the features of a canvas under its name, now or by the time of `flush`."""
+    """Store the features of a canvas under its name, at once or by `flush` at the latest."""
 
     def __call__(self, name: _Name, canvas: npt.NDArray[np.uint8], into: dict[_Name, Features]) -> None:
         raise NotImplementedError
 
     def flush(self, into: dict[_Name, Features]) -> None:
-        """Nothing is left to be put after this."""
+        """Store all remaining features."""
 
 
 class _EngineExtractor(_Extractor):
@@ -202,7 +202,7 @@ class _EngineExtractor(_Extractor):
         from visionops.tasks.classification.networks import LabelNetwork
 
         self._spec = spec
-        names = ("no", "yes")  # of a head that nobody asks: a graph has one
+        names = ("no", "yes")  # the graph needs a head, but its output is not used
         export_graph(LabelNetwork(backbone.module, backbone.width, [2]), spec.width, folder / "model.onnx")
         card = BundleCard(
             task="classification",

@@ -1,7 +1,7 @@
-"""Heads on frozen features: multinomial logistic regression, solved rather than stepped towards.
+"""Fit heads on frozen features: multinomial logistic regression, solved exactly instead of by gradient steps.
 
-Features are standardised by their mean and deviation in training; what is learned on them is then written as a linear
-layer on the features as they are, so that the graph has no more than that layer.
+Features are standardised by their mean and deviation in training. The solution is then rewritten as a linear layer on
+the raw features, so that the graph needs only that layer.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Floats = npt.NDArray[np.float32]
 Ids = npt.NDArray[np.int64]
 
 L2_GRID = (3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003)
-"""Tried on val; in falling order, each solution starting where the last ended."""
+"""Strengths tried on val, in falling order; each solution starts from the last one."""
 
 _STEPS = 2000
 
@@ -33,16 +33,16 @@ class FrozenHead:
     """A solved head."""
 
     weight: Floats
-    """float32 (classes, width), for features as they are."""
+    """Weights, float32 (classes, width), for raw features."""
     bias: Floats
-    """float32 (classes,)."""
+    """Biases, float32 (classes,)."""
     l2: float
 
 
 def class_weights(labels: Ids, weights: npt.NDArray[np.float64], count: int) -> npt.NDArray[np.float64]:
-    """What an image of each class must count for, that all classes weigh the same: float64 (count,), 1 on average.
+    """Return the weight of an image of each class that balances all classes: float64 (count,), 1 on average.
 
-    As scikit-learn's "balanced" has it: total / (classes * weight of the class).
+    This is scikit-learn's "balanced": total / (classes * weight of the class).
     """
     sums = np.bincount(labels, weights=weights, minlength=count)
     balanced: npt.NDArray[np.float64] = sums.sum() / (count * np.maximum(sums, np.finfo(np.float64).tiny))
@@ -59,13 +59,13 @@ def fit_head(
 ) -> FrozenHead:
     """Solve for one head.
 
-    Minimised is the weighted mean of the cross entropy plus ``l2 / 2`` times the squared length of the weights on
+    Minimises the weighted mean of the cross entropy plus ``l2 / 2`` times the squared length of the weights on
     standardised features.
 
     Args:
-        train: Features (images, views, width), class ids (images,) with -1 where not known, weights (images,).
+        train: Features (images, views, width), class ids (images,) with -1 where unknown, weights (images,).
         val: Features (images, width) and class ids.
-        l2: The one of `L2_GRID` whose loss on val is lowest, at its best temperature, when absent.
+        l2: Strength; when None, the one of `L2_GRID` with the lowest loss on val at its best temperature.
     """
     features, labels, counts = train
     rows = np.flatnonzero((labels >= 0) & (counts > 0))
@@ -93,7 +93,7 @@ def fit_head(
 def _moments(x: Floats, w: npt.NDArray[np.float64]) -> tuple[Floats, Floats]:
     mean = w @ x.astype(np.float64)
     deviation = np.sqrt(np.maximum(w @ np.square(x - mean), 0))
-    # A feature that never changes says nothing; dividing by its rounding error would make it shout.
+    # A constant feature has no information; dividing by its rounding error would amplify noise.
     deviation[deviation < 1e-5 * max(float(deviation.max()), 1e-5)] = np.inf
     return mean.astype(np.float32), deviation.astype(np.float32)
 
@@ -114,7 +114,7 @@ def _solve(
         if caught:
             logging.getLogger("visionops.training").info("l2 %g: not converged in %d steps", strength, _STEPS)
         coef, bias = solver.coef_.copy(), solver.intercept_.copy()
-        if len(coef) == 1:  # of two classes the solver gives the difference of their logits
+        if len(coef) == 1:  # for two classes the solver returns the difference of their logits
             coef, bias = np.concatenate([-coef, coef]) / 2, np.concatenate([-bias, bias]) / 2
         solved.append((coef, bias, strength))
     return solved
@@ -126,5 +126,5 @@ def _unstandardised(coef: Floats, bias: Floats, mean: Floats, deviation: Floats,
 
 
 def _calibrated_loss(logits: Floats, labels: Ids, of_class: npt.NDArray[np.float64]) -> float:
-    """Loss at the best temperature: the strength changes the size of logits, which calibration takes back."""
+    """Return the loss at the best temperature: the strength changes the size of logits, which calibration reverts."""
     return smoothed_loss(logits, labels, fit_temperature(logits, labels), of_class[labels])

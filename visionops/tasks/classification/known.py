@@ -1,4 +1,4 @@
-"""The labels of a test split that every one of several classifiers answers."""
+"""Reduce a test split to the labels that every one of several classifiers answers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["known_labels", "with_unknown_heads"]
 
 
 def known_labels(test: Dataset, cards: Sequence[BundleCard]) -> Known:
-    """Drop classes and attributes that a model does not answer, and then the images that have no label left."""
+    """Drop classes and attributes that a model does not answer, and then images without any label left."""
     new: list[str] = []
     gone: list[str] = []
     attributes, columns = [], {}
@@ -48,11 +48,11 @@ def known_labels(test: Dataset, cards: Sequence[BundleCard]) -> Known:
 
 
 def with_unknown_heads(test: Dataset, card: BundleCard) -> Dataset:
-    """Add what the model answers beyond ``test``: as questions without a known answer, which count for nothing."""
+    """Add the model's heads that ``test`` does not have, as questions without known answers, which are not scored."""
     if len(card.heads) == len(test.attributes) == 1:
         return test
-    asked = {attribute.name for attribute in test.attributes}
-    extra = [Attribute(head.name, head.class_names, head.positive) for head in card.heads if head.name not in asked]
+    known = {attribute.name for attribute in test.attributes}
+    extra = [Attribute(head.name, head.class_names, head.positive) for head in card.heads if head.name not in known]
     if not extra:
         return test
     unknown = pa.nulls(test.num_images, pa.int32())
@@ -62,9 +62,9 @@ def with_unknown_heads(test: Dataset, card: BundleCard) -> Dataset:
 
 
 def _known_classes(attribute: Attribute, test: Dataset, cards: Sequence[BundleCard]) -> set[str] | None:
-    """The classes that every model answers this attribute with; None where one does not answer it.
+    """Return the classes with which every model answers this attribute; None where a model does not answer it.
 
-    Where there is one question on both sides, it is the same whatever its name.
+    Where both sides have a single question, they match whatever their names.
     """
     known = set(attribute.class_names)
     for card in cards:

@@ -1,4 +1,4 @@
-"""Classes that people give to whole images: their forms, their checks, and their way into a data set and out of it."""
+"""Labels of whole images: their forms, their checks, and their conversion to and from a data set."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class ClassLabel(LabelForm):
 
 
 class AttributeLabels(LabelForm):
-    """The class that an image has for each attribute; null, or left out, where it cannot be said."""
+    """Class of an image for each attribute; null or missing where it is unknown."""
 
     attributes: dict[str, str | None]
 
@@ -43,7 +43,7 @@ def check_class(label: Mapping[str, Any], scheme: LabelScheme) -> dict[str, Any]
     """Return a label with one class.
 
     Raises:
-        LabelError: It has not the form `ClassLabel`, or the class is unknown.
+        LabelError: It does not have the form `ClassLabel`, or the class is unknown.
     """
     (question,) = scheme.questions
     name = read_form(ClassLabel, label).class_name
@@ -54,7 +54,7 @@ def check_attributes(label: Mapping[str, Any], scheme: LabelScheme) -> dict[str,
     """Return a label that has every attribute, in the order of the scheme.
 
     Raises:
-        LabelError: It has not the form `AttributeLabels`, answers nothing, or has an unknown attribute or class.
+        LabelError: It does not have the form `AttributeLabels`, is empty, or has an unknown attribute or class.
     """
     given = read_form(AttributeLabels, label).attributes
     known = {question.name: question for question in scheme.questions}
@@ -63,7 +63,7 @@ def check_attributes(label: Mapping[str, Any], scheme: LabelScheme) -> dict[str,
             raise LabelError(f"label: unknown attribute {name[:100]!r}; expected one of {', '.join(known)}")
     answers = {name: given.get(name) for name in known}
     if not any(answers.values()):
-        raise LabelError("label: attributes: answers nothing; name a class for at least one")
+        raise LabelError("label: attributes: is empty; set a class for at least one")
     for name, answer in answers.items():
         if answer is not None:
             class_among(answer, known[name].class_names, name)
@@ -71,9 +71,9 @@ def check_attributes(label: Mapping[str, Any], scheme: LabelScheme) -> dict[str,
 
 
 def compare_answers(first: Mapping[str, str | None], second: Mapping[str, str | None]) -> LabelComparison:
-    """Return what two labels share: the classes of each question, and of each class how many have it.
+    """Return the shared parts of two labels: the classes of each question, and for each class how many have it.
 
-    That a question cannot be answered is an answer, too. With several questions the classes are ``question=class``.
+    An unknown answer counts as an answer, too. With several questions the classes are ``question=class``.
     """
     answers = {name: (first.get(name) or _UNKNOWN, second.get(name) or _UNKNOWN) for name in {**first, **second}}
     parts = {}
@@ -85,7 +85,7 @@ def compare_answers(first: Mapping[str, str | None], second: Mapping[str, str | 
 
 
 def label_layer(answers: Sequence[Mapping[str, str | None]], questions: Sequence[Question]) -> LabelLayer:
-    """Return checked answers, attribute to class and one an image, as a layer of a data set."""
+    """Return checked answers, attribute to class and one for each image, as a layer of a data set."""
     from visionops.data.layers import Attribute, label_layer_from
 
     columns = {
@@ -99,7 +99,7 @@ def label_layer(answers: Sequence[Mapping[str, str | None]], questions: Sequence
 
 
 def labels_in(dataset: Dataset) -> list[dict[str, str | None]]:
-    """Return the class of each attribute of each image; None where it is not known."""
+    """Return the class of each attribute of each image; None where unknown."""
     columns = [
         [None if class_id < 0 else attribute.class_names[class_id] for class_id in column]
         for attribute, column in zip(dataset.attributes, dataset.label_array().T.tolist(), strict=True)

@@ -1,10 +1,10 @@
-"""Epochs of gradient descent over a whole network, each left behind on disk.
+"""Train a whole network by epochs of gradient descent, with a checkpoint after each.
 
     run/state.pt       after each epoch: network, optimizer, scheduler, history, and the best network so far
-    run/history.csv    a line an epoch
+    run/history.csv    a line for each epoch
 
-What is drawn at random in an epoch depends on the seed and the number of the epoch alone: a training that went on
-after an interruption is, on a CPU, the one that was not interrupted.
+The random numbers of an epoch depend only on the seed and the number of the epoch. So on a CPU, a training resumed
+after an interruption gives the same result as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -40,20 +40,20 @@ _LOG = logging.getLogger("visionops.training")
 _PLATEAU_EPOCHS = 3
 
 EpochReport = Callable[[int, Mapping[str, float]], None]
-"""Called with each epoch, from 1, and its figures; also for the epochs before an interruption."""
+"""Function called with each epoch, from 1, and its figures; also for the epochs before an interruption."""
 
 Judge = Callable[[npt.NDArray[np.float32]], Mapping[str, float]]
-"""From logits (images, sum of classes) on val to figures."""
+"""Function from logits (images, sum of classes) on val to figures."""
 
 
 def learning_rate(training: LabelTraining) -> float:
-    """The one set, or that of the kind of learning."""
+    """Return the configured learning rate, or the default for the kind of learning."""
     return training.learning_rate or (0.0001 if training.learning is Learning.FINE_TUNE else 0.001)
 
 
 @contextlib.contextmanager
 def seeded(seed: int, *more: int) -> Iterator[None]:
-    """Torch's random numbers while the block runs; after it they go on as if it had not been."""
+    """Seed torch's random numbers while the block runs, and restore their state afterwards."""
     devices = list(range(torch.cuda.device_count()))
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(int(np.random.SeedSequence([seed, *more]).generate_state(1, np.uint64)[0] >> 1))
@@ -68,17 +68,17 @@ def masked_loss(
     of_head: torch.Tensor,
     smoothing: float = 0.0,
 ) -> torch.Tensor:
-    """Cross entropy of all heads; a label that is not known contributes nothing.
+    """Return the cross entropy of all heads; unknown labels contribute nothing.
 
     Args:
         logits: (images, sum of classes).
-        labels: Class ids (images, heads), -1 where not known.
-        weights: How much each image counts, (images,).
-        of_class: For each head, how much its classes count, (classes,).
-        of_head: How much each head counts, (heads,).
+        labels: Class ids (images, heads), -1 where unknown.
+        weights: Weight of each image, (images,).
+        of_class: For each head, weights of its classes, (classes,).
+        of_head: Weight of each head, (heads,).
 
     Returns:
-        The mean over heads, by their weights, of the mean over the images that know them, by theirs.
+        Weighted mean over heads of the weighted mean over the images whose label is known.
     """
     parts = logits.split([len(w) for w in of_class], dim=1)
     total = logits.sum() * 0
@@ -92,7 +92,7 @@ def masked_loss(
 
 @dataclasses.dataclass
 class _State:
-    """All that an interruption must not lose."""
+    """State that must survive an interruption."""
 
     epoch: int
     history: list[dict[str, float]]
@@ -112,17 +112,17 @@ def train_network(
     device: str,
     report: EpochReport,
 ) -> int:
-    """Train; leave the weights of the best epoch in ``network``.
+    """Train the network, and leave the weights of the best epoch in it.
 
     Args:
-        metric: The figure of ``judge`` that decides which epoch is best; the lower loss where two are equal.
-        run: Folder of `state.pt`; what is there is gone on with.
+        metric: Figure of ``judge`` that selects the best epoch; ties go to the lower loss.
+        run: Folder of `state.pt`; an existing one is resumed.
 
     Returns:
         The best epoch.
 
     Raises:
-        TrainingError: The loss is no number any more.
+        TrainingError: The loss is not a number any more.
     """
     run.mkdir(parents=True, exist_ok=True)
     work = _Work(network, train, val, training, spec, device)
@@ -147,7 +147,7 @@ def train_network(
 
 
 class _Work:
-    """Network, optimizer and scheduler, and what they are given."""
+    """Network, optimizer and scheduler, with their inputs."""
 
     def __init__(
         self,
@@ -159,7 +159,7 @@ class _Work:
         device: str,
     ) -> None:
         self._train, self._val, self._training, self._spec, self._device = train, val, training, spec, device
-        # Twice as fast with many small convolutions, on a CPU as on a GPU.
+        # twice as fast with many small convolutions, on a CPU as on a GPU
         self._network = network.to(device, memory_format=torch.channels_last)
         self._optimizer = _optimizer(network, training)
         self._scheduler = _scheduler(self._optimizer, training)
@@ -176,40 +176,40 @@ class _Work:
         self._of_head = torch.tensor(heads, dtype=torch.float32, device=device)
 
     def data(self) -> tuple[Canvases, Canvases]:
-        """The canvases of train and val."""
+        """Return the canvases of train and val."""
         workers = self._training.workers
         return Canvases(self._train, self._spec, workers), Canvases(self._val, self._spec, workers)
 
     def resume(self, file: Path) -> _State:
-        """Go on where ``file`` stopped, or start."""
+        """Resume from ``file``, or start."""
         if file.is_file():
             try:
-                told = torch.load(file, map_location=self._device, weights_only=True)
-                self._network.load_state_dict(told["network"])
-                self._optimizer.load_state_dict(told["optimizer"])
+                saved = torch.load(file, map_location=self._device, weights_only=True)
+                self._network.load_state_dict(saved["network"])
+                self._optimizer.load_state_dict(saved["optimizer"])
                 if self._scheduler is not None:
-                    self._scheduler.load_state_dict(told["scheduler"])
-                _LOG.warning("training goes on after epoch %d, from %s", told["epoch"], file)
-                return _State(told["epoch"], told["history"], told["best"])
-            except Exception as error:  # what was damaged can raise anything
+                    self._scheduler.load_state_dict(saved["scheduler"])
+                _LOG.warning("training resumes after epoch %d, from %s", saved["epoch"], file)
+                return _State(saved["epoch"], saved["history"], saved["best"])
+            except Exception as error:  # a damaged file can raise any error
                 raise TrainingError(
-                    f"{file}: cannot be gone on with ({type(error).__name__}); remove it to start anew"
+                    f"{file}: cannot resume from this checkpoint ({type(error).__name__}); delete it to restart"
                 ) from error
         return _State(0, [], {})
 
     def save(self, state: _State, file: Path) -> None:
-        """Whole or not at all."""
-        told = dataclasses.asdict(state) | {
+        """Write the state atomically."""
+        content = dataclasses.asdict(state) | {
             "network": self._network.state_dict(),
             "optimizer": self._optimizer.state_dict(),
             "scheduler": self._scheduler.state_dict() if self._scheduler is not None else None,
         }
         partial = file.with_suffix(".part")
-        torch.save(told, partial)
+        torch.save(content, partial)
         partial.replace(file)
 
     def epoch(self, number: int, data: tuple[Canvases, Canvases], judge: Judge) -> dict[str, float]:
-        """Learn from every image once, then look at val."""
+        """Train on every image once, then evaluate on val."""
         random = np.random.default_rng([self._training.seed, number])
         with seeded(self._training.seed, number):
             loss = self._learn(data[0], random)
@@ -238,7 +238,7 @@ class _Work:
         rows = self._draw(random)
         for part, batch in canvases.batches(rows, settings.batch):
             if len(part) == 1 and settings.batch > 1:
-                continue  # what is left over: its own mean is no statistic
+                continue  # skip a last batch of one image, whose own mean is no statistic
             inputs = self._tensor(augment(batch, settings.augmentation, random))
             logits, _ = self._network(inputs)
             loss = self._loss(logits, self._labels[part], self._weights[part], settings.label_smoothing)
@@ -270,9 +270,9 @@ class _Work:
         weights: npt.NDArray[np.float64],
         smoothing: float = 0.0,
     ) -> torch.Tensor:
-        told = torch.from_numpy(labels).to(self._device)
+        truth = torch.from_numpy(labels).to(self._device)
         counts = torch.from_numpy(weights.astype(np.float32)).to(self._device)
-        return masked_loss(logits, told, counts, self._of_class, self._of_head, smoothing)
+        return masked_loss(logits, truth, counts, self._of_class, self._of_head, smoothing)
 
     def _tensor(self, canvases: npt.NDArray[np.uint8]) -> torch.Tensor:
         tensor = torch.from_numpy(to_tensor(canvases, self._spec))
@@ -292,7 +292,7 @@ class _Work:
 
 
 def _keep_statistics(network: nn.Module) -> None:
-    """Normalise as the pretrained backbone did: a few batches know less, and the heads were solved for its features."""
+    """Keep the pretrained backbone's normalization: it is more precise, and the heads were solved for its features."""
     for module in network.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.eval()

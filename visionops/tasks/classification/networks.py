@@ -1,4 +1,4 @@
-"""What is trained: a backbone that makes features of an image, and a linear head for each question on top of them."""
+"""Networks to train: a backbone that computes features of an image, and a linear head for each question."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from torch import nn
 __all__ = ["LabelNetwork", "cnn", "residual"]
 
 _DENSE = 128
-"""Features of `cnn`."""
+"""Number of features of `cnn`."""
 
 
 class LabelNetwork(nn.Module):  # type: ignore[misc]
     """Backbone and heads as one graph.
 
     Args:
-        backbone: From images, float32 (N, 3, S, S), to features (N, width).
-        classes: How many each head has.
-        dropout: Share of the features that training hides from the heads.
+        backbone: Module from images, float32 (N, 3, S, S), to features (N, width).
+        classes: Number of classes of each head.
+        dropout: Share of the features that are dropped in training.
     """
 
     def __init__(self, backbone: nn.Module, width: int, classes: Sequence[int], dropout: float = 0.0) -> None:
@@ -31,13 +31,13 @@ class LabelNetwork(nn.Module):  # type: ignore[misc]
         self.heads = nn.ModuleList(nn.Linear(width, count) for count in classes)
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Logits (N, sum of classes), head after head, and the features (N, width)."""
+        """Return logits (N, sum of classes), head after head, and the features (N, width)."""
         features = self.backbone(images)
         hidden = self.dropout(features)
         return torch.cat([head(hidden) for head in self.heads], dim=1), features
 
     def set_heads(self, heads: Sequence[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]) -> None:
-        """Take over weight (classes, width) and bias (classes,) of each head."""
+        """Set weight (classes, width) and bias (classes,) of each head."""
         with torch.no_grad():
             for layer, (weight, bias) in zip(self.heads, heads, strict=True):
                 layer.weight.copy_(torch.from_numpy(weight))
@@ -45,10 +45,10 @@ class LabelNetwork(nn.Module):  # type: ignore[misc]
 
 
 def cnn(filters: int, kernel: int) -> tuple[nn.Module, int]:
-    """Three blocks of convolution and pooling, each with twice the channels of the last, and a dense layer.
+    """Return three blocks of convolution and pooling, each with twice the channels of the last, and a dense layer.
 
     Returns:
-        The backbone and how many features it makes.
+        The backbone and its number of features.
     """
     layers: list[nn.Module] = []
     before = 3
@@ -60,10 +60,10 @@ def cnn(filters: int, kernel: int) -> tuple[nn.Module, int]:
 
 
 def residual(filters: int) -> tuple[nn.Module, int]:
-    """A stem and four residual blocks (He et al., Deep residual learning for image recognition, 2016), then the mean.
+    """Return a stem, four residual blocks (He et al., Deep residual learning for image recognition, 2016), and a mean.
 
     Returns:
-        The backbone and how many features it makes.
+        The backbone and its number of features.
     """
     layers: list[nn.Module] = [_convolution(3, filters, 7, stride=2), nn.ReLU(), nn.MaxPool2d(2)]
     before = filters

@@ -1,4 +1,4 @@
-"""Charts and example images of an evaluation of labels, readable at 100 % and without telling red from green."""
+"""Draw charts and example images for an evaluation of labels, readable at 100 % and without red-green distinctions."""
 
 from __future__ import annotations
 
@@ -38,62 +38,62 @@ from visionops.tasks.classification.scoring import Outcome, areas, bin_reliabili
 __all__ = ["LabelExample", "draw_label_charts", "draw_label_examples"]
 
 _COLUMNS = 3
-"""Panels beside each other, where each head has its own."""
+"""Number of panels beside each other, where each head has its own."""
 _BINS = 25
 _TICKS = tuple(step * 10**power for power in range(9) for step in (1, 2, 5))
 _GRID = 6
-"""Coarser than the server's: the pictures of a gallery must not take longer than the figures."""
+"""Grid of the saliency, coarser than the server's, so that a gallery does not take longer than the figures."""
 _NAMED = 4
-"""So many classes of an answer, and mistakes of an image, are written out."""
+"""Maximum number of classes of an answer, and of mistakes of an image, that are written out."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class LabelExample:
-    """A test image and what became of its labels."""
+    """A test image with the outcome of its labels."""
 
     key: str
     path: Path
     outcomes: Sequence[Outcome]
     row: int
-    """Of this image in the outcomes."""
+    """Row of this image in the outcomes."""
 
     @property
     def truth(self) -> tuple[int, ...]:
-        """Class id of each head; -1 where not known."""
+        """Return the class id of each head; -1 where unknown."""
         return tuple(int(outcome.truth[self.row]) for outcome in self.outcomes)
 
     @property
     def is_known(self) -> bool:
-        """Whether anything is known of it."""
+        """Return whether any label of the image is known."""
         return max(self.truth) >= 0
 
     @property
     def mistakes(self) -> list[int]:
-        """Heads that are wrong, the one that gave the truth the least probability first."""
+        """Return the wrong heads, that with the lowest probability of the truth first."""
         row = self.row
         wrong = [i for i, o in enumerate(self.outcomes) if o.is_known[row] and not o.is_right[row]]
         return sorted(wrong, key=lambda i: self.outcomes[i].true_probabilities[row])
 
     @property
     def is_wrong(self) -> bool:
-        """Whether any head is."""
+        """Return whether any head is wrong."""
         return bool(self.mistakes)
 
     @property
     def badness(self) -> float:
-        """For each wrong head the probability that it did not give to the truth."""
+        """Return 1 minus the probability of the truth, summed over the wrong heads."""
         return sum(1 - float(self.outcomes[i].true_probabilities[self.row]) for i in self.mistakes)
 
     @property
     def doubt(self) -> float:
-        """The same, for all heads whose truth is known."""
+        """Return the same sum over all heads whose truth is known."""
         return float(np.nansum([1 - outcome.true_probabilities[self.row] for outcome in self.outcomes]))
 
 
 def draw_label_charts(outcomes: Sequence[Outcome], evaluation: Evaluation, folder: Path) -> list[Picture]:
     """Write ``confusion_matrix``, ``roc_curves``, ``pr_curves``, ``reliability`` and ``scores`` as PNG.
 
-    Of several heads also ``per_attribute``. A chart that has nothing to show is left out.
+    Several heads also give ``per_attribute``. A chart without content is left out.
     """
     known = [outcome.known() for outcome in outcomes if outcome.is_known.any()]
     many = len(known) > 1
@@ -101,7 +101,7 @@ def draw_label_charts(outcomes: Sequence[Outcome], evaluation: Evaluation, folde
         Picture(
             _confusions(known, folder / "confusion_matrix.png"),
             "Confusion matrix",
-            "Count, and share of the row; as the server answers.",
+            "Count, and share of the row; with the server's answers.",
             is_wide=many,
         )
     ]
@@ -161,17 +161,17 @@ def draw_label_examples(
 def _with_saliency(example: LabelExample, predictor: Predictor) -> Image.Image:
     pixels = predictor.pixels(example.path.read_bytes(), where=example.key)
     head = example.mistakes[0] if example.mistakes else None
-    asked = range(len(example.outcomes)) if head is None else [head]
-    saliency, _ = explain(predictor, pixels, grid=_GRID, support=_support_of(asked), where=example.key)
+    heads = range(len(example.outcomes)) if head is None else [head]
+    saliency, _ = explain(predictor, pixels, grid=_GRID, support=_support_of(heads), where=example.key)
     base = fit_panel(pixels)
-    answer = "the answers" if len(asked) > 1 else _answer(example, asked[0])
+    answer = "the answers" if len(heads) > 1 else _answer(example, heads[0])
     return side_by_side(
         [("image", Image.fromarray(base)), (f"for {answer}", Image.fromarray(draw_saliency(base, saliency)))]
     )
 
 
 def _support_of(heads: Sequence[int]) -> Support:
-    """Support of some of the heads' answers only."""
+    """Return a support function for only some of the heads' answers."""
 
     def support(ours: Prediction, theirs: Prediction) -> float:
         assert isinstance(ours, LabelPrediction)
@@ -193,7 +193,7 @@ def _named(outcome: Outcome, class_id: int, *, many: bool) -> str:
 
 
 def _caption(example: LabelExample) -> str:
-    """What was answered, and what was true: ``said ok 0.91, is defective 0.09``."""
+    """Return the answer and the truth as text: ``said ok 0.91, is defective 0.09``."""
     row, many = example.row, len(example.outcomes) > 1
     if not example.mistakes:
         if many:
@@ -215,14 +215,14 @@ def _caption(example: LabelExample) -> str:
 
 
 def _probabilities(outcome: Outcome, row: int) -> str:
-    """The most probable classes: ``red 0.81, brown 0.12``."""
+    """Return the most probable classes as text: ``red 0.81, brown 0.12``."""
     p = outcome.probabilities[row]
     best = np.argsort(-p, kind="stable")[:_NAMED]
     return ", ".join(f"{outcome.head.class_names[k]} {p[k]:.2f}" for k in best)
 
 
 def _panels(outcomes: Sequence[Outcome], side: Callable[[Outcome], float]) -> tuple[Any, list[Any]]:
-    """A figure with a panel for each head, each with its name where there are several."""
+    """Return a figure with a panel for each head, titled where there are several."""
     columns = min(_COLUMNS, len(outcomes))
     rows = -(-len(outcomes) // columns)
     width = max(side(outcome) for outcome in outcomes)
@@ -271,19 +271,19 @@ def _per_attribute(evaluation: Evaluation, path: Path) -> Path:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Curve:
-    """Of one class against the others, from the highest threshold to the lowest."""
+    """Curve of one class against the others, from the highest threshold to the lowest."""
 
     name: str
     recall: Floats
     fall_out: Floats
-    """Share of the others that are taken for it."""
+    """Share of the others that are predicted as the class (false positive rate)."""
     precision: Floats
     roc_auc: float
     pr_auc: float
 
 
 def _curves(outcomes: Sequence[Outcome]) -> Iterator[_Curve]:
-    """Each class that F1 looks at, where there are images of it and of others."""
+    """Return a curve for each class that F1 considers, where there are images of it and of others."""
     for outcome in outcomes:
         ones = np.ones((1, len(outcome.truth)))
         for class_id in outcome.judged_classes:
@@ -311,7 +311,7 @@ def _pr(curves: Sequence[_Curve], path: Path) -> Path:
     axes = made.add_subplot()
     for position, c in enumerate(curves):
         label = f"{c.name}  {c.pr_auc:.3f}"
-        # The area is that under steps: each threshold's precision holds for the recall that it adds.
+        # Draw steps: the precision of each threshold applies to the recall that it adds.
         recall, precision = np.r_[0, c.recall], np.r_[c.precision[0], c.precision]
         _draw_curve(axes, recall, precision, label, position, len(curves), drawstyle="steps-pre")
     finish_unit_axes(axes, "recall", "precision")

@@ -1,4 +1,4 @@
-"""The pixels of a data set as the model will be given them, through the one preprocessing."""
+"""Read the pixels of a data set in the form that the model takes, through the one preprocessing."""
 
 from __future__ import annotations
 
@@ -23,37 +23,37 @@ from visionops.tasks.classification.settings import Views
 __all__ = ["VIEWS", "Canvases", "check_at_hand", "look", "read_canvases"]
 
 Canvas = npt.NDArray[np.uint8]
-"""uint8 (S, S, 3), RGB: what `to_canvas` makes."""
+"""uint8 (S, S, 3), RGB, from `to_canvas`."""
 
 VIEWS = {Views.NONE: (0,), Views.MIRRORED: (0, 4), Views.DIHEDRAL: (0, 1, 2, 3, 4, 5, 6, 7)}
-"""Numbers of `look`."""
+"""Arguments of `look`."""
 
 _AHEAD = 64
 _MEMORY = 2_000_000_000
-"""Bytes of canvases that are kept; those of larger data sets are made anew in each epoch."""
+"""Bytes of canvases that are kept in memory; larger data sets are read again in each epoch."""
 
 
 def check_at_hand(dataset: Dataset) -> None:
-    """See that every image has a path.
+    """Check that every image has a path.
 
     Raises:
-        DataError: Naming the first that has none.
+        DataError: An image has no path; the message names the first one.
     """
     missing = [key for key, path in zip(dataset.column("key"), dataset.column("path"), strict=True) if not path]
     if missing:
         raise DataError(
-            f"{missing[0]}: the image is not on this machine (as {len(missing) - 1} others); fetch the data set again"
+            f"{missing[0]}: the image is not on this machine (nor {len(missing) - 1} others); fetch the data set again"
         )
 
 
 def read_canvases(dataset: Dataset, spec: PreprocessingSpec, rows: Sequence[int], workers: int = 0) -> Iterator[Canvas]:
-    """The canvases of the images at ``rows``, in their order, some ahead of who takes them.
+    """Yield the canvases of the images at ``rows``, in order, reading some ahead.
 
     Args:
-        workers: Threads that decode; one a CPU when 0.
+        workers: Number of threads that decode; one for each CPU when 0.
 
     Raises:
-        DataError: A file cannot be read, or is no usable image.
+        DataError: A file cannot be read, or is not a usable image.
     """
     keys, paths = dataset.column("key"), dataset.column("path")
 
@@ -80,7 +80,7 @@ def read_canvases(dataset: Dataset, spec: PreprocessingSpec, rows: Sequence[int]
 
 
 def look(canvas: Canvas, view: int) -> Canvas:
-    """One of the eight ways a square can lie: ``view % 4`` quarter turns, then mirrored from 4 on. 0: as it is."""
+    """Return one of eight orientations of a square: ``view % 4`` quarter turns, mirrored from 4 on; 0 is unchanged."""
     turned = np.rot90(canvas, view % 4)
     return np.ascontiguousarray(turned[:, ::-1] if view >= 4 else turned)
 
@@ -98,7 +98,7 @@ class Canvases:
                 self._kept[row] = canvas
 
     def batches(self, rows: npt.NDArray[np.int64], size: int) -> Iterable[tuple[npt.NDArray[np.int64], Canvas]]:
-        """``size`` rows at a time, and fewer at the end: the rows, and their canvases uint8 (N, S, S, 3)."""
+        """Yield ``size`` rows at a time, fewer at the end: the rows, and their canvases uint8 (N, S, S, 3)."""
         parts = [rows[start : start + size] for start in range(0, len(rows), size)]
         if self._kept is not None:
             yield from ((part, self._kept[part]) for part in parts)

@@ -1,4 +1,4 @@
-"""What a classifier says of one image: one class, or a class for each attribute."""
+"""Predictions of a classifier for one image: one class, or a class for each attribute."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Answer", "LabelPrediction"]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Answer:
-    """What one head says."""
+    """Answer of one head."""
 
     head: Head
     probabilities: npt.NDArray[np.float32]
@@ -24,26 +24,26 @@ class Answer:
 
     @property
     def class_id(self) -> int:
-        """Of the answer: by the head's threshold where it has one, else the most probable."""
+        """Return the id of the answer: by the head's threshold where it has one, else the most probable class."""
         head = self.head
         if head.positive is None or head.threshold is None:
             return int(self.probabilities.argmax())
         positive = head.class_names.index(head.positive)
-        # NumPy rounds a Python float to float32 beside a float32 one, and a threshold half-way between two with it.
+        # NumPy rounds a Python float to float32 beside a float32 value, and so a threshold midway between two of them.
         return positive if float(self.probabilities[positive]) >= head.threshold else 1 - positive
 
     @property
     def class_name(self) -> str:
-        """Of the answer."""
+        """Return the class name of the answer."""
         return self.head.class_names[self.class_id]
 
     @property
     def confidence(self) -> float:
-        """Probability of the answer; below one half where a threshold decided."""
+        """Return the probability of the answer; it may be below one half where a threshold decided."""
         return float(self.probabilities[self.class_id])
 
     def to_dict(self) -> dict[str, Any]:
-        """``{"class_id", "class_name", "confidence", "probabilities": {class: p}}``."""
+        """Return ``{"class_id", "class_name", "confidence", "probabilities": {class: p}}``."""
         pairs = zip(self.head.class_names, self.probabilities.tolist(), strict=True)
         return {
             "class_id": self.class_id,
@@ -55,48 +55,48 @@ class Answer:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class LabelPrediction:
-    """The answers of every head for one image."""
+    """Answers of all heads for one image."""
 
     width: int
-    """Pixels of the original image after EXIF rotation."""
+    """Width of the original image in pixels after EXIF rotation."""
     height: int
     answers: tuple[Answer, ...]
-    """In the order of the card's heads."""
+    """Answers in the order of the card's heads."""
     is_classification: bool
-    """One head, answered by itself rather than by its name."""
+    """Whether there is a single head, whose answer has no name."""
     embedding: npt.NDArray[np.float32]
     """float32 (D,): the backbone's pooled features; (0,) where the graph has none."""
 
     def to_dict(self) -> dict[str, Any]:
-        """``{"classification": {…}}`` or ``{"attributes": {name: {…}}}``; see `Answer.to_dict`."""
+        """Return ``{"classification": {…}}`` or ``{"attributes": {name: {…}}}``; see `Answer.to_dict`."""
         if self.is_classification:
             return {"classification": self.answers[0].to_dict()}
         return {"attributes": {answer.head.name: answer.to_dict() for answer in self.answers}}
 
     def labels(self) -> list[tuple[str, float]]:
-        """Class and confidence of each head; of attributes as ``attribute=class``."""
+        """Return class and confidence of each head; attributes as ``attribute=class``."""
         if self.is_classification:
             return [(self.answers[0].class_name, self.answers[0].confidence)]
         return [(f"{a.head.name}={a.class_name}", a.confidence) for a in self.answers]
 
     def record(self) -> dict[str, float | list[float]]:
-        """The probability of every class of every head."""
+        """Return the probability of every class of every head."""
         return {"probabilities": np.concatenate([answer.probabilities for answer in self.answers]).tolist()}
 
     def problem(self) -> str:
-        """What makes this no answer."""
+        """Return what makes the answer invalid; "" for a valid one."""
         finite = all(np.isfinite(answer.probabilities).all() for answer in self.answers)
         return "" if finite else "probabilities are not finite numbers"
 
     def support(self, other: Prediction) -> float:
-        """Mean probability, over the heads, that ``other`` gives to what this one answers."""
+        """Return the mean probability, over the heads, that ``other`` gives to this prediction's answers."""
         if not isinstance(other, LabelPrediction):
             return 0.0
         pairs = zip(self.answers, other.answers, strict=True)
         return float(np.mean([theirs.probabilities[ours.class_id] for ours, theirs in pairs]))
 
     def agreement(self, other: Prediction) -> float:
-        """Share of the heads of either that both have and that answer the same class."""
+        """Return the share of all heads of both that both have and that answer the same class."""
         if not isinstance(other, LabelPrediction):
             return 0.0
         ours, theirs = ({a.head.name: a.class_name for a in p.answers} for p in (self, other))

@@ -1,8 +1,8 @@
-"""How good labels are: accuracy, F1, areas under curves, calibration, and all of it on resamples of the images.
+"""Score labels: accuracy, F1, areas under curves, calibration, all of them also on resamples of the images.
 
-Every figure is computed for many weightings of the images at once: with weights of one it is the figure itself, with
-the counts of bootstrap draws it is a replicate. So an interval can never belong to another definition than its figure.
-The definitions are scikit-learn's, and the tests hold them to it; what is not defined is NaN and stays out of means.
+Every figure is computed for many weightings of the images at once. Weights of one give the figure itself, and the
+counts of bootstrap draws give a replicate, so a figure and its interval have the same definition. The definitions are
+those of scikit-learn, which the tests check. An undefined figure is NaN and is left out of means.
 """
 
 from __future__ import annotations
@@ -34,60 +34,60 @@ CLASS_METRICS = ("precision", "recall", "f1")
 
 _AREAS = ("roc_auc", "pr_auc")
 _BINS = 15
-"""As Guo et al. have it."""
+"""Number of bins, as in Guo et al."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one head said of every test image, beside the truth."""
+    """Answers of one head for every test image, with the truth."""
 
     head: Head
     truth: npt.NDArray[np.int64]
-    """int64 (images,), class ids of the head; -1 where not known."""
+    """int64 (images,), class ids of the head; -1 where unknown."""
     probabilities: Floats
     """float64 (images, classes of the head)."""
     answers: npt.NDArray[np.int64]
-    """int64 (images,): what the server would answer, by the head's threshold where it has one."""
+    """int64 (images,): the server's answers, by the head's threshold where it has one."""
 
     @property
     def is_known(self) -> npt.NDArray[np.bool_]:
-        """Bool (images,): the truth is known."""
+        """Return whether the truth is known, bool (images,)."""
         return np.greater_equal(self.truth, 0)
 
     @property
     def is_right(self) -> npt.NDArray[np.bool_]:
-        """Bool (images,): the answer is the truth."""
+        """Return whether the answer is correct, bool (images,)."""
         return np.equal(self.truth, self.answers)
 
     @property
     def true_probabilities(self) -> Floats:
-        """float64 (images,): what the true class was given; NaN where it is not known."""
+        """Return the probability of the true class, float64 (images,); NaN where it is unknown."""
         rows = np.arange(len(self.truth))
         return np.where(self.is_known, self.probabilities[rows, self.truth], np.nan)
 
     def known(self) -> Outcome:
-        """Only the images whose truth is known."""
+        """Return only the images whose truth is known."""
         rows = np.flatnonzero(self.is_known)
         return Outcome(self.head, self.truth[rows], self.probabilities[rows], self.answers[rows])
 
     @property
     def judged_classes(self) -> tuple[int, ...]:
-        """The classes that F1 and the curves look at: the positive one, or all."""
+        """Return the classes that F1 and the curves consider: the positive one, or all."""
         positive, names = self.head.positive, self.head.class_names
         return (names.index(positive),) if positive is not None else tuple(range(len(names)))
 
 
 def figures(outcomes: Sequence[Outcome], weights: Floats) -> dict[str, Floats]:
-    """All figures that are resampled.
+    """Return all figures that are resampled.
 
     Args:
-        outcomes: Of each head, for the same images.
-        weights: float64 (weightings, images): how often each image counts.
+        outcomes: Outcomes of all heads for the same images.
+        weights: float64 (weightings, images): weight of each image.
 
     Returns:
-        float64 (weightings,) by name: `LABEL_METRICS`, means over the heads; of several heads ``exact_match``, the
-        share of images that are right in all that is known of them, and ``head.metric``; of one head
-        ``class.metric`` for precision, recall and F1.
+        float64 (weightings,) by name: `LABEL_METRICS`, means over the heads; for several heads ``exact_match``, the
+        share of images whose known labels are all correct, and ``head.metric``; for one head ``class.metric`` for
+        precision, recall and F1.
     """
     by_head = [_head_figures(outcome, weights) for outcome in outcomes]
     result = {metric: mean_defined(np.stack([f[metric] for f in by_head])) for metric in LABEL_METRICS}
@@ -103,12 +103,12 @@ def figures(outcomes: Sequence[Outcome], weights: Floats) -> dict[str, Floats]:
 
 
 def figure_of(outcomes: Sequence[Outcome], weights: Floats, metric: str) -> Floats:
-    """Return one of `LABEL_METRICS` as `figures` has it, float64 (weightings,), without the cost of the others."""
+    """Return one of `LABEL_METRICS` as in `figures`, float64 (weightings,), without computing the others."""
     return mean_defined(np.stack([_head_figure(outcome, weights, metric) for outcome in outcomes]))
 
 
 def calibration_error(outcome: Outcome) -> float:
-    """Expected calibration error of the most probable class, 15 bins of equal width; NaN where nothing is known.
+    """Return the expected calibration error of the most probable class, 15 equal bins; NaN if no truth is known.
 
     Naeini et al., Obtaining well calibrated probabilities using Bayesian binning, 2015; with the bins of Guo et al.,
     On calibration of modern neural networks, 2017.
@@ -121,11 +121,11 @@ def calibration_error(outcome: Outcome) -> float:
 
 
 def bin_reliability(outcome: Outcome) -> tuple[npt.NDArray[np.int64], Floats, Floats]:
-    """Images in bins by the probability of the most probable class.
+    """Bin images by the probability of the most probable class.
 
     Returns:
-        Of each of the 15 bins, whose upper edges belong to them: images; mean probability; share of images in which
-        that class is true. NaN for a bin without images.
+        For each of the 15 bins, which include their upper edges: number of images; mean probability; share of images
+        in which that class is true. NaN for a bin without images.
     """
     known = outcome.known()
     confidence = known.probabilities.max(axis=1)
@@ -137,16 +137,16 @@ def bin_reliability(outcome: Outcome) -> tuple[npt.NDArray[np.int64], Floats, Fl
 
 
 def log_loss(outcome: Outcome) -> float:
-    """Mean negative log-likelihood of the truth, in nats; NaN where nothing is known."""
+    """Return the mean negative log-likelihood of the truth, in nats; NaN where nothing is known."""
     values = outcome.known().true_probabilities
     smallest = float(np.finfo(np.float32).tiny)
     return float(-np.log(np.maximum(values, smallest)).mean()) if len(values) else float("nan")
 
 
 def _counts(outcome: Outcome, weights: Floats) -> tuple[Floats, Floats, Floats]:
-    """Of each weighting and class, (weightings, classes): right answers, images that are, images that are said to be.
+    """Count correct answers, images and answers of each class for each weighting, each (weightings, classes).
 
-    Of a confusion matrix this is the diagonal, the row sums and the column sums.
+    These are the diagonal, the row sums and the column sums of a confusion matrix.
     """
     classes = np.arange(len(outcome.head.class_names))
     is_class = outcome.truth[:, None] == classes
@@ -186,14 +186,14 @@ def _class_figures(outcome: Outcome, weights: Floats) -> dict[str, Floats]:
 
 
 def threshold_counts(outcome: Outcome, class_id: int, weights: Floats) -> tuple[Floats, Floats]:
-    """How many images get a probability of the class from each threshold on, the highest threshold first.
+    """Count the images whose probability of the class reaches each threshold, highest threshold first.
 
     Args:
         weights: float64 (weightings, images).
 
     Returns:
         Images of the class and images of others, float64 (weightings, distinct probabilities). Images whose truth is
-        not known do not count.
+        unknown do not count.
     """
     rows = np.flatnonzero(outcome.is_known)
     scores = outcome.probabilities[rows, class_id]
@@ -206,7 +206,7 @@ def threshold_counts(outcome: Outcome, class_id: int, weights: Floats) -> tuple[
 
 
 def areas(outcome: Outcome, class_id: int, weights: Floats) -> tuple[Floats, Floats]:
-    """Areas under the ROC and the precision-recall curve of one class against the others, each (weightings,).
+    """Return the areas under the ROC and precision-recall curves of one class against the others, each (weightings,).
 
     The second is average precision, a sum over thresholds without interpolation. NaN unless there are images of the
     class and images of others.
@@ -217,7 +217,7 @@ def areas(outcome: Outcome, class_id: int, weights: Floats) -> tuple[Floats, Flo
         return undefined, undefined
     positives, negatives = hits[:, -1], misses[:, -1]
     new_hits, new_misses = (np.diff(counts, axis=1, prepend=0) for counts in (hits, misses))
-    # A pair of one of each is ordered rightly, or counts for half where the scores are equal.
+    # A pair of one image of each counts if it is ordered correctly, and half if the scores are equal.
     pairs = (new_misses * (hits - new_hits / 2)).sum(axis=1)
     above = hits + misses
     precision = np.divide(hits, above, out=np.zeros_like(above), where=above > 0)

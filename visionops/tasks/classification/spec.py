@@ -1,4 +1,4 @@
-"""The tasks of labelling whole images: by one class, or by a class for each attribute. Importable without torch."""
+"""Tasks of labelling whole images: one class, or a class for each attribute. Importable without torch."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ _FEATURE_SETTINGS = frozenset(
 
 
 class Label(BaseModel):
-    """The answer to one question about the image."""
+    """Answer to one question about the image."""
 
     class_id: int
     class_name: str
@@ -71,25 +71,25 @@ class Label(BaseModel):
 
 
 class ClassificationAnswer(BaseModel):
-    """What a classifier answers."""
+    """Answer of a classifier."""
 
     classification: Label
 
 
 class AttributesAnswer(BaseModel):
-    """What a model of several attributes answers."""
+    """Answer of a model with several attributes."""
 
     attributes: dict[str, Label]
 
 
 class LabelTask(TaskSpec["LabelPrediction"]):
-    """A class for each question about an image; what its two tasks have in common."""
+    """A class for each question about an image; base of the two tasks."""
 
     record_columns: ClassVar[tuple[RecordColumn, ...]] = (RecordColumn("probabilities", is_list=True),)
     settings = LabelTraining
     layer = "labels"
     is_single: ClassVar[bool]
-    """One question, which is answered without its name."""
+    """Whether there is a single question, whose answer has no name."""
 
     def check_model(self, training: TrainingBase) -> None:
         """See `TaskSpec`."""
@@ -106,7 +106,7 @@ class LabelTask(TaskSpec["LabelPrediction"]):
         if sum(len(head.class_names) for head in card.heads) != len(card.class_names):
             raise ValueError("class_names and the classes of heads differ in number")
         if card.preprocessing.tiles:
-            raise ValueError(f"task {self.name} answers for a whole image; tiles are of detectors")
+            raise ValueError(f"task {self.name} answers for whole images; only detectors have tiles")
 
     def decoder(self, card: BundleCard, thresholds: Thresholds) -> LabelDecoder:  # noqa: ARG002
         """See `ServedTask`; thresholds of labels are in the card's heads."""
@@ -183,7 +183,7 @@ class LabelTask(TaskSpec["LabelPrediction"]):
         return dataset
 
     def conversion_settings(self, training: TrainingBase) -> frozenset[str]:
-        """See `TaskSpec`: what features depend on, and how they are computed; from scratch there are none."""
+        """See `TaskSpec`: settings on which features and their computation depend; none for training from scratch."""
         if training.model_dump(include={"learning"})["learning"] == Learning.SCRATCH:
             return frozenset({"learning"})
         return _FEATURE_SETTINGS
@@ -214,7 +214,7 @@ class LabelTask(TaskSpec["LabelPrediction"]):
         """See `TaskSpec`."""
         if scheme.class_names or not scheme.questions or (self.is_single and len(scheme.questions) > 1):
             wanted = "one question" if self.is_single else "questions"
-            raise LabelError(f"task {self.name}: labels answer {wanted}, each with its classes; name them")
+            raise LabelError(f"task {self.name}: labels answer {wanted}, each with its classes; add the classes")
 
     def suspects(
         self, labels: Sequence[Mapping[str, Any]], answers: Sequence[Mapping[str, Any]], scheme: LabelScheme
@@ -242,7 +242,7 @@ class LabelTask(TaskSpec["LabelPrediction"]):
 
 
 class ClassificationTask(LabelTask):
-    """Which one of several classes an image belongs to."""
+    """Classify an image into one of several classes."""
 
     name = "classification"
     is_single = True
@@ -255,7 +255,7 @@ class ClassificationTask(LabelTask):
         """See `TaskSpec`."""
         if len(data.labels) > 1:
             names = ", ".join(data.labels)
-            raise ValueError(f"data.labels: classification has one, not {names}; keep one, or set task: attributes")
+            raise ValueError(f"data.labels: classification takes one, got {names}; keep one, or set task: attributes")
 
     def fit_dataset(self, dataset: Dataset, format_: Format) -> Dataset:
         """See `TaskSpec`."""
@@ -263,7 +263,7 @@ class ClassificationTask(LabelTask):
         if len(fitting.attributes) != 1:
             names = ", ".join(attribute.name for attribute in fitting.attributes)
             raise DataError(
-                f"data.labels: classification has one, and the table {names}; name one, or set task: attributes"
+                f"data.labels: classification takes one, but the table has {names}; name one, or set task: attributes"
             )
         return fitting
 
@@ -302,7 +302,7 @@ class ClassificationTask(LabelTask):
 
 
 class AttributesTask(LabelTask):
-    """Several questions about an image, each with its own classes."""
+    """Answer several questions about an image, each with its own classes."""
 
     name = "attributes"
     is_single = False

@@ -1,7 +1,7 @@
-"""Classes of images that are probably wrong: the model answers another, and gives little for the label's.
+"""Find classes of images that are probably wrong: the model predicts another class with high confidence.
 
 The order is by self-confidence, the model's probability of the given class (Northcutt, Jiang and Chuang, Confident
-learning, JAIR 70, 2021). A model that has learned from a wrong label doubts it less.
+learning, JAIR 70, 2021). A model trained on a wrong label doubts it less.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ __all__ = ["suspect_answers"]
 def suspect_answers(
     labels: Sequence[Mapping[str, str | None]], answers: Sequence[Mapping[str, Mapping[str, Any]]]
 ) -> dict[int, Suspicion]:
-    """Return what is probably wrong, by row; of several questions the worst.
+    """Return the labels that are probably wrong, by row; for several questions the worst one.
 
     Args:
-        labels: Question to class, one an image; None where it is not known.
+        labels: Question to class, one mapping for each image; None where unknown.
         answers: Question to the model's answer with its ``probabilities``.
     """
     found = {}

@@ -1,13 +1,12 @@
-"""Train a classifier of whole images in a folder that survives an interruption.
+"""Train a classifier of whole images in a folder, resumable after an interruption.
 
     work/
-    ├── training.json    whose training this is; another's leftovers are cleared
-    ├── run/             state.pt after each epoch, history.csv (not of `frozen` learning)
-    └── bundle/          the result, complete or not there
+    ├── training.json    identifies the training; leftovers of another one are removed
+    ├── run/             state.pt after each epoch, history.csv (not for `frozen` learning)
+    └── bundle/          the result, complete or missing
 
-Called again, it returns the finished bundle, or goes on after the last epoch. Whatever is learned, logits on val come
-from the exported graph in the engine that serves: temperature, threshold and figures of the card are those of the
-bundle.
+Called again, it returns the finished bundle, or resumes after the last epoch. Logits on val always come from the
+exported graph in the serving engine, so temperature, threshold and metrics of the card are those of the bundle.
 """
 
 from __future__ import annotations
@@ -53,13 +52,13 @@ def train_labels(converted: ConvertedDataset, plan: TrainingPlan, work: Path, lo
     """Train on the train split, select on the val split, export.
 
     Args:
-        converted: By `visionops.tasks.classification.conversion.convert_labels`.
-        work: A folder of this training alone.
+        converted: Data from `visionops.tasks.classification.conversion.convert_labels`.
+        work: Folder of this training only.
 
     Raises:
-        TrainingError: An unknown backbone, weights that cannot be had, unusable splits, or the trainer stopped; with
-            the mend.
-        DataError: An image cannot be read, or the features are gone.
+        TrainingError: The backbone is unknown, weights are missing, splits are unusable, or the trainer stopped; the
+            message has the fix.
+        DataError: An image cannot be read, or the features are missing.
     """
     training, dataset = plan.training, converted.dataset
     assert isinstance(training, LabelTraining)
@@ -89,18 +88,18 @@ def _check_data(dataset: Dataset, training: LabelTraining) -> None:
         if missing := [name for name, count in zip(attribute.class_names, seen, strict=True) if not count]:
             raise TrainingError(
                 f"{dataset.name}: no image of {attribute.name} {', '.join(missing)} in the train split; label some, or "
-                "leave the class out with data.labels"
+                "exclude the class with data.labels"
             )
     names = [attribute.name for attribute in dataset.attributes]
     for name in training.head_weights:
         if name not in names:
             near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-            mend = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names)}"
-            raise TrainingError(f"training.head_weights: {dataset.name} has no attribute {name!r}; {mend}")
+            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(names)}"
+            raise TrainingError(f"training.head_weights: {dataset.name} has no attribute {name!r}; {hint}")
     if training.threshold.metric is not GoalMetric.NONE and not any(a.positive for a in dataset.attributes):
         raise TrainingError(
             f"training.threshold: {dataset.name} has no attribute with a positive class; name one with "
-            "data.labels.<attribute>.positive, or leave the threshold out"
+            "data.labels.<attribute>.positive, or remove the threshold"
         )
 
 
@@ -112,21 +111,21 @@ def _backbone(training: LabelTraining, size: int) -> Backbone:
 
 
 def _identity(dataset: Dataset, plan: TrainingPlan, backbone: Backbone) -> str:
-    """What two trainings share when one can go on where the other stopped."""
+    """Return the data that must be equal for one training to resume another."""
     from visionops.tasks.classification.features import weights_digest
 
-    told = {
+    identity = {
         "data": dataset.fingerprint(),
         "plan": plan.identity(),
         "weights": weights_digest(backbone.module),
         "torch": importlib.metadata.version("torch"),
         "timm": importlib.metadata.version("timm"),
     }
-    return json.dumps(told, sort_keys=True)
+    return json.dumps(identity, sort_keys=True)
 
 
 class _Training:
-    """One training, from a backbone to a bundle."""
+    """A training, from a backbone to a bundle."""
 
     def __init__(
         self,
@@ -162,9 +161,9 @@ class _Training:
             network.set_heads(self._solve_heads())
         if training.learning is not Learning.FROZEN:
 
-            def report(epoch: int, told: Mapping[str, float]) -> None:
-                self._log.metrics({name: value for name, value in told.items() if np.isfinite(value)}, epoch)
-                self._log.progress(epoch, training.epochs, f"val {metric} {told.get(f'val_{metric}', np.nan):.3f}")
+            def report(epoch: int, figures: Mapping[str, float]) -> None:
+                self._log.metrics({name: value for name, value in figures.items() if np.isfinite(value)}, epoch)
+                self._log.progress(epoch, training.epochs, f"val {metric} {figures.get(f'val_{metric}', np.nan):.3f}")
 
             self._learned["best_epoch"] = train_network(
                 network,
@@ -208,16 +207,16 @@ class _Training:
         return _figures(self._heads, logits, self._val.label_array())
 
     def _seal(self, network: Any) -> ModelBundle:
-        """Export; let the exported graph say how sure it may be, and how good it is."""
+        """Export the network, and calibrate and measure the exported graph."""
         import torch
 
         from visionops.tasks.classification.export import export_graph
 
         with atomic_folder(self._work / "bundle", replace=True) as folder:
             export_graph(network, self._spec.width, folder / "model.onnx")
-            told = self._told()
+            settings = self._effective_settings()
             weights = {name: value.contiguous() for name, value in network.state_dict().items()}
-            torch.save({"network": weights, "training": told}, folder / "checkpoint.pt")
+            torch.save({"network": weights, "training": settings}, folder / "checkpoint.pt")
             card = BundleCard(
                 task=self._plan.task,
                 name=self._plan.name,
@@ -228,7 +227,7 @@ class _Training:
                 decode=Decode.LOGITS,
                 precision=self._plan.serving.precision,
                 data_fingerprint=self._dataset.fingerprint(),
-                training=told,
+                training=settings,
             )
             logits = self._served_logits(ModelBundle.create(folder, card))
             heads = _calibrated(self._heads, logits, self._val.label_array(), self._training)
@@ -238,17 +237,17 @@ class _Training:
         return ModelBundle.load(self._work / "bundle")
 
     def _served_logits(self, bundle: ModelBundle) -> npt.NDArray[np.float32]:
-        """(val images, sum of classes), float32, by the engine that serves."""
+        """Return (val images, sum of classes), float32, computed by the serving engine."""
         predictor = Predictor(bundle, self._plan.serving.engine)
         pairs = zip(self._val.paths(), self._val.column("key"), strict=True)
         return np.stack([predictor.infer(path.read_bytes(), where=key)[0].outputs[0][0] for path, key in pairs])
 
-    def _told(self) -> dict[str, Any]:
-        """The settings that acted, without the places of this machine, and what was chosen along the way."""
+    def _effective_settings(self) -> dict[str, Any]:
+        """Return the settings with an effect, without paths of this machine, and the values chosen during training."""
         training = self._training
-        told = training.model_dump(mode="json", exclude={*_SAID_ELSEWHERE, *training.idle_settings()})
+        settings = training.model_dump(mode="json", exclude={*_SAID_ELSEWHERE, *training.idle_settings()})
         weights = training.weights if training.weights in {"auto", "none"} else Path(training.weights).name
-        return told | {"image_size": self._spec.width, "weights": weights, **self._learned}
+        return settings | {"image_size": self._spec.width, "weights": weights, **self._learned}
 
 
 def _figures(heads: Sequence[Head], logits: npt.NDArray[np.float32], labels: npt.NDArray[np.int32]) -> dict[str, float]:

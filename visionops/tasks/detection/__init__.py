@@ -1,1 +1,1 @@
-"""Detectors: boxes with classes, learned with Ultralytics."""
+"""Detectors: boxes with classes, trained with Ultralytics."""

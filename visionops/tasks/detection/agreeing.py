@@ -1,4 +1,4 @@
-"""Whether two people drew the same boxes."""
+"""Compare the boxes that two people drew."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ __all__ = ["boxes_of", "compare_boxes", "count_shared"]
 
 
 def count_shared(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, tuple[int, int, int]]:
-    """Return for each class how many boxes match at an IoU of 0.5 or more, and how many each label has of it.
+    """Count for each class the boxes that match at an IoU of 0.5 or more, and the boxes of each label.
 
     Args:
-        first: By `check_boxes`.
-        second: By `check_boxes`.
+        first: Label from `check_boxes`.
+        second: Label from `check_boxes`.
     """
     names = sorted({one["class_name"] for label in (first, second) for one in label["boxes"]})
     ours, theirs = boxes_of(first["boxes"], names), boxes_of(second["boxes"], names)
     scores = np.ones(len(theirs.xyxy), dtype=np.float32)
-    corners = cast("npt.NDArray[np.float32]", theirs.xyxy)  # as precise as the others; `match` computes in float64
+    corners = cast("npt.NDArray[np.float32]", theirs.xyxy)  # as precise: `match` computes in float64
     matches = match(ours, BoxPrediction(0, 0, corners, scores, theirs.class_ids, tuple(names)))
     shared, in_first, in_second = (
         np.bincount(ids, minlength=len(names)).tolist()
@@ -37,7 +37,7 @@ def count_shared(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[st
 
 
 def compare_boxes(first: Mapping[str, Any], second: Mapping[str, Any], scheme: LabelScheme) -> LabelComparison:
-    """Return what two labels share: boxes of each class, and whether there is any box of it."""
+    """Return the shared parts of two labels: boxes of each class, and whether there is any box of it."""
     parts = count_shared(first, second)
     answers = {}
     for name in scheme.class_names:
@@ -47,7 +47,7 @@ def compare_boxes(first: Mapping[str, Any], second: Mapping[str, Any], scheme: L
 
 
 def boxes_of(found: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Boxes:
-    """Return boxes that have a ``box`` and a ``class_name``, which is one of ``names``."""
+    """Return the boxes of entries with a ``box`` and a ``class_name``, which is one of ``names``."""
     corners: npt.NDArray[np.float64] = np.array([one["box"] for one in found], dtype=np.float64)
     ids = [names.index(one["class_name"]) for one in found]
     return Boxes(corners.reshape(-1, 4), np.array(ids, dtype=np.int32))

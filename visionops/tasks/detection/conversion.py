@@ -1,7 +1,7 @@
-"""What Ultralytics reads: the YOLO layout, and a picture that shows it.
+"""Convert a data set for Ultralytics: the YOLO layout, and a picture of labelled images.
 
 folder/
-├── yolo/              data.yaml, images linked (tiles of large images lie there themselves), labels
+├── yolo/              data.yaml, links to images (tiles of large images are files), labels
 └── label_audit.png    training images with their boxes
 """
 
@@ -33,19 +33,19 @@ _TILES = "tiles"
 
 
 def convert_boxes(dataset: Dataset, plan: ConversionPlan, folder: Path, progress: Progress) -> ConvertedDataset:
-    """Write the train and val splits in YOLO layout, cut into tiles where the plan has some.
+    """Write the train and val splits in YOLO layout, cut into tiles where the plan has tiles.
 
     Returns:
-        The data set, of which training opens the images of val one by one. Its facts say of tiles how many images each
-        split has now (``images``), and how many boxes each class of train (``boxes``).
+        The data set; training opens its val images one by one. With tiles, its facts have the number of images of each
+        split (``images``), and of boxes of each class in train (``boxes``).
 
     Raises:
         TrainingError: A split has no images.
-        DataError: An image is not at hand or cannot be read.
+        DataError: An image is missing or cannot be read.
     """
     assert isinstance(plan.training, DetectionTraining)
     require_splits(dataset)
-    # Others are no business of the trainer's, and need not be on this machine.
+    # The trainer does not read other splits, and they need not be on this machine.
     shown, facts = dataset.select_split(Split.TRAIN, Split.VAL), {}
     if tiles := plan.training.tiles:
 
@@ -77,7 +77,7 @@ def _facts(shown: Dataset) -> dict[str, Any]:
 
 
 def _take_in(tiles: Path, images: Path) -> None:
-    """Put the tiles where links to them are: the folder is moved, which links to its own files do not survive."""
+    """Move the tiles to the place of links to them, because such links would break when the folder is moved."""
     prefix = f"{tiles}/"
     for link in images.rglob("*"):
         if link.is_symlink() and (tile := os.readlink(link)).startswith(prefix):  # noqa: PTH115 - as it was written
@@ -86,13 +86,13 @@ def _take_in(tiles: Path, images: Path) -> None:
 
 
 def link_yolo(converted: ConvertedDataset, folder: Path) -> Path:
-    """Link a converted data set into a folder of one training's own, for Ultralytics writes beside labels and images.
+    """Link a converted data set into a training's own folder, because Ultralytics writes beside labels and images.
 
     Returns:
         The path of ``data.yaml``.
 
     Raises:
-        DataError: The converted data set, or an image that it refers to, is gone.
+        DataError: The converted data set, or an image that it refers to, is missing.
     """
     link_layout(converted.folder / _YOLO, folder)
     return folder / DATA_FILE

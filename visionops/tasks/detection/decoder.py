@@ -1,4 +1,4 @@
-"""From a detector's graph to boxes."""
+"""Decode a detector's graph outputs into boxes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _Detections = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArra
 
 
 class BoxDecoder:
-    """Boxes, out of a detector's graph."""
+    """Decode boxes from a detector's outputs."""
 
     everything: Mapping[str, float] = MappingProxyType({"confidence": 0.0})
 
@@ -41,20 +41,20 @@ class BoxDecoder:
     def decode(
         self, views: Sequence[RawOutput], options: Mapping[str, float], *, multi_label: bool = False
     ) -> BoxPrediction:
-        """Detections above ``confidence``, after NMS at ``iou``; both are options. Those of tiles are merged.
+        """Return detections above ``confidence`` after NMS at ``iou``; both are options. Those of tiles are merged.
 
         Args:
-            multi_label: A candidate counts for every class that passes, as the trainer's validation has it, not only
-                for its best one.
+            multi_label: Whether a candidate counts for every class above the threshold, as in the trainer's
+                validation, instead of only for its best class.
 
         Raises:
-            OptionError: Another option.
+            OptionError: The option is unknown.
         """
         unknown = sorted(set(options) - {"confidence", "iou"})
         if unknown:
-            raise OptionError(f"{unknown[0]}: a detector takes confidence and iou")
+            raise OptionError(f"{unknown[0]}: unknown option of a detector; expected confidence or iou")
         limits = self._thresholds.model_copy(update=dict(options))
-        # Weaker boxes hold the pieces of an object together: which pieces are one does not depend on the threshold.
+        # Keep weaker boxes, which connect the pieces of an object, so that merging does not depend on the threshold.
         share = WEAKEST_PART if len(views) > 1 else 1.0
         wide = limits.model_copy(update={"confidence": limits.confidence * share})
         found = []
@@ -71,7 +71,7 @@ class BoxDecoder:
 
 
 def _decode_boxes(raw: npt.NDArray[np.float32], decode: str, limits: Thresholds, *, multi_label: bool) -> _Detections:
-    """Detections in input pixels, best first, out of the graph's first output."""
+    """Decode the graph's first output into detections in input pixels, best first."""
     if decode == Decode.YOLO_END2END:
         return _decode_end2end(raw[0], limits)
     return _decode_yolo(raw[0], limits, multi_label=multi_label)
@@ -101,5 +101,5 @@ def _decode_yolo(columns: npt.NDArray[np.float32], limits: Thresholds, *, multi_
 
 def _above(scores: npt.NDArray[np.float32], threshold: float) -> npt.NDArray[np.bool_]:
     """Return which scores are above the threshold, bool of their shape."""
-    # NumPy rounds a Python float to the scores' float32; beside an np.float64 it widens the scores instead.
+    # NumPy rounds a Python float to the scores' float32; an np.float64 would widen the scores instead.
     return np.asarray(scores > np.float64(threshold))

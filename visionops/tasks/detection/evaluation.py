@@ -26,33 +26,33 @@ from visionops.tasks.detection.scoring import CONFIDENCES, Scores, score
 __all__ = ["evaluate"]
 
 _SCORING = {"confidence": 0.001, "iou": 0.7}
-"""As in the trainer's validation: a score means the same there and here."""
-_WORST = "By score: one for each missed box, and for each wrong one its confidence, at the serving threshold."
-_NO_WORST = "None: at the serving threshold every box was found and none was invented."
+"""Lowest confidence, as in the trainer's validation, so that scores have the same meaning."""
+_WORST = "By score: one for each missed box plus the confidence of each wrong box, at the serving threshold."
+_NO_WORST = "None: at the serving threshold every box was found and there were no false positives."
 
 
 def evaluate(bundle: ModelBundle, dataset: Dataset, scoring: Scoring, folder: Path | None) -> Evaluation:
     """Score the bundle on the test split.
 
-    Average precision and the curves come from all detections above 0.001, several classes a box, as in the trainer's
-    validation; ``precision``, ``recall`` and ``f1`` are means over classes at the confidence where the mean F1 is best.
-    The two mAPs and ``average_recall`` look at the best 100 detections of a class on an image, as COCO defines them;
-    everything else counts all. ``serving_precision``, ``serving_recall``, the confusion matrix and the pictures come
-    from what the server would answer: its threshold, one class a box. Images are resampled for the intervals and
+    Average precision and the curves use all detections above 0.001, with several classes for each box, as in the
+    trainer's validation. ``precision``, ``recall`` and ``f1`` are means over classes at the confidence where the mean
+    F1 is best. The two mAPs and ``average_recall`` use the best 100 detections of a class on an image, as COCO defines
+    them; all other metrics use all. ``serving_precision``, ``serving_recall``, the confusion matrix and the pictures
+    use the server's answers: its threshold, one class for each box. Images are resampled for the intervals and
     replicates of the two mAPs, ``precision``, ``recall`` and ``f1``.
 
     Args:
-        dataset: Its test split is used; its images lie where ``path`` says.
-        folder: Receives ``evaluation.json``, ``report.html`` and the pictures; None: only the figures are wanted.
+        dataset: Data set whose test split is used; its images are at ``path``.
+        folder: Folder for ``evaluation.json``, ``report.html`` and the pictures; None computes only the figures.
 
     Raises:
-        DataError: The test split is empty or has no boxes, knows a class that the bundle does not, or an image cannot
-            be read, or ``folder`` cannot be written.
+        DataError: The test split is empty or has no boxes, it has a class that the bundle does not have, an image
+            cannot be read, or ``folder`` cannot be written.
     """
     test = select_test(dataset)
     truth = _truth(test, bundle)
-    asked = {"confidence": scoring.serving.confidence, "iou": scoring.serving.iou}
-    thresholds = bundle.card.thresholds.model_copy(update=asked)  # max_detections is the bundle's, as in the server
+    serving = {"confidence": scoring.serving.confidence, "iou": scoring.serving.iou}
+    thresholds = bundle.card.thresholds.model_copy(update=serving)  # max_detections is the bundle's, as in the server
     predictor = Predictor(bundle, scoring.serving.engine, thresholds=thresholds)
     wide, served = _predict_all(predictor, test)
     names = bundle.card.class_names
@@ -85,7 +85,7 @@ def _page(evaluation: Evaluation, scoring: Scoring, scores: Scores, matches: lis
     worst = draw_examples(_worst(examples, gallery), names, folder, "worst")
     return Page(
         notes=(
-            "mAP as COCO defines it (pycocotools): of each class the best 100 detections of an image. Precision, "
+            "mAP as COCO defines it (pycocotools): the best 100 detections of a class on an image. Precision, "
             "recall and F1 count all detections. They are means over classes at confidence "
             f"{metrics['best_confidence']:.2f}, where the mean F1 is best. At the serving threshold "
             f"{scoring.serving.confidence:g}, over all boxes: precision {metrics['serving_precision']:.3f}, "
@@ -108,15 +108,15 @@ def _page(evaluation: Evaluation, scoring: Scoring, scores: Scores, matches: lis
 
 
 def _truth(test: Dataset, bundle: ModelBundle) -> list[Boxes]:
-    """The boxes of every test image, class ids in the bundle's order."""
+    """Return the true boxes of every test image, with class ids in the bundle's order."""
     if not test.num_boxes:
-        raise MetricError(f"{test.name}: the test split has no boxes, so that nothing can be scored; label some")
+        raise MetricError(f"{test.name}: the test split has no boxes, so nothing can be scored; label some images")
     to_bundle = class_ids_in_bundle(test.name, bundle.folder, test.class_names, bundle.card.class_names)
     return [Boxes(b.xyxy, to_bundle[b.class_ids]) for b in test.boxes_by_image()]
 
 
 def _predict_all(predictor: Predictor, test: Dataset) -> tuple[list[BoxPrediction], list[BoxPrediction]]:
-    """Per image: everything above a low confidence, for scoring; and what the server would answer."""
+    """Return two predictions for each image: all boxes above a low confidence for scoring, and the server's answer."""
     decoder = BoxDecoder(predictor.bundle.card, predictor.thresholds)
     wide, served = [], []
     for row, key in enumerate(test.column("key")):
@@ -167,6 +167,6 @@ def _worst(examples: list[Example], count: int) -> list[Example]:
 
 
 def _best(examples: list[Example], count: int = 4) -> list[Example]:
-    """Images that went well, the most boxes first: an empty image teaches nothing."""
+    """Return images without errors, most boxes first, because an empty image shows nothing."""
     right = [e for e in examples if e.matches.badness == 0 and len(e.matches.partner)]
     return sorted(right, key=lambda e: -len(e.matches.partner))[:count]

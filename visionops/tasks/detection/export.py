@@ -1,4 +1,4 @@
-"""From a checkpoint to the files of a bundle. The same weights give the same bytes, on any day and in any folder."""
+"""Export a checkpoint to the files of a bundle. The same weights always give the same bytes."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from visionops.inference.bundle import Decode
 __all__ = ["OPSET", "export_onnx", "read_checkpoint", "write_checkpoint"]
 
 OPSET = 17
-"""What OpenVINO, ONNX Runtime, TensorRT and Triton have all read for years."""
+"""ONNX opset that OpenVINO, ONNX Runtime, TensorRT and Triton have supported for years."""
 
 
 def read_checkpoint(path: Path) -> dict[str, Any] | None:
-    """A checkpoint that this project's own training wrote; None when it cannot be used."""
+    """Read a checkpoint that this project's training wrote; return None when it cannot be used."""
     from ultralytics.utils.patches import torch_load
 
     if not path.is_file():
@@ -31,9 +31,9 @@ def read_checkpoint(path: Path) -> dict[str, Any] | None:
 
 
 def write_checkpoint(checkpoint: dict[str, Any], settings: dict[str, Any], target: Path) -> None:
-    """The weights alone, in half precision, in Ultralytics' form: it can be trained on and be exported.
+    """Write only the weights, in half precision and Ultralytics' format, for further training and export.
 
-    Its own checkpoints carry dates, paths of this machine and the state of git.
+    Ultralytics' own checkpoints contain dates, paths of this machine and the state of git.
     """
     import torch
     import ultralytics
@@ -49,25 +49,25 @@ def write_checkpoint(checkpoint: dict[str, Any], settings: dict[str, Any], targe
 
 
 def export_onnx(checkpoint: Path, target: Path, *, image_size: int, nms_free: bool) -> Decode:
-    """Write the graph: one image a call, a fixed size, float32.
+    """Write the graph: one image for each call, fixed size, float32.
 
     Args:
-        checkpoint: What `write_checkpoint` wrote.
+        checkpoint: File from `write_checkpoint`.
         target: Its name must end in ``.onnx``.
-        nms_free: Take the head that needs no NMS, where the model has one.
+        nms_free: Use the head that needs no NMS, where the model has one.
 
     Returns:
-        What the graph's output means.
+        Format of the graph's output.
 
     Raises:
-        TrainingError: The graph is not one that we can decode.
+        TrainingError: The graph's output has an unsupported format.
     """
     import onnx
     from ultralytics import YOLO
 
     model = YOLO(str(checkpoint), task="detect")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter's notes on tracing
+        warnings.simplefilter("ignore")  # silence the exporter's notes on tracing
         exported = Path(
             model.export(
                 format="onnx",
@@ -83,7 +83,7 @@ def export_onnx(checkpoint: Path, target: Path, *, image_size: int, nms_free: bo
         )
     graph = onnx.load(str(exported))
     exported.unlink()
-    del graph.metadata_props[:]  # a date, and names that the card has
+    del graph.metadata_props[:]  # remove a date, and names that are in the card
     graph.doc_string = ""
     onnx.checker.check_model(graph)
     decode = _decode_of(graph, classes=len(model.names))
@@ -98,4 +98,4 @@ def _decode_of(graph: Any, classes: int) -> Decode:
             return Decode.YOLO_END2END
         case [[1, rows, _]] if rows == 4 + classes:
             return Decode.YOLO
-    raise TrainingError(f"the exported graph gives {shapes} for {classes} classes; take another training.model")
+    raise TrainingError(f"the exported graph outputs {shapes} for {classes} classes; choose another training.model")

@@ -1,4 +1,4 @@
-"""The boxes of a test split that every one of several detectors knows."""
+"""Reduce a test split to the boxes whose classes every one of several detectors knows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["known_boxes"]
 
 
 def known_boxes(test: Dataset, cards: Sequence[BundleCard]) -> Known:
-    """Drop the boxes of classes that a model does not know; their images stay."""
+    """Drop the boxes of classes that a model does not know; keep their images."""
     known = set.intersection(*(set(card.class_names) for card in cards))
     new = tuple(name for name in test.class_names if name not in known)
     if not new:

@@ -1,4 +1,4 @@
-"""Boxes that people draw: their form, their checks, and their way into a data set and out of it."""
+"""Labels of boxes: their form, their checks, and their conversion to and from a data set."""
 
 from __future__ import annotations
 
@@ -17,32 +17,33 @@ if TYPE_CHECKING:
 __all__ = ["BoxLabel", "BoxLabels", "box_layer", "boxes_in", "check_boxes"]
 
 _ROUNDING = 0.5
-"""Pixels that a box may leave the image by: tools that draw in percent round. It is cut at the edge."""
+"""Number of pixels by which a box may exceed the image, because tools that draw in percent round. It is then
+clipped."""
 _MOST_BOXES = 10_000
 
 
 class BoxLabel(LabelForm):
-    """One object."""
+    """A labelled object."""
 
     class_name: str
     box: Annotated[list[float], Field(min_length=4, max_length=4, description="x1, y1, x2, y2 in pixels of the image")]
 
 
 class BoxLabels(LabelForm):
-    """All objects of an image; an empty list says that there is none."""
+    """All objects of an image; an empty list means that there are none."""
 
     boxes: Annotated[list[BoxLabel], Field(max_length=_MOST_BOXES)]
 
 
 def check_boxes(label: Mapping[str, Any], scheme: LabelScheme, width: int, height: int) -> dict[str, Any]:
-    """Return a label with its boxes cut at the edges of the image.
+    """Check a label; return it with its boxes clipped to the image.
 
     Args:
         width: Pixels of the image after EXIF rotation.
         height: Pixels of the image after EXIF rotation.
 
     Raises:
-        LabelError: It has not the form `BoxLabels`, a class is unknown, or a box is empty or leaves the image.
+        LabelError: It does not have the form `BoxLabels`, a class is unknown, or a box is empty or outside the image.
     """
     boxes = []
     for number, one in enumerate(read_form(BoxLabels, label).boxes):
@@ -50,7 +51,7 @@ def check_boxes(label: Mapping[str, Any], scheme: LabelScheme, width: int, heigh
         x1, y1, x2, y2 = one.box
         if min(x1, y1) < -_ROUNDING or x2 > width + _ROUNDING or y2 > height + _ROUNDING:
             raise LabelError(
-                f"label: boxes.{number}: {one.box} leaves the image of {width} x {height} pixels; draw it inside"
+                f"label: boxes.{number}: {one.box} exceeds the image of {width} x {height} pixels; draw it inside"
             )
         cut = [max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height))]
         if cut[0] >= cut[2] or cut[1] >= cut[3]:
@@ -60,7 +61,7 @@ def check_boxes(label: Mapping[str, Any], scheme: LabelScheme, width: int, heigh
 
 
 def box_layer(labels: Sequence[Mapping[str, Any]], scheme: LabelScheme) -> BoxLayer:
-    """Return checked labels, one an image, as a layer of a data set."""
+    """Return checked labels, one for each image, as a layer of a data set."""
     from visionops.data.layers import box_layer_from
 
     rows = [(row, one) for row, label in enumerate(labels) for one in label["boxes"]]

@@ -1,4 +1,4 @@
-"""Ultralytics as a guest: no telemetry, no look-ups, no installs, nothing on stdout, its files in our own folder."""
+"""Isolate Ultralytics: no telemetry, no look-ups, no installs, nothing on stdout, its files in our own folder."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ _SETTINGS = {
     "openvino_msg": False,
 }
 _FONTS = ("Arial.ttf", "Arial.Unicode.ttf")
-_OFFLINE = os.environ.get("YOLO_OFFLINE", "")  # before we set it ourselves, below
+_OFFLINE = os.environ.get("YOLO_OFFLINE", "")  # read before we set it ourselves below
 
 
 def asked_offline() -> bool:
-    """Whether ``YOLO_OFFLINE`` was set by the user: then nothing is fetched, not even tried."""
+    """Return whether the user set ``YOLO_OFFLINE``; then nothing is fetched."""
     return _OFFLINE.strip().lower() in {"1", "true", "yes", "on", "y", "t"}
 
 
 def prepare_library() -> None:
-    """Import Ultralytics with all that reaches outside switched off. Cheap when called again.
+    """Import Ultralytics with all network access switched off. Cheap when called again.
 
     Raises:
         TrainingError: Its configuration folder cannot be written.
@@ -41,15 +41,15 @@ def prepare_library() -> None:
     folder = visionops_home() / "ultralytics"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        # Read once, at its import.
+        # read once, at its import
         os.environ.update(YOLO_OFFLINE="1", YOLO_AUTOINSTALL="0", YOLO_VERBOSE="0")
         os.environ.setdefault("YOLO_CONFIG_DIR", str(folder))
         threads = os.environ.get("OMP_NUM_THREADS")
         from ultralytics import utils
 
-        if threads is None:  # Ultralytics sets it to 1, which would also bind the engine that serves
+        if threads is None:  # Ultralytics sets it to 1, which would also limit the serving engine
             os.environ.pop("OMP_NUM_THREADS", None)
-        utils.VERBOSE = False  # its progress bars write to stdout, and look here each time
+        utils.VERBOSE = False  # its progress bars write to stdout, and read this setting each time
         if any(utils.SETTINGS[key] != value for key, value in _SETTINGS.items()):
             utils.SETTINGS.update(_SETTINGS)
         _place_fonts(Path(utils.USER_CONFIG_DIR))
@@ -60,7 +60,7 @@ def prepare_library() -> None:
 
 
 def _place_fonts(folder: Path) -> None:
-    """Without them each data set costs a look-up on the network."""
+    """Copy its fonts, without which each data set costs a look-up on the network."""
     missing = [folder / name for name in _FONTS if not (folder / name).is_file()]
     if not missing:
         return
@@ -74,7 +74,7 @@ def _place_fonts(folder: Path) -> None:
 
 
 def cpu_threads() -> int:
-    """Threads to compute with. Ultralytics leaves one core idle: on two cores that doubles the training time."""
+    """Return the number of threads to use. Ultralytics leaves one core idle, which halves the speed on two cores."""
     chosen = os.environ.get("OMP_NUM_THREADS", "")
     if chosen.isdigit() and int(chosen) > 0:
         return int(chosen)
@@ -82,7 +82,7 @@ def cpu_threads() -> int:
 
 
 class _Forward(logging.Handler):
-    """Hands the library's warnings to our own logger, in one line."""
+    """Forward the library's warnings to our own logger, in one line."""
 
     def emit(self, record: logging.LogRecord) -> None:
         text = " ".join(record.getMessage().split())
@@ -91,7 +91,7 @@ class _Forward(logging.Handler):
 
 @contextlib.contextmanager
 def quiet_library(log_file: Path) -> Iterator[None]:
-    """While the block runs, Ultralytics writes to ``log_file``; its warnings also go to ``visionops.training``."""
+    """Redirect Ultralytics' output to ``log_file`` while the block runs; warnings also go to ``visionops.training``."""
     logger: Any = logging.getLogger("ultralytics")
     before = (list(logger.handlers), logger.level, logger.propagate)
     file = logging.FileHandler(log_file, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What became of every box of one image at the serving threshold: found, confused, missed or invented."""
+"""Match the boxes of an image at the serving threshold: found, confused, missed or false positive."""
 
 from __future__ import annotations
 
@@ -22,34 +22,34 @@ class Matches:
 
     truth: Boxes
     prediction: BoxPrediction
-    """Above the serving threshold only."""
+    """Predicted boxes above the serving threshold."""
     partner: npt.NDArray[np.int64]
-    """int64 (boxes of the prediction,): row of the true box it lies on, or -1."""
+    """int64 (predicted boxes,): row of the matching true box, or -1."""
 
     @property
     def correct(self) -> npt.NDArray[np.bool_]:
-        """Bool (boxes of the prediction,): lies on a true box of its class."""
+        """Return whether each predicted box matches a true box of its class, bool (predicted boxes,)."""
         hit = self.partner >= 0
         hit[hit] = self.truth.class_ids[self.partner[hit]] == self.prediction.class_ids[hit]
         return hit
 
     @property
     def missed(self) -> npt.NDArray[np.bool_]:
-        """Bool (true boxes,): no predicted box of its class lies on it."""
+        """Return whether each true box has no matching predicted box of its class, bool (true boxes,)."""
         missed = np.ones(len(self.truth.class_ids), dtype=np.bool_)
         missed[self.partner[self.correct]] = False
         return missed
 
     @property
     def badness(self) -> float:
-        """One for each missed box, and for each wrong one its confidence."""
+        """Return the number of missed boxes plus the confidences of wrong boxes."""
         return float(self.missed.sum() + self.prediction.scores[~self.correct].sum())
 
 
 def match(truth: Boxes, prediction: BoxPrediction) -> Matches:
-    """Pair boxes that overlap by an IoU of 0.5 or more, each at most once.
+    """Match boxes that overlap by an IoU of 0.5 or more, each at most once.
 
-    Pairs of one class come first, then those of two classes (confusions); among each the greatest overlap.
+    Pairs of the same class come first, then those of two classes (confusions); within each the largest overlap first.
     """
     iou = _iou(prediction.boxes.astype(np.float64), truth.xyxy)
     row, column = np.nonzero(iou >= _IOU)
@@ -64,7 +64,7 @@ def match(truth: Boxes, prediction: BoxPrediction) -> Matches:
 
 
 def confusion_matrix(matches: Sequence[Matches], num_classes: int) -> npt.NDArray[np.int64]:
-    """Counts, int64 (K + 1, K + 1): rows are the truth, columns the prediction, the last of each the background."""
+    """Return counts, int64 (K + 1, K + 1): rows are the truth, columns the prediction, the last of each background."""
     matrix = np.zeros((num_classes + 1, num_classes + 1), dtype=np.int64)
     background = num_classes
     for m in matches:
@@ -78,7 +78,7 @@ def confusion_matrix(matches: Sequence[Matches], num_classes: int) -> npt.NDArra
 
 
 def _iou(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Intersection over union (N, M) of boxes (N, 4) and (M, 4), xyxy."""
+    """Return the intersection over union (N, M) of boxes (N, 4) and (M, 4), xyxy."""
     low = np.maximum(a[:, None, :2], b[None, :, :2])
     shared = np.clip(np.minimum(a[:, None, 2:], b[None, :, 2:]) - low, 0, None).prod(axis=2)
     union = (a[:, 2:] - a[:, :2]).prod(axis=1)[:, None] + (b[:, 2:] - b[:, :2]).prod(axis=1)[None] - shared

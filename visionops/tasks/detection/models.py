@@ -1,4 +1,4 @@
-"""Detectors by name, and the weights they start from."""
+"""Detectors by name, and their initial weights."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from visionops.tasks.detection.library import asked_offline, prepare_library
 __all__ = ["check_detector", "detector_names", "find_weights"]
 
 _HEADS = ("Detect", "v10Detect")
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # 70 files: 4 s in pure Python on a busy machine
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # 70 files take 4 s in pure Python on a busy machine
 _RELEASE = "https://github.com/ultralytics/assets/releases/download/v8.4.0"
 
 
 @functools.cache
 def detector_names() -> tuple[str, ...]:
-    """Every detector that the installed Ultralytics can build: yolov8n, yolov8s, …, yolo26x."""
+    """Return every detector that the installed Ultralytics can build: yolov8n, yolov8s, …, yolo26x."""
     prepare_library()
     from ultralytics.utils import ROOT
 
@@ -34,7 +34,7 @@ def detector_names() -> tuple[str, ...]:
         if described["head"][-1][2] not in _HEADS:
             continue
         family, rest = re.fullmatch(r"(yolov?\d+)(.*)", file.stem).groups()  # type: ignore[union-attr]
-        # yolov9c.yaml and yolov10n.yaml are of one scale, which stands in their names.
+        # yolov9c.yaml and yolov10n.yaml have a single scale, which is in their names.
         scales = described.get("scales", ("",)) if not rest or rest.startswith("-") else ("",)
         names += [f"{family}{scale}{rest}" for scale in scales]
     return tuple(names)
@@ -44,28 +44,28 @@ def check_detector(name: str) -> None:
     """Refuse a name that Ultralytics does not know.
 
     Raises:
-        TrainingError: Naming the nearest ones.
+        TrainingError: The name is unknown; the message has the nearest names.
     """
     names = detector_names()
     if name in names:
         return
     near = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.5)
-    mend = f"did you mean {', '.join(near)}?" if near else f"known are {', '.join(n for n in names if n[-1] == 'n')}, …"
-    raise TrainingError(f"training.model: there is no detector {name!r}; {mend}")
+    hint = f"did you mean {', '.join(near)}?" if near else f"known are {', '.join(n for n in names if n[-1] == 'n')}, …"
+    raise TrainingError(f"training.model: unknown detector {name!r}; {hint}")
 
 
 def find_weights(name: str, weights: str) -> Path | None:
-    """What ``training.weights`` means here and now.
+    """Return the checkpoint that ``training.weights`` refers to.
 
     Args:
-        name: The detector.
+        name: Name of the detector.
         weights: ``none``, ``auto``, a ``.pt`` file, or a folder that holds ``<name>.pt``.
 
     Returns:
-        A checkpoint that fits the detector; None to start from its architecture.
+        Checkpoint that matches the detector; None to train its architecture from scratch.
 
     Raises:
-        TrainingError: There is no such file, it cannot be read, or it is of another detector.
+        TrainingError: The file does not exist, cannot be read, or belongs to another detector.
     """
     if weights == "none":
         return None
@@ -80,17 +80,17 @@ def _given(name: str, path: Path) -> Path:
         file = path / f"{name}.pt"
         if not file.is_file():
             there = ", ".join(sorted(p.name for p in path.glob("*.pt"))) or "no .pt file"
-            raise TrainingError(f"training.weights: {path} does not hold {name}.pt (it holds {there})")
+            raise TrainingError(f"training.weights: {path} does not contain {name}.pt (it contains {there})")
         return file
     if not path.is_file():
         raise TrainingError(
-            f"training.weights: {path} does not exist; give a .pt file, a folder that holds {name}.pt, auto or none"
+            f"training.weights: {path} does not exist; set a .pt file, a folder with {name}.pt, auto or none"
         )
     return path
 
 
 def _by_name(name: str) -> Path | None:
-    """From our own folder of weights, else fetched into it, else None with a warning."""
+    """Return weights from our own folder, or else fetch them into it; return None with a warning where that fails."""
     cached = visionops_home() / "weights" / f"{name}.pt"
     if cached.is_file() or _fetch(name, cached):
         return cached
@@ -127,7 +127,7 @@ def _fetch(name: str, target: Path) -> bool:
 
 
 def _check_fit(name: str, path: Path) -> None:
-    """Ultralytics takes over what fits and says nothing of the rest, be it everything."""
+    """Check that weights fit the detector: Ultralytics loads what fits and does not report the rest."""
     from ultralytics.nn.tasks import DetectionModel
 
     model = _load(path)
@@ -138,7 +138,7 @@ def _check_fit(name: str, path: Path) -> None:
     fitting = sum(key in given and given[key].shape == value.shape for key, value in wanted.items())
     if fitting < 0.5 * len(wanted):
         is_of = Path(str(model.yaml.get("yaml_file", "another architecture"))).stem
-        raise TrainingError(f"training.weights: {path} is of {is_of}, not {name}; set training.model to match")
+        raise TrainingError(f"training.weights: {path} is for {is_of}, not for {name}; set training.model to match")
 
 
 def _load(path: Path) -> Any:
@@ -146,7 +146,7 @@ def _load(path: Path) -> Any:
 
     try:
         return load_checkpoint(str(path.resolve()))[0]
-    except Exception as error:  # unpickling foreign bytes can raise anything
+    except Exception as error:  # unpickling files from elsewhere can raise any error
         raise TrainingError(
             f"training.weights: {path} is not an Ultralytics checkpoint ({type(error).__name__}); fetch it again"
         ) from error

@@ -1,4 +1,4 @@
-"""Charts and example images of a detector's evaluation, readable at 100 % and without telling red from green."""
+"""Draw charts and example images for a detector's evaluation, readable at 100 % and without red-green distinctions."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ EXAMPLE_COLOURS = (
     (GREEN, "predicted, right"),
     (ORANGE, "predicted, wrong"),
 )
-"""Of the same boxes, for a legend."""
+"""Colours of the same boxes, for a legend."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Example:
-    """A test image and what became of its boxes."""
+    """A test image with the outcome of its boxes."""
 
     key: str
     path: Path
@@ -69,7 +69,7 @@ def draw_charts(
 
     Args:
         confusion: int64 (K + 1, K + 1) of `confusion_matrix`.
-        serving_confidence: Marked in the F1 curve.
+        serving_confidence: Confidence marked in the F1 curve.
     """
     best = float(CONFIDENCES[scores.best])
     return [
@@ -87,13 +87,13 @@ def draw_charts(
         Picture(
             _per_class(scores, names, folder / "per_class.png"),
             "Per class",
-            "AP50 and AP50-95; beside each name its boxes in the test split.",
+            "AP50 and AP50-95; beside each name the number of its boxes in the test split.",
         ),
         Picture(
             _confusion(confusion, names, folder / "confusion_matrix.png"),
             "Confusion matrix",
             "At the serving threshold, IoU 0.5. Count, and share of the row. Background in the last column: missed; "
-            "in the last row: found where nothing is.",
+            "in the last row: false positives.",
         ),
     ]
 
@@ -109,7 +109,7 @@ def draw_examples(examples: Sequence[Example], names: Sequence[str], folder: Pat
 
 
 def _curves(axes: Any, x: Any, curves: Any, scores: Scores, names: Sequence[str], notes: Sequence[str]) -> None:
-    """One line a class; above `LEGEND_ROWS` classes they are grey and only the mean is named."""
+    """Draw one line for each class; above `LEGEND_ROWS` classes they are grey and only the mean is named."""
     many = len(scores.present) > LEGEND_ROWS
     for position, k in enumerate(scores.present):
         style = {"color": "0.75", "linewidth": 0.8} if many else line_style(position)
@@ -193,7 +193,7 @@ def _side_by_side(example: Example, names: Sequence[str]) -> Image.Image:
 
 
 def _why(m: Matches, names: Sequence[str]) -> str:
-    """What went wrong in words: ``score 2.41: missed 2 scratches; wrong: patches 0.41``."""
+    """Return the errors as text: ``score 2.41: missed 2 scratches; wrong: patches 0.41``."""
     if m.badness == 0:
         return f"all {len(m.partner)} found" if len(m.partner) != 1 else "the one found"
     parts = []

@@ -1,4 +1,4 @@
-"""The boxes that a detector finds in one image."""
+"""Boxes that a detector finds in an image."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from visionops.inference.prediction import Prediction
 __all__ = ["BoxPrediction"]
 
 _SAME_IOU = 0.5
-"""From this overlap on, two boxes of a class are the same object."""
+"""Overlap from which two boxes of a class are the same object."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class BoxPrediction:
-    """The detections of one image, best first."""
+    """Detections of an image, best first."""
 
     width: int
-    """Pixels of the original image after EXIF rotation."""
+    """Width of the original image in pixels after EXIF rotation."""
     height: int
     boxes: npt.NDArray[np.float32]
     """float32 (N, 4), xyxy, pixels of the original image after EXIF rotation."""
@@ -34,7 +34,7 @@ class BoxPrediction:
     """All classes of the bundle, in its order."""
 
     def to_dict(self) -> dict[str, Any]:
-        """``{"detections": [{"class_id", "class_name", "confidence", "box"}]}``, best first."""
+        """Return ``{"detections": [{"class_id", "class_name", "confidence", "box"}]}``, best first."""
         return {
             "detections": [
                 {
@@ -48,16 +48,16 @@ class BoxPrediction:
         }
 
     def labels(self) -> list[tuple[str, float]]:
-        """Class and score of each box."""
+        """Return class and score of each box."""
         return [(self.class_names[c], float(s)) for c, s in zip(self.class_ids, self.scores, strict=True)]
 
     @property
     def embedding(self) -> npt.NDArray[np.float32]:
-        """(0,): detectors give none."""
+        """Return an empty array, (0,), because detectors have no embedding."""
         return np.empty(0, dtype=np.float32)
 
     def record(self) -> dict[str, float | list[float]]:
-        """Areas and centres of the boxes, as shares of the image, its width and its height."""
+        """Return areas and centres of the boxes, as shares of the image, its width and its height."""
         if not len(self.boxes):
             return {}
         whole = np.array([self.width, self.height] * 2, dtype=np.float32)
@@ -70,17 +70,17 @@ class BoxPrediction:
         }
 
     def problem(self) -> str:
-        """What makes this no answer."""
+        """Return what makes the answer invalid; "" for a valid one."""
         if not (np.isfinite(self.boxes).all() and np.isfinite(self.scores).all()):
             return "boxes or scores are not finite numbers"
         if ((self.scores < 0) | (self.scores > 1)).any():
-            return "scores leave 0 to 1"
+            return "scores are not from 0 to 1"
         if ((self.class_ids < 0) | (self.class_ids >= len(self.class_names))).any():
-            return f"class ids leave the {len(self.class_names)} classes of the card"
+            return f"class ids exceed the {len(self.class_names)} classes of the card"
         return ""
 
     def support(self, other: Prediction) -> float:
-        """Score of the box of ``other`` that has the class of our best and overlaps it by half, at best."""
+        """Return the best score of a box in ``other`` that has the class of our best box and overlaps it by half."""
         if not isinstance(other, BoxPrediction) or not len(self.boxes) or not len(other.boxes):
             return 0.0
         best = self.boxes[0]
@@ -91,7 +91,7 @@ class BoxPrediction:
         return float(other.scores[same].max(initial=0.0))
 
     def agreement(self, other: Prediction) -> float:
-        """F1 of matched boxes: of one class by name, IoU 0.5 or more, each matched once; 1 where both found nothing."""
+        """Return the F1 of boxes matched by class name at IoU 0.5 or more, each once; 1 where both found nothing."""
         if not isinstance(other, BoxPrediction):
             return 0.0
         if not len(self.boxes) + len(other.boxes):

@@ -1,9 +1,9 @@
-"""COCO's average precision, and precision and recall over confidence.
+"""Compute COCO's average precision, and precision and recall over confidence.
 
-The numbers are pycocotools' own. What it does silently wrong when used carelessly: annotation ids must start at 1 (a
-detection matched to id 0 counts as unmatched), it fails without a single detection, prints, and gives -1 for a class
-without instances, which must stay out of the mean. It also leaves out all but the best 100 detections of a class on an
-image. That cap is part of what mAP means; precision and recall count every detection.
+The values are computed by pycocotools, which has pitfalls: annotation ids must start at 1 (a detection matched to id 0
+counts as unmatched), it fails without any detection, prints, and returns -1 for a class without instances, which must
+be excluded from the mean. It also ignores all but the best 100 detections of a class on an image. This cap is part of
+the definition of mAP; precision and recall count every detection.
 """
 
 from __future__ import annotations
@@ -24,36 +24,36 @@ from visionops.tasks.detection.prediction import BoxPrediction
 __all__ = ["CONFIDENCES", "CURVE_METRICS", "Scores", "score"]
 
 CONFIDENCES: npt.NDArray[np.float64] = np.linspace(0, 1, 1001)
-"""Where the curves over confidence are sampled."""
+"""Confidences at which the curves are sampled."""
 CURVE_METRICS = ("precision", "recall", "f1")
 """Means over classes at the confidence where the mean F1 is best."""
 
 Floats = npt.NDArray[np.float64]
 
 _COCO_CAP = 100
-"""Detections of a class on an image that COCO's average precision and average recall look at."""
+"""Maximum number of detections of a class on an image that COCO's average precision and recall use."""
 _RECALL_POINTS: Floats = np.linspace(0, 1, 101)
-"""COCO's own."""
+"""Recall points of COCO."""
 _CELLS = 2_000_000
-"""Numbers in an array over resamples: bounds the memory, whatever the number of detections and resamples."""
+"""Maximum number of values in an array over resamples, which bounds the memory for any number of detections."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Scores:
     """Scores per class (K of them). NaN for a class without instances; means leave it out.
 
-    COCO's cap of 100 detections of a class on an image holds for average precision and average recall alone. The
-    curves over confidence, and what is read from them, count every detection.
+    COCO's cap of 100 detections of a class on an image applies only to average precision and average recall. The curves
+    over confidence, and values read from them, count every detection.
     """
 
     ap50: Floats
     """float64 (K,): average precision at IoU 0.5, 101 recall points, the best 100 detections of an image."""
     ap50_95: Floats
-    """float64 (K,): the mean over IoU 0.50, 0.55, … 0.95."""
+    """float64 (K,): mean over IoU 0.50, 0.55, … 0.95."""
     average_recall: Floats
     """float64 (K,): recall with the best 100 detections of an image, mean over the same IoUs."""
     instances: npt.NDArray[np.int64]
-    """int64 (K,)."""
+    """Number of instances, int64 (K,)."""
     recall_points: Floats
     """float64 (101,), the x of ``precision_at_recall``."""
     precision_at_recall: Floats
@@ -61,33 +61,34 @@ class Scores:
     precision: Floats
     """float64 (K, 1001) over `CONFIDENCES`, IoU 0.5; 0 where nothing is detected."""
     recall: Floats
-    """float64 (K, 1001)."""
+    """Recall, float64 (K, 1001)."""
     best: int
-    """Index into `CONFIDENCES` where the mean F1 of the classes that have instances is highest."""
+    """Index into `CONFIDENCES` where the mean F1 of the classes with instances is highest."""
     means: dict[str, float]
-    """`CURVE_METRICS`: means over the classes that have instances, at ``best``."""
+    """`CURVE_METRICS`: means over the classes with instances, at ``best``."""
     replicates: dict[str, Floats]
-    """``map50``, ``map50_95`` and `CURVE_METRICS`, float64 (resamples,): the means over classes on bootstrap resamples
-    of the images. Each resample has its own best confidence; a class that it lacks stays out. NaN where it has none."""
+    """``map50``, ``map50_95`` and `CURVE_METRICS`, float64 (resamples,): means over classes on bootstrap resamples of
+    the images. Each resample has its own best confidence and excludes classes without instances. NaN where it has
+    none."""
 
     @property
     def f1(self) -> Floats:
-        """float64 (K, 1001) over `CONFIDENCES`."""
+        """Return the F1, float64 (K, 1001) over `CONFIDENCES`."""
         return _f1(self.precision, self.recall)
 
     @property
     def present(self) -> npt.NDArray[np.int64]:
-        """Indices of the classes that have instances."""
+        """Return the indices of the classes with instances."""
         return np.flatnonzero(self.instances)
 
 
 def score(truth: Sequence[Boxes], predictions: Sequence[BoxPrediction], num_classes: int, resamples: int = 0) -> Scores:
-    """Compare predictions with the truth.
+    """Score predictions against the truth.
 
     Args:
-        truth: Of each image; class ids below ``num_classes``. At least one box over all.
-        predictions: Of the same images, in the same order, down to a low confidence.
-        resamples: Bootstrap resamples of the images.
+        truth: True boxes of each image, class ids below ``num_classes``; at least one box in total.
+        predictions: Predictions for the same images, in the same order, down to a low confidence.
+        resamples: Number of bootstrap resamples of the images.
     """
     evaluator = _evaluate(truth, predictions, num_classes)
     precision = evaluator.eval["precision"][:, :, :, 0, 0]  # (IoUs, recall points, classes); all areas, COCO's cap
@@ -114,9 +115,9 @@ def score(truth: Sequence[Boxes], predictions: Sequence[BoxPrediction], num_clas
 
 
 def _evaluate(truth: Sequence[Boxes], predictions: Sequence[BoxPrediction], num_classes: int) -> Any:
-    """Return a `COCOeval` that has accumulated at COCO's cap, and whose matches are those of all detections.
+    """Return a `COCOeval` that was accumulated at COCO's cap, with matches of all detections.
 
-    The library takes detections by falling score, so that a cap leaves the matches before it as they are.
+    The library matches detections by falling score, so a cap does not change the matches before it.
     """
     from pycocotools.cocoeval import COCOeval
 
@@ -136,23 +137,23 @@ def _evaluate(truth: Sequence[Boxes], predictions: Sequence[BoxPrediction], num_
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Matches:
-    """What became of the detections of one class (D of them, D' of these within COCO's cap)."""
+    """Matches of the detections of one class (D of them, D' of these within COCO's cap)."""
 
     instances: Floats
-    """float64 (images,): true boxes."""
+    """Number of true boxes, float64 (images,)."""
     rows: npt.NDArray[np.int64]
-    """int64 (D',): the image of each detection, best first."""
+    """Image of each detection, int64 (D',), best first."""
     hits: npt.NDArray[np.bool_]
-    """Bool (IoUs, D'): the detection has a true box, best first."""
+    """Whether the detection matches a true box, bool (IoUs, D'), best first."""
     found: Any
-    """Sparse float64 (1001, images): detections with a true box at IoU 0.5 whose score lies above this confidence and
-    not above the next."""
+    """Sparse float64 (1001, images): number of detections that match a true box at IoU 0.5 with a score above this
+    confidence and not above the next."""
     answered: Any
-    """Sparse float64 (1001, images): the same of all detections."""
+    """Sparse float64 (1001, images): the same for all detections."""
 
 
 def _match(evaluator: Any, truth: Sequence[Boxes], class_id: int) -> _Matches:
-    """Collect the matches of a `COCOeval` that has evaluated all areas alone."""
+    """Collect the matches of a `COCOeval` that has evaluated only the area range "all"."""
     images = evaluator.evalImgs[class_id * len(truth) : (class_id + 1) * len(truth)]
     counts = [len(image["dtScores"]) if image else 0 for image in images]
     rows = np.repeat(np.arange(len(truth)), counts)
@@ -171,7 +172,7 @@ def _match(evaluator: Any, truth: Sequence[Boxes], class_id: int) -> _Matches:
 
 
 def _by_confidence(scores: Floats, rows: npt.NDArray[np.int64], num_images: int) -> Any:
-    """Return how many scores of each image lie above a confidence and not above the next: sparse (1001, images)."""
+    """Count the scores of each image above a confidence and not above the next: sparse (1001, images)."""
     from scipy.sparse import csr_array
 
     last = np.searchsorted(CONFIDENCES, scores, side="left") - 1
@@ -181,7 +182,7 @@ def _by_confidence(scores: Floats, rows: npt.NDArray[np.int64], num_images: int)
 
 
 def _replicates(classes: Sequence[_Matches], num_images: int, resamples: int) -> dict[str, Floats]:
-    """The means over classes on resamples: the matches stay, only how often each image counts changes."""
+    """Return the means over classes on resamples: the matches stay the same, only the weights of the images change."""
     if not resamples:
         return {}
     most = max(len(c.rows) for c in classes)
@@ -194,22 +195,22 @@ def _replicates(classes: Sequence[_Matches], num_images: int, resamples: int) ->
 
 
 def _split(weights: Floats, width: int) -> Iterator[Floats]:
-    """Yield some rows at a time, so that an array of ``width`` numbers a row stays small."""
+    """Yield some rows at a time, so that an array of ``width`` numbers for each row stays small."""
     step = max(1, _CELLS // max(width, 1))
     for start in range(0, len(weights), step):
         yield weights[start : start + step]
 
 
 def _mean_average_precision(classes: Sequence[_Matches], weights: Floats) -> Floats:
-    """mAP50 and mAP50-95, float64 (2, weightings)."""
+    """Return mAP50 and mAP50-95, float64 (2, weightings)."""
     by_class = np.stack([_average_precision(c, weights) for c in classes])
     return np.stack([mean_defined(by_class[:, 0]), mean_defined(by_class.mean(axis=1))])
 
 
 def _average_precision(matches: _Matches, weights: Floats) -> Floats:
-    """Average precision of one class where images count several times, or not at all.
+    """Return the average precision of one class where images count several times, or not at all.
 
-    With weights of one it is what the library says.
+    With weights of one it equals the library's value.
 
     Args:
         weights: float64 (weightings, images).
@@ -235,7 +236,7 @@ def _average_precision(matches: _Matches, weights: Floats) -> Floats:
 
 
 def _means_at_best(classes: Sequence[_Matches], weights: Floats) -> tuple[npt.NDArray[np.int64], Floats]:
-    """Find the confidence with the best mean F1 of each weighting, and the means there.
+    """Find the confidence with the best mean F1 of each weighting, and the means at it.
 
     Args:
         weights: float64 (weightings, images).
@@ -258,9 +259,9 @@ def _means_at_best(classes: Sequence[_Matches], weights: Floats) -> tuple[npt.ND
 
 
 def _over_confidence(matches: _Matches, weights: Floats) -> tuple[Floats, Floats]:
-    """Precision and recall (1001, weightings) of one class at IoU 0.5, of all detections; 0 where not defined.
+    """Return precision and recall (1001, weightings) of one class at IoU 0.5, of all detections; 0 where undefined.
 
-    Matching goes by falling score, so that the matches above a confidence do not depend on what lies below it.
+    Matching goes by falling score, so the matches above a confidence do not depend on lower scores.
 
     Args:
         weights: float64 (weightings, images).

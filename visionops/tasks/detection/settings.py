@@ -1,4 +1,4 @@
-"""What a detector learns with."""
+"""Settings for training a detector."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ __all__ = [
 
 
 class DetectionTraining(TrainingBase):
-    """What the detector learns with."""
+    """Settings for training a detector."""
 
     task: Literal["detection"] = "detection"
     """The use case's task; may be left out."""
     model: str = "yolov8n"
     """Any Ultralytics detector by name: yolov8n, yolo11s, yolo26n, …"""
     weights: str = "auto"
-    """`auto`: pretrained weights by the model's name where they can be had, else from scratch with a warning;
-    `none`: from scratch; or a path to a `.pt` file or to a folder that holds `<model>.pt`."""
+    """`auto`: pretrained weights by the model's name where available, else from scratch with a warning; `none`: from
+    scratch; or a path to a `.pt` file or to a folder with `<model>.pt`."""
     image_size: int = Field(default=640, ge=32, le=4096, multiple_of=32)
     """Side of the model's input, a multiple of 32."""
     tiles: TrainingTiles | None = None
-    """An image larger than a tile is cut into overlapping tiles, each brought to `image_size`: in training,
-    evaluation, serving and batch. Absent: every image as a whole."""
+    """Split an image larger than a tile into overlapping tiles, each resized to `image_size`: in training, evaluation,
+    serving and batch inference. Without it, every image is used as a whole."""
     epochs: int = Field(default=100, ge=1)
     """Passes over the training images, at most."""
     patience: int = Field(default=50, ge=0)
@@ -40,7 +40,7 @@ class DetectionTraining(TrainingBase):
     learning_rate: float = Field(default=0.01, gt=0)
     """Learning rate at the start. `optimizer: auto` does not read it."""
     final_learning_rate: float = Field(default=0.01, gt=0, le=1)
-    """As a fraction of `learning_rate`."""
+    """Final learning rate as a fraction of `learning_rate`."""
     augmentation: dict[str, float | int | str | bool] = Field(default_factory=dict)
     """Ultralytics' augmentation settings by name: mosaic, fliplr, hsv_h, scale, …"""
     extra: dict[str, float | int | str | bool] = Field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""The task of finding objects: where which are. Importable without Ultralytics and torch."""
+"""Task of object detection. Importable without Ultralytics and torch."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _STRIDE = 32
 
 
 class Detection(BaseModel):
-    """One found object."""
+    """A detected object."""
 
     class_id: int
     class_name: str
@@ -51,19 +51,19 @@ class Detection(BaseModel):
 
 
 class DetectionAnswer(BaseModel):
-    """What a detector answers."""
+    """Answer of a detector."""
 
     detections: list[Detection]
 
 
 class DetectionTask(TaskSpec["BoxPrediction"]):
-    """Boxes with classes."""
+    """Detect objects as boxes with classes."""
 
     name = "detection"
     options: ClassVar[Mapping[str, str]] = MappingProxyType(
         {
-            "confidence": "Of a detector: lowest score of a box.",
-            "iou": "Of a detector: overlap above which the weaker of two boxes of a class goes.",
+            "confidence": "For a detector: lowest score of a box.",
+            "iou": "For a detector: overlap above which the weaker of two boxes of a class is dropped.",
         }
     )
     record_columns: ClassVar[tuple[RecordColumn, ...]] = (
@@ -116,7 +116,7 @@ class DetectionTask(TaskSpec["BoxPrediction"]):
         ]
 
     def tensors(self, card: BundleCard, predictions: Sequence[BoxPrediction]) -> dict[str, npt.NDArray[Any]]:  # noqa: ARG002
-        """Return the boxes of all images, one image after the other, and how many each has.
+        """Return the boxes of all images, one image after the other, and the number of boxes of each.
 
         Returns:
             ``boxes`` float32 (M, 4), xyxy, pixels of the original image after EXIF rotation; ``scores`` float32 (M,),
@@ -149,7 +149,7 @@ class DetectionTask(TaskSpec["BoxPrediction"]):
         card: BundleCard,  # noqa: ARG002
         answers: Sequence[Mapping[str, Any] | None],
     ) -> dict[str, PartTable]:
-        """See `ServedTask`: ``detections``, a row a box, best first within an image."""
+        """See `ServedTask`: ``detections``, a row for each box, best first within an image."""
         import pyarrow as pa
 
         found = [
@@ -178,7 +178,7 @@ class DetectionTask(TaskSpec["BoxPrediction"]):
         return not dataset.attributes
 
     def starting_settings(self, dataset: Dataset) -> dict[str, Any]:
-        """See `TaskSpec`: small images need not be blown up; the network wants a multiple of 32."""
+        """See `TaskSpec`: small images need not be enlarged; the network needs a multiple of 32."""
         import numpy as np
 
         sides = np.maximum(dataset.column("width"), dataset.column("height"))
@@ -196,7 +196,7 @@ class DetectionTask(TaskSpec["BoxPrediction"]):
             check_detector(model)
 
     def conversion_settings(self, training: TrainingBase) -> frozenset[str]:
-        """See `TaskSpec`: tiles, and the seed that draws empty ones. The trainer scales images as it reads them."""
+        """See `TaskSpec`: tiles, and the seed that samples empty ones. The trainer resizes images as it reads them."""
         return frozenset({"tiles", "seed"} if getattr(training, "tiles", None) else ())
 
     def convert(self, dataset: Dataset, plan: ConversionPlan, folder: Path, progress: Progress) -> ConvertedDataset:
@@ -223,7 +223,7 @@ class DetectionTask(TaskSpec["BoxPrediction"]):
     def check_scheme(self, scheme: LabelScheme) -> None:
         """See `TaskSpec`."""
         if not scheme.class_names or scheme.questions:
-            raise LabelError(f"task {self.name}: boxes have classes and no questions; name the classes")
+            raise LabelError(f"task {self.name}: boxes have classes and no questions; add the classes")
 
     def check_label(self, label: Mapping[str, Any], scheme: LabelScheme, width: int, height: int) -> dict[str, Any]:
         """See `TaskSpec`: ``{"boxes": [{"class_name", "box": [x1, y1, x2, y2]}]}``."""

@@ -1,7 +1,8 @@
-"""Boxes that are probably wrong, by a model's answers: overlooked, of another class, or where nothing is found.
+"""Find boxes that are probably wrong, by a model's predictions: overlooked, of another class, or not found.
 
-As ObjectLab (Tkachenko, Thyagarajan and Mueller, 2023), but an image is as good as its worst box, and any box that the
-endpoint would answer counts: ObjectLab looks at those above 0.95 alone, which detectors of few images seldom reach.
+Based on ObjectLab (Tkachenko, Thyagarajan and Mueller, 2023), but the quality of an image is that of its worst box, and
+every box above the serving threshold counts. ObjectLab uses only those above 0.95, which detectors trained on few
+images seldom reach.
 """
 
 from __future__ import annotations
@@ -19,15 +20,15 @@ from visionops.tasks.spec import Suspicion
 __all__ = ["suspect_boxes"]
 
 _NOT_FOUND = 0.5
-"""Quality of a box that the model does not find: it may be wrong, or hard to see."""
+"""Quality of a box that the model does not find, which may be wrong or only hard to see."""
 
 
 def suspect_boxes(labels: Sequence[Mapping[str, Any]], answers: Sequence[Mapping[str, Any]]) -> dict[int, Suspicion]:
-    """Return what is probably wrong, by row: the worst of each image.
+    """Return the labels that are probably wrong, by row: the worst of each image.
 
     Args:
-        labels: By `check_boxes`.
-        answers: ``{"detections": [...]}`` of the same images.
+        labels: Labels from `check_boxes`.
+        answers: ``{"detections": [...]}`` for the same images.
     """
     found = {}
     for row, (label, answer) in enumerate(zip(labels, answers, strict=True)):
@@ -46,7 +47,7 @@ def _doubts(label: Mapping[str, Any], answer: Mapping[str, Any]) -> Iterator[Sus
     for partner, one in zip(matches.partner.tolist(), detections, strict=True):
         model, confidence = one["class_name"], float(one["confidence"])
         if partner < 0:
-            yield Suspicion(1 - confidence, f"the model finds {model} ({confidence:.2f}), which the label has not")
+            yield Suspicion(1 - confidence, f"the model finds {model} ({confidence:.2f}), which is not in the label")
         elif (labelled := label["boxes"][partner]["class_name"]) != model:
             yield Suspicion(1 - confidence, f"labelled {labelled}, the model says {model} ({confidence:.2f})")
     for row in sorted(set(range(len(label["boxes"]))).difference(matches.partner.tolist())):

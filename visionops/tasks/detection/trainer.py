@@ -1,4 +1,4 @@
-"""Ultralytics' trainer, validating on exactly the pixels that the server makes, and reporting each epoch."""
+"""Run Ultralytics' trainer, validating on exactly the server's pixels and reporting each epoch."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ Sizes = tuple[int, int]
 
 
 class ServedDataset(YOLODataset):  # type: ignore[misc]
-    """Validation images of the size and rounding that `visionops.inference.preprocessing.preprocess` has.
+    """Validation images with the size and rounding of `visionops.inference.preprocessing.preprocess`.
 
-    Ultralytics' own validation pads images to rectangles larger than the input size and rounds their sides up: other
-    pixels than those that the model will be given, and a checkpoint chosen by them.
+    Ultralytics' own validation pads images to rectangles larger than the input size and rounds their sides up. It would
+    select the checkpoint on other pixels than those that the served model gets.
     """
 
     def load_image(self, i: int, *_: Any, **__: Any) -> tuple[npt.NDArray[np.uint8], Sizes, Sizes]:
-        """Scaled to fit the input, BGR, with (height, width) before and after. Padding is Ultralytics' `LetterBox`."""
+        """Return an image scaled to fit the input, BGR, with (height, width) before and after; `LetterBox` pads it."""
         image = imread(self.im_files[i], flags=self.cv2_flag)
         if image is None:
             raise FileNotFoundError(f"image not found: {self.im_files[i]}")
@@ -55,10 +55,10 @@ class ServedDataset(YOLODataset):  # type: ignore[misc]
 
 
 class InspectionTrainer(DetectionTrainer):  # type: ignore[misc]
-    """Validates on `ServedDataset`, and spends the time of a CPU on learning."""
+    """Trainer that validates on `ServedDataset`, and avoids slow work beside training."""
 
     def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Any:
-        """The data set of one split."""
+        """Return the data set of one split."""
         if mode == "train":
             return super().build_dataset(img_path, mode, batch)
         return ServedDataset(
@@ -75,7 +75,7 @@ class InspectionTrainer(DetectionTrainer):  # type: ignore[misc]
         )
 
     def build_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
-        """Ultralytics' optimizer, with PyTorch's fused kernel: a step of Adam costs a quarter."""
+        """Return Ultralytics' optimizer with PyTorch's fused kernel, which makes a step of Adam four times faster."""
         optimizer: torch.optim.Optimizer = super().build_optimizer(*args, **kwargs)
         if self.device.type == "cpu" and isinstance(optimizer, torch.optim.Adam):
             for group in optimizer.param_groups:
@@ -83,18 +83,18 @@ class InspectionTrainer(DetectionTrainer):  # type: ignore[misc]
         return optimizer
 
     def plot_training_labels(self) -> None:
-        """Left out: seconds of plotting for what the label audit shows better."""
+        """Do nothing: plotting takes seconds, and the label audit shows this better."""
 
     def plot_metrics(self) -> None:
-        """Left out: seconds of plotting for the metrics per epoch, which the tracker draws."""
+        """Do nothing: plotting takes seconds, and the tracker draws the metrics per epoch."""
 
 
 def trainer_callbacks(*, started: Callable[[dict[str, Any]], None], epoch_done: Callable[[Path], None]) -> Callbacks:
-    """What the trainer calls back.
+    """Return the callbacks of the trainer.
 
     Args:
-        started: Receives the arguments the trainer works with, once before the first epoch.
-        epoch_done: Receives the path of ``results.csv`` after each epoch.
+        started: Called with the trainer's effective arguments, once before the first epoch.
+        epoch_done: Called with the path of ``results.csv`` after each epoch.
     """
     made: Callbacks = callbacks.get_default_callbacks()
     made["on_train_start"] += [_use_all_cores, lambda trainer: started(dict(vars(trainer.args)))]
@@ -111,11 +111,11 @@ def _use_all_cores(trainer: Any) -> None:
 
 
 def _refuse_divergence(trainer: Any) -> None:
-    """Later epochs go back to the last checkpoint; in the first there is none, and Ultralytics would go on."""
+    """Stop if the first epoch diverges: it has no checkpoint to return to, and Ultralytics would continue."""
     if trainer.epoch == trainer.start_epoch and not bool(torch.isfinite(trainer.loss)):
         raise TrainingError(
             "the loss is not a number in the first epoch; lower training.learning_rate "
-            f"(now {trainer.args.lr0:g}), and look at training.extra"
+            f"(now {trainer.args.lr0:g}), and check training.extra"
         )
 
 
@@ -130,7 +130,7 @@ _NAMES = {
 
 
 def clean_metrics(raw: dict[str, Any]) -> dict[str, float]:
-    """Ultralytics' names in ours: ``metrics/mAP50(B)`` -> ``val_map50``, ``train/box_loss`` -> ``train_box_loss``."""
+    """Rename Ultralytics' metrics: ``metrics/mAP50(B)`` -> ``val_map50``, ``train/box_loss`` -> ``train_box_loss``."""
     named = {
         _NAMES.get(name, name.replace("/", "_")): float(value)
         for name, value in raw.items()
@@ -140,7 +140,7 @@ def clean_metrics(raw: dict[str, Any]) -> dict[str, float]:
 
 
 def read_epochs(file: Path) -> dict[int, dict[str, float]]:
-    """What ``results.csv`` says: epoch, from 1, to its metrics. A line cut by an interruption is left out."""
+    """Read the metrics of each epoch, from 1, from ``results.csv``, without a line cut by an interruption."""
     if not file.is_file():
         return {}
     epochs = {}
@@ -154,7 +154,7 @@ def read_epochs(file: Path) -> dict[int, dict[str, float]]:
 
 
 def cut_epochs(file: Path, last: int) -> None:
-    """Drop the epochs after ``last`` from ``results.csv``: interrupted before their checkpoint was written."""
+    """Drop the epochs after ``last`` from ``results.csv``: an interruption prevented their checkpoints."""
     if not file.is_file():
         return
     lines = file.read_text(encoding="utf-8").splitlines(keepends=True)

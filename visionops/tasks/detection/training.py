@@ -1,15 +1,15 @@
-"""Train a detector in a folder that survives an interruption.
+"""Train a detector in a folder, resumable after an interruption.
 
     work/
-    ├── training.json    whose training this is; another's leftovers are cleared
-    ├── data/            links to the converted data set, in YOLO layout; with `training.tiles`, gone in the end
-    ├── run/             Ultralytics' own: weights/last.pt after each epoch, weights/best.pt, results.csv, plots
-    ├── trainer.log      what Ultralytics says
-    └── bundle/          the result, complete or not there
+    ├── training.json    identifies the training; leftovers of another one are removed
+    ├── data/            links to the converted data set, in YOLO layout; with `training.tiles`, removed at the end
+    ├── run/             Ultralytics' output: weights/last.pt after each epoch, weights/best.pt, results.csv, plots
+    ├── trainer.log      Ultralytics' log
+    └── bundle/          the result, complete or missing
 
-Called again, it returns the finished bundle, or goes on after the last epoch whose checkpoint can be read, or starts
-anew. Optimizer, moving average and early stopping go on as they were; the order of the images is drawn anew, so that
-a resumed training is as good as an uninterrupted one but not bit for bit the same.
+Called again, it returns the finished bundle, resumes after the last epoch with a readable checkpoint, or restarts.
+Optimizer, moving average and early stopping continue; the order of the images is drawn anew, so a resumed training is
+as good as an uninterrupted one but not bit for bit the same.
 """
 
 from __future__ import annotations
@@ -44,20 +44,21 @@ from visionops.tasks.workfolder import explained, finished_bundle, one_training_
 __all__ = ["train_detector"]
 
 _LOG = logging.getLogger("visionops.training")
-_PLACES = frozenset({"data", "model", "pretrained"})  # paths of this machine; the last two are told by name
+_PLACES = frozenset({"data", "model", "pretrained"})  # paths of this machine; the last two are logged by name
 
 
 def train_detector(converted: ConvertedDataset, plan: TrainingPlan, work: Path, log: TrainingLog) -> ModelBundle:
     """Train on the train split, keep the epoch with the best mAP50-95 on the val split, export it.
 
     Args:
-        converted: By `visionops.tasks.detection.conversion.convert_boxes`.
-        work: A folder of this training alone.
+        converted: Data from `visionops.tasks.detection.conversion.convert_boxes`.
+        work: Folder of this training only.
 
     Raises:
-        ConfigError: A setting that the trainer does not have.
-        TrainingError: An unknown detector, unusable weights or splits, or the trainer stopped; with the mend.
-        DataError: The converted data set, or an image that it refers to, is gone.
+        ConfigError: A setting is unknown to the trainer.
+        TrainingError: The detector is unknown, weights or splits are unusable, or the trainer stopped; the message has
+            the fix.
+        DataError: The converted data set, or an image that it refers to, is missing.
     """
     assert isinstance(plan.training, DetectionTraining)
     dataset = converted.dataset
@@ -89,7 +90,7 @@ def _check_splits(converted: ConvertedDataset, plan: TrainingPlan) -> None:
     require_splits(dataset)
     _, class_ids, _ = dataset.select_split(Split.TRAIN).box_arrays()
     counts = np.bincount(class_ids, minlength=len(dataset.class_names)).tolist()
-    _check_classes(dataset, counts, "label some, or leave the class out with data.categories", plan.validation)
+    _check_classes(dataset, counts, "label some, or exclude the class with data.categories", plan.validation)
     if not converted.facts:
         return
     for split in (Split.TRAIN, Split.VAL):
@@ -98,15 +99,15 @@ def _check_splits(converted: ConvertedDataset, plan: TrainingPlan) -> None:
                 f"{dataset.name}: no tile of the {split.value} split has a box, and none without was kept; "
                 "raise training.tiles.keep_empty"
             )
-    mend = "label some, or lower training.tiles.min_visible"
-    _check_classes(dataset, converted.facts["boxes"], mend, plan.validation)
+    fix = "label some, or lower training.tiles.min_visible"
+    _check_classes(dataset, converted.facts["boxes"], fix, plan.validation)
 
 
-def _check_classes(dataset: Dataset, counts: Sequence[int], mend: str, policy: ValidationPolicy) -> None:
-    """Refuse classes that nothing teaches, unless the policy lets classes of too few boxes pass; then say so.
+def _check_classes(dataset: Dataset, counts: Sequence[int], fix: str, policy: ValidationPolicy) -> None:
+    """Refuse classes without boxes, unless the policy allows classes with too few boxes; then warn.
 
     Args:
-        counts: Boxes of each class that the trainer is shown.
+        counts: Number of boxes of each class that the trainer sees.
     """
     missing = [name for name, count in zip(dataset.class_names, counts, strict=True) if not count]
     if not missing:
@@ -114,12 +115,12 @@ def _check_classes(dataset: Dataset, counts: Sequence[int], mend: str, policy: V
     problem = f"{dataset.name}: no box of {', '.join(missing)} in the train split"
     severity = policy.severities.get(Code.TOO_FEW_INSTANCES, DEFAULT_SEVERITY[Code.TOO_FEW_INSTANCES])
     if severity is Severity.ERROR or len(missing) == len(dataset.class_names):
-        raise TrainingError(f"{problem}; {mend}")
-    _LOG.warning("%s: the model cannot learn to find it; %s", problem, mend)
+        raise TrainingError(f"{problem}; {fix}")
+    _LOG.warning("%s: the model cannot learn to find it; %s", problem, fix)
 
 
 def _identity(dataset: Dataset, plan: TrainingPlan, weights: Path | None) -> str:
-    """What two trainings share when one can go on where the other stopped."""
+    """Return the data that must be equal for one training to resume another."""
     import ultralytics
 
     start = hashlib.sha256(weights.read_bytes()).hexdigest() if weights else "none"
@@ -135,25 +136,25 @@ def _identity(dataset: Dataset, plan: TrainingPlan, weights: Path | None) -> str
 
 
 class _Report:
-    """Tells the log each thing once, whatever was told before an interruption."""
+    """Report each epoch to the log once, whatever was reported before an interruption."""
 
     def __init__(self, log: TrainingLog, total: int) -> None:
         self._log = log
         self._total = total
-        self._told: set[int] = set()
-        self._params_told = False
+        self._reported: set[int] = set()
+        self._params_reported = False
 
     def params(self, params: dict[str, Any]) -> None:
-        if not self._params_told:
+        if not self._params_reported:
             self._log.params(params)
-            self._params_told = True
+            self._params_reported = True
 
     def epochs(self, results: Path) -> None:
         from visionops.tasks.detection.trainer import read_epochs
 
         for epoch, metrics in read_epochs(results).items():
-            if epoch not in self._told:
-                self._told.add(epoch)
+            if epoch not in self._reported:
+                self._reported.add(epoch)
                 self._log.metrics(metrics, epoch)
                 self._log.progress(epoch, self._total, f"val mAP50 {metrics.get('val_map50', 0.0):.3f}")
 
@@ -166,7 +167,7 @@ def _train(
     work: Path,
     report: _Report,
 ) -> None:
-    """Leave the best checkpoint in ``run/weights``."""
+    """Train, and leave the best checkpoint in ``run/weights``."""
     from visionops.tasks.detection.trainer import InspectionTrainer, cut_epochs, trainer_callbacks
 
     run = work / "run"
@@ -177,22 +178,23 @@ def _train(
     data = link_yolo(converted, work / "data")
     places: dict[str, Any] = {"data": str(data), "save_dir": str(run)}
     if point is not None:
-        _LOG.warning("training goes on after epoch %d, from %s", epoch, point)
+        _LOG.warning("training resumes after epoch %d, from %s", epoch, point)
         cut_epochs(run / "results.csv", epoch)
         report.epochs(run / "results.csv")
-        # Ultralytics takes the other settings from the checkpoint; `training.json` says that they are these.
-        told = {"model": str(point), "resume": str(point), "device": settings["device"]}
+        # Ultralytics takes the other settings from the checkpoint; `training.json` ensures that they are equal.
+        overrides = {"model": str(point), "resume": str(point), "device": settings["device"]}
     else:
         shutil.rmtree(run, ignore_errors=True)
-        told = {"model": f"{plan.training.model}.yaml", "pretrained": str(weights) if weights else False, **settings}
+        start = {"model": f"{plan.training.model}.yaml", "pretrained": str(weights) if weights else False}
+        overrides = {**start, **settings}
     callbacks = trainer_callbacks(
-        started=lambda args: report.params(_told(args, plan, weights)), epoch_done=report.epochs
+        started=lambda args: report.params(_effective_settings(args, plan, weights)), epoch_done=report.epochs
     )
-    InspectionTrainer(overrides={**told, **places}, _callbacks=callbacks).train()
+    InspectionTrainer(overrides={**overrides, **places}, _callbacks=callbacks).train()
 
 
-def _told(args: dict[str, Any], plan: TrainingPlan, weights: Path | None) -> dict[str, Any]:
-    """What the trainer works with, without the places of this machine."""
+def _effective_settings(args: dict[str, Any], plan: TrainingPlan, weights: Path | None) -> dict[str, Any]:
+    """Return the trainer's effective settings, without paths of this machine."""
     names = sorted({*AUGMENTATION, *EXTRA, *(n for n, owner in OWNED.items() if owner != "VisionOps itself")} - _PLACES)
     start = weights.name if weights else "none"
     assert isinstance(plan.training, DetectionTraining)
@@ -200,9 +202,9 @@ def _told(args: dict[str, Any], plan: TrainingPlan, weights: Path | None) -> dic
 
 
 def _resume_point(run: Path, epochs: int) -> tuple[Path | None, int]:
-    """The newest usable checkpoint and how many epochs it has behind it; (None, 0) to start anew.
+    """Return the newest usable checkpoint and its number of epochs; (None, 0) to restart.
 
-    `best.pt` holds the state of an earlier epoch: it serves when `last.pt` was cut while being written.
+    `best.pt` has the state of an earlier epoch and is used when writing `last.pt` was interrupted.
     """
     from visionops.tasks.detection.export import read_checkpoint
 
@@ -226,12 +228,12 @@ def _seal(dataset: Dataset, plan: TrainingPlan, work: Path) -> ModelBundle:
     if checkpoint is None:
         raise TrainingError(f"{work / 'run' / 'weights'}: the training left no usable checkpoint; run it again")
     assert isinstance(plan.training, DetectionTraining)
-    told = _told(checkpoint["train_args"], plan, None) | {"weights": plan.training.weights}
+    settings = _effective_settings(checkpoint["train_args"], plan, None) | {"weights": plan.training.weights}
     size, tiles = plan.training.image_size, plan.training.tiles
     with atomic_folder(work / "bundle", replace=True) as folder:
-        write_checkpoint(checkpoint, told, folder / "checkpoint.pt")
+        write_checkpoint(checkpoint, settings, folder / "checkpoint.pt")
         decode = export_onnx(
-            folder / "checkpoint.pt", folder / "model.onnx", image_size=size, nms_free=told.get("nms") is False
+            folder / "checkpoint.pt", folder / "model.onnx", image_size=size, nms_free=settings.get("nms") is False
         )
         card = BundleCard(
             task="detection",
@@ -246,14 +248,14 @@ def _seal(dataset: Dataset, plan: TrainingPlan, work: Path) -> ModelBundle:
             precision=plan.serving.precision,
             metrics=_val_metrics(checkpoint),
             data_fingerprint=dataset.fingerprint(),
-            training=told,
+            training=settings,
         )
         ModelBundle.create(folder, card)
     return ModelBundle.load(work / "bundle")
 
 
 def _val_metrics(checkpoint: dict[str, Any]) -> dict[str, float]:
-    """By the names of `METRICS`."""
+    """Return the validation metrics named as in `METRICS`."""
     from visionops.tasks.detection.trainer import clean_metrics
 
     return {

@@ -1,7 +1,7 @@
-"""From the configuration to what Ultralytics is told, nothing lost and nothing guessed.
+"""Convert the configuration to Ultralytics' arguments, refusing unknown and ineffective settings.
 
-Ultralytics has one flat list of some 120 settings for seven tasks and six modes. Ours are those that act on the
-training of a detector; every other name is refused, because a setting that does nothing costs days.
+Ultralytics has one flat list of some 120 settings for seven tasks and six modes. Accepted are those that affect the
+training of a detector. Every other name is refused, because a setting without effect costs days.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ AUGMENTATION = (
     "shear",
     "translate",
 )
-"""What `training.augmentation` may hold."""
+"""Settings allowed in `training.augmentation`."""
 
 EXTRA = (
     "amp",
@@ -62,7 +62,7 @@ EXTRA = (
     "warmup_momentum",
     "weight_decay",
 )
-"""What `training.extra` may hold. ``nms: false`` takes the head that needs no NMS, where the model has one."""
+"""Settings allowed in `training.extra`. ``nms: false`` uses the head that needs no NMS, where the model has one."""
 
 OWNED = {
     "batch": "training.batch",
@@ -100,18 +100,18 @@ OWNED = {
         "VisionOps itself",
     ),
 }
-"""What neither may hold, and who sets it."""
+"""Settings allowed in neither, with the setting that sets each of them."""
 
 _NUMBERS = ("freeze", "save_period", "multi_scale", "scale")
 _CHOICES: dict[str, tuple[Value, ...]] = {"cache": (False, True, "ram", "disk"), "nms": (False,)}
 
 
 def trainer_settings(training: DetectionTraining) -> dict[str, Any]:
-    """Ultralytics' names and values, but for model, data and folders.
+    """Return Ultralytics' settings except for model, data and folders.
 
     Raises:
-        ConfigError: A name in ``augmentation`` or ``extra`` that is unknown, set elsewhere or without effect on a
-            detector, or a value of the wrong type or range.
+        ConfigError: A name in ``augmentation`` or ``extra`` is unknown, set elsewhere or without effect on a detector,
+            or a value has the wrong type or range.
     """
     prepare_library()
     for name, value in training.augmentation.items():
@@ -124,7 +124,7 @@ def trainer_settings(training: DetectionTraining) -> dict[str, Any]:
             f"training.learning_rate: {training.learning_rate} has no effect with optimizer 'auto', which chooses its "
             "own; name an optimizer, such as AdamW"
         )
-    told: dict[str, Any] = {
+    settings: dict[str, Any] = {
         "task": "detect",
         "mode": "train",
         "imgsz": training.image_size,
@@ -141,9 +141,9 @@ def trainer_settings(training: DetectionTraining) -> dict[str, Any]:
         "plots": True,
         "verbose": False,
     }
-    for name, known in told.items():
+    for name, known in settings.items():
         _check_value(OWNED.get(name, "training"), name, known)
-    return {**told, **training.augmentation, **training.extra}
+    return {**settings, **training.augmentation, **training.extra}
 
 
 def _check(where: str, name: str, value: Value, allowed: Iterable[str]) -> None:
@@ -152,7 +152,7 @@ def _check(where: str, name: str, value: Value, allowed: Iterable[str]) -> None:
     from ultralytics.cfg import CFG_FLOAT_KEYS, CFG_FRACTION_KEYS, CFG_INT_KEYS
 
     if name in _CHOICES:
-        # True == 1 in Python, so the types are compared too.
+        # True == 1 in Python, so compare the types, too.
         if not any(value == choice and type(value) is type(choice) for choice in _CHOICES[name]):
             raise ConfigError(f"{where}: must be one of {', '.join(map(repr, _CHOICES[name]))} (got {value!r})")
         return
@@ -187,7 +187,7 @@ def _refusal(name: str, allowed: list[str]) -> str:
 
 
 def _mixed_precision(device: str) -> bool | str:
-    """bf16 where the GPU has it: its fp16 check would fetch a model from the network."""
+    """Return the mixed precision: bf16 where the GPU has it, because checking fp16 would fetch a model."""
     import torch
 
     if device in {"cpu", "mps"} or not torch.cuda.is_available():

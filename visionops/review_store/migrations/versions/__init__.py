@@ -1,1 +1,1 @@
-"""One module a schema version, named by its number."""
+"""Migrations, one module for each schema version, named by its number."""

@@ -1,4 +1,4 @@
-"""The first schema."""
+"""Create the first schema."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _JSON = sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=Tr
 
 
 def upgrade() -> None:
-    """Make all tables."""
+    """Create all tables."""
     op.create_table(
         "review_arrivals",
         sa.Column("sha256", sa.String(length=64), nullable=False),

@@ -1,4 +1,4 @@
-"""How far the intake has read the segments of the logs."""
+"""Add the read positions of the intake in the segments of the logs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Make the table of cursors."""
+    """Create the table of cursors."""
     op.create_table(
         "review_cursors",
         sa.Column("use_case", sa.Text(), nullable=False),

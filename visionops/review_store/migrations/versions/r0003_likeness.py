@@ -1,4 +1,4 @@
-"""Embeddings of images, the images of data sets by their splits, and what items resemble."""
+"""Add embeddings of images, the images of data sets by their splits, and what items resemble."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Make the tables. Items that are there are compared before the next export."""
+    """Create the tables. Existing items are compared before the next export."""
     op.create_table(
         "review_embeddings",
         sa.Column("use_case", sa.Text(), nullable=False),

@@ -1,4 +1,4 @@
-"""Second opinions: what reviewers of one item said before it was decided, and the share of items that need two."""
+"""Add second opinions, and the share of items that need two."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ depends_on = None
 
 _TIME = sa.DateTime(timezone=True)
 _JSON = sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql")
-# Table, column, and the constraints that come with it. SQLite adds a constraint to a table only with a column; to make
-# the table anew, it would have to drop one that others refer to, and foreign keys cannot be off inside a transaction.
+# Table, column, and the constraints that come with it. SQLite adds a constraint to an existing table only together with
+# a column. Creating the table anew would drop a table that others refer to, and foreign keys cannot be disabled inside
+# a transaction.
 _COLUMNS = (
     (
         "review_use_cases",
@@ -35,7 +36,7 @@ _COLUMNS = (
 
 
 def upgrade() -> None:
-    """Add the table of opinions, and what items and use cases know of them."""
+    """Add the table of opinions, and the columns of items and use cases that belong to it."""
     for table, column, rules in _COLUMNS:
         constraints = " ".join(f"CONSTRAINT ck_{table}_{name} CHECK ({rule})" for name, rule in rules.items())
         op.execute(f"ALTER TABLE {table} ADD COLUMN {column} {constraints}")

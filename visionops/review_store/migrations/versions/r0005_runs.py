@@ -1,4 +1,4 @@
-"""Runs of the control service."""
+"""Add the runs of the control service."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _JSON = sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=Tr
 
 
 def upgrade() -> None:
-    """Make the table of runs."""
+    """Create the table of runs."""
     op.create_table(
         "control_runs",
         sa.Column("id", sa.String(length=32), nullable=False),

@@ -1,4 +1,4 @@
-"""The present place of an item in the queue: its reasons, and what the present model says of it."""
+"""Add the current place of an item in the queue: its reasons and its prediction by the current model."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _JSON = sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=Tr
 
 
 def upgrade() -> None:
-    """Add the columns; an item that was never prioritized has none, and its first arrival counts."""
-    # Without a batch: SQLite would make the table anew, and refuse to drop one that others refer to.
+    """Add the columns. For an item that was never prioritized they are empty, and its first arrival counts."""
+    # Not in a batch, for which SQLite would create the table anew and refuse to drop one that others refer to.
     op.add_column("review_items", sa.Column("reasons", _JSON, nullable=True))
     op.add_column("review_items", sa.Column("model", sa.Text(), nullable=True))
     op.add_column("review_items", sa.Column("model_version", sa.Text(), nullable=True))

@@ -1,4 +1,4 @@
-"""The classes of each item, for the search; its indexes; and the filters that people keep."""
+"""Add the classes of each item for the search, its indexes, and saved filters."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _INDEXES = (
 
 
 def upgrade() -> None:
-    """Make tables and indexes, and note the classes of the items that are there."""
+    """Create tables and indexes, and add the classes of existing items."""
     findings = op.create_table(
         "review_findings",
         sa.Column("item", sa.String(length=32), nullable=False),
@@ -67,7 +67,7 @@ def upgrade() -> None:
 
 
 def _findings() -> Iterator[dict[str, Any]]:
-    """Yield the rows of what is kept: the present answer of each item, and its newest decision."""
+    """Yield the rows of existing classes: the current prediction of each item, and its newest decision."""
     items = sa.table(
         "review_items",
         sa.column("id", sa.String),
@@ -101,7 +101,7 @@ def _findings() -> Iterator[dict[str, Any]]:
 
 
 def _rows(connection: sa.Connection, query: Any, key: Any) -> Iterator[Any]:
-    """Yield rows a block at a time, so that a large database needs little memory."""
+    """Yield rows in blocks, so that a large database needs little memory."""
     last = ""
     while rows := connection.execute(query.where(key > last).order_by(key).limit(_BLOCK)).all():
         yield from rows
@@ -123,7 +123,7 @@ def _rows_of(item: str, use_case: str, added: Any, said_by: str, said: Any) -> I
 
 
 def _walk(value: Any, found: dict[str, float]) -> None:
-    """Note each class with its highest confidence: as `findings_in` did in the version of this schema."""
+    """Record each class with its highest confidence, as `findings_in` did in the version of this schema."""
     if isinstance(value, list):
         for one in value:
             _walk(one, found)

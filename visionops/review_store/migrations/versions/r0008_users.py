@@ -1,4 +1,4 @@
-"""Users of the console, their sessions, and every change of a user."""
+"""Add users of the console, their sessions, and every change of a user."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _JSON = sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=Tr
 
 
 def upgrade() -> None:
-    """Make the tables."""
+    """Create the tables."""
     op.create_table(
         "console_users",
         sa.Column("id", sa.String(length=32), nullable=False),
