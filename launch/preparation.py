@@ -1,4 +1,4 @@
-"""From a request to a pipeline with its inputs; what would stop it is known before anything runs."""
+"""Turn a request into a pipeline with its inputs, and check its requirements before anything runs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["PipelineCall", "check_request", "prepare_call"]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PipelineCall:
-    """A pipeline and what it is called with, beside the use case."""
+    """A pipeline with its arguments besides the use case."""
 
     pipeline: Any
     """ZenML's pipeline object."""
@@ -35,10 +35,10 @@ class PipelineCall:
 
 
 def check_request(request: Request, config: Config) -> None:
-    """Refuse what no run is needed to know.
+    """Check a request as far as possible without a run.
 
     Raises:
-        ConfigError: There is nothing to tune.
+        ConfigError: The use case has nothing to tune.
     """
     if isinstance(request, TuneRequest):
         from visionops.tuning.search import require_search
@@ -47,10 +47,10 @@ def check_request(request: Request, config: Config) -> None:
 
 
 def prepare_call(request: Request, config: Config) -> PipelineCall:
-    """Look at what the pipeline needs on the active stack, and put its inputs together.
+    """Check the pipeline's requirements on the active stack and collect its inputs.
 
     Raises:
-        VisionOpsError: The data cannot be found, there is no champion or no endpoint, or no traffic is logged.
+        VisionOpsError: The data, the champion or the endpoint is missing, or traffic is not logged.
     """
     return _PREPARED[type(request)](request, config)
 
@@ -90,7 +90,7 @@ def _predict_batch(request: BatchRequest, config: Config) -> PipelineCall:
         list_remote(folder)
     else:
         list_images(Path(folder), config.name)
-    open_output(output).names("")  # a place that cannot be read is known now, not after hours
+    open_output(output).names("")  # fail now, not after hours, if the output cannot be read
     inputs = {"folder": folder, "output": output, "champion": champion, "shards": request.shards}
     return PipelineCall(batch_inference, fingerprint | inputs)
 
@@ -111,7 +111,7 @@ def _monitor(request: MonitorRequest, config: Config) -> PipelineCall:
 
     if not config.serving.prediction_log:
         raise ConfigError(
-            "serving.prediction_log: is false, so no traffic is known; set it to true and run --pipeline deployment"
+            "serving.prediction_log: false, so traffic is not logged; set it to true and run --pipeline deployment"
         )
     _require_champion(config)
     return PipelineCall(monitoring, {"is_requested": request.retrain, "tells": not request.decide_only})
@@ -121,7 +121,7 @@ def _drill(request: DrillRequest, config: Config) -> PipelineCall:
     from pipelines.drift_drill import drift_drill
     from steps.context import live_endpoint
 
-    live_endpoint(config.name)  # without one, say so before anything is read
+    live_endpoint(config.name)  # fail before anything is read if it is missing
     return PipelineCall(drift_drill, _fingerprint(config) | {"drill": request.drill()})
 
 
@@ -151,7 +151,7 @@ _PREPARED: dict[type[Request], Callable[[Any, Config], PipelineCall]] = {
 
 
 def _require_champion(config: Config) -> None:
-    """Without one, say so before anything is read."""
+    """Check, before anything is read, that the use case has a champion."""
     from steps.context import active_registry
 
     active_registry().champion(config.name)
