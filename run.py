@@ -1,4 +1,4 @@
-"""The command line of VisionOps by pipeline: `python run.py --help`. `visionops --help` has a command per task."""
+"""Run pipelines from the command line: `python run.py --help`. `visionops --help` has a command per task."""
 
 from __future__ import annotations
 
@@ -21,34 +21,34 @@ examples:
   python run.py                                             the sample use case, from rendered images to an endpoint
   python run.py --config configs/steel.yaml --set data.source.path=/data/vision
   python run.py --set training.epochs=5 --set training.model=yolo11n
-  python run.py --inspect ~/Downloads/export.zip            what is it? a data card, and a use case that trains it
-  python run.py --pipeline validation --config configs/litter.yaml      check a data set; 2 where training would stop
+  python run.py --inspect ~/Downloads/export.zip            describe it: a data card, and a use case that trains it
+  python run.py --pipeline validation --config configs/litter.yaml      check a data set; exits 2 if training would stop
   python run.py --dry-run --config configs/litter.yaml      show what would run, and with which settings
   python run.py --pipeline tuning --config configs/casting.yaml         search for better training settings
   python run.py --config configs/casting.yaml --tuned                   train with the best of them
   python run.py --pipeline batch_inference --config configs/faces.yaml  predict the unlabelled images
   python run.py --pipeline batch_inference --config configs/faces.yaml --input /data/new --output /data/answers
-  python run.py --pipeline quantize                         the champion in INT8, served if it loses little enough
-  python run.py --pipeline monitoring                       has what the endpoint is asked changed? trains again if so
-  python run.py --pipeline monitoring --decide-only         the same, but nobody is told and nothing is trained
-  python run.py --pipeline drift-drill --kind brightness --severity 1   images in half the light: monitoring must tell
+  python run.py --pipeline quantize                         the champion in INT8, served if its loss is within the limit
+  python run.py --pipeline monitoring                       look for drift in the endpoint's traffic; retrain if needed
+  python run.py --pipeline monitoring --decide-only         the same, but send no alert and train nothing
+  python run.py --pipeline drift-drill --kind brightness --severity 1   images in half the light, to test monitoring
   python run.py --pipeline deployment                       serve the champion again
-  python run.py --pipeline deployment --rollback            go back to the champion before it
+  python run.py --pipeline deployment --rollback            restore the previous champion
 
-what a run leaves behind:
+results of a run:
   zenml login --local          the dashboard: runs, data cards, evaluation pictures
-  visionops endpoints          what is served, and the commands that stop or remove it
+  visionops endpoints          served models, and the commands that stop or remove them
   mlflow ui --backend-store-uri sqlite:///.visionops/mlflow/mlflow.db
 
-exit codes: 0 done; 2 something you can mend, said in one line; 130 interrupted
+exit codes: 0 success; 2 an error that you can fix, printed in one line; 130 interrupted
 """
 
 _OWNERS = {name: pipeline for pipeline, request in REQUESTS.items() for name in own_fields(request)}
-"""Flag to the one pipeline that knows it."""
+"""Pipeline of each flag that belongs to one pipeline only."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one pipeline and report; see the module's help."""
+    """Run one pipeline and print its results; see `--help`."""
     parser = _parser()
     arguments = parser.parse_args(argv)
 
@@ -70,15 +70,15 @@ def parse(argv: Sequence[str] | None = None) -> Request:
     """Read the flags of a pipeline.
 
     Raises:
-        SystemExit: A flag that is not known or does not go with the pipeline, with code 2.
-        ConfigError: A drill that has no meaning.
+        SystemExit: A flag is unknown or does not belong to the pipeline; code 2.
+        ConfigError: The settings of a drill are invalid.
     """
     parser = _parser()
     return _to_request(parser, parser.parse_args(argv))
 
 
 def to_command(request: Request) -> list[str]:
-    """The words of the command line that runs a request."""
+    """Return the command line that runs a request, as a list of words."""
     pipeline = [] if isinstance(request, TrainRequest) else ["--pipeline", request.pipeline]
     return ["python", "run.py", *pipeline, *request_flags(request)]
 
@@ -94,8 +94,8 @@ def _parser() -> argparse.ArgumentParser:
         "--inspect",
         type=Path,
         metavar="PATH",
-        help="say what a folder or archive of labelled images is, and write its data card, label audit and a use case "
-        "that trains it (default: to inspections/NAME; or --output FOLDER); runs no pipeline",
+        help="describe a folder or archive of labelled images, and write its data card, label audit and a use case "
+        "that trains it to inspections/NAME or --output FOLDER; runs no pipeline",
     )
     parser.add_argument(
         "--pipeline",
@@ -113,42 +113,44 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="override a setting, as training.epochs=5; repeatable",
+        help="override a setting, for example training.epochs=5; repeatable",
     )
-    parser.add_argument("--no-cache", action="store_true", help="run every step again, even where nothing changed")
+    parser.add_argument("--no-cache", action="store_true", help="run every step again, even if nothing has changed")
     parser.add_argument(
-        "--rollback", action="store_true", help="with --pipeline deployment: back to the champion before"
+        "--rollback", action="store_true", help="with --pipeline deployment: restore the previous champion"
     )
     parser.add_argument(
         "--tuned",
         action="store_true",
-        help="with --pipeline training: the best settings of the newest tuning; what --set says wins",
+        help="with --pipeline training: the best settings of the newest tuning; --set overrides them",
     )
     parser.add_argument(
         "--input",
         metavar="FOLDER|URI",
-        help="with --pipeline batch_inference: images to predict, in a folder or below s3://bucket/prefix "
-        "(default: the unlabelled ones of the data set)",
+        help="with --pipeline batch_inference: folder of images to predict, or s3://bucket/prefix "
+        "(default: the unlabelled images of the data set)",
     )
     parser.add_argument(
         "--output",
         metavar="FOLDER|URI",
-        help="with --pipeline batch_inference: where its tables go, a folder or s3://bucket/prefix; "
-        "with --inspect: where its pages go",
+        help="with --pipeline batch_inference: destination of the tables, a folder or s3://bucket/prefix; "
+        "with --inspect: folder for its pages",
     )
     parser.add_argument(
         "--shards",
         type=int,
         metavar="N",
-        help="with --pipeline batch_inference: cut the images into N steps, which a cluster runs at once (default: 1)",
+        help="with --pipeline batch_inference: split the images into N steps, parallel on a cluster (default: 1)",
     )
     parser.add_argument(
-        "--retrain", action="store_true", help="with --pipeline monitoring: train again, whatever is found"
+        "--retrain", action="store_true", help="with --pipeline monitoring: train again, whatever it finds"
     )
     parser.add_argument(
-        "--decide-only", action="store_true", help="with --pipeline monitoring: decide, but tell nobody, train nothing"
+        "--decide-only",
+        action="store_true",
+        help="with --pipeline monitoring: decide, but send no alert and train nothing",
     )
-    parser.add_argument("--ignore-drills", action="store_true", help="with --pipeline monitoring: leave drills out")
+    parser.add_argument("--ignore-drills", action="store_true", help="with --pipeline monitoring: exclude drills")
     parser.add_argument(
         "--kind", type=one_of(Kind), metavar="KIND", help=f"with --pipeline drift-drill: {', '.join(Kind)}"
     )
@@ -160,12 +162,12 @@ def _parser() -> argparse.ArgumentParser:
         "brightness below 0 is more light",
     )
     parser.add_argument(
-        "--images", type=int, metavar="N", help="with --pipeline drift-drill: how many are sent (default: 200)"
+        "--images", type=int, metavar="N", help="with --pipeline drift-drill: number of images to send (default: 200)"
     )
     parser.add_argument(
         "--schedule",
         metavar="CRON",
-        help="on a stack with Airflow: run it then, as '15 6 * * *'; monitoring also retrains",
+        help="cron expression for a stack with Airflow, for example '15 6 * * *'; monitoring also retrains",
     )
     parser.add_argument("--summary", type=Path, metavar="FILE", help="write the closing table as JSON, too")
     parser.add_argument(
@@ -184,7 +186,7 @@ def _to_request(parser: argparse.ArgumentParser, arguments: argparse.Namespace) 
         if value is None or value is False:
             continue
         if _OWNERS.get(name, arguments.pipeline) != arguments.pipeline:
-            parser.error(f"--{name.replace('_', '-')} goes with --pipeline {_OWNERS[name]}")
+            parser.error(f"--{name.replace('_', '-')} needs --pipeline {_OWNERS[name]}")
         given[name] = value
     if arguments.pipeline == "drift-drill" and arguments.kind is None:
         parser.error(f"--pipeline drift-drill needs --kind, one of {', '.join(Kind)}")
@@ -195,12 +197,12 @@ def _to_request(parser: argparse.ArgumentParser, arguments: argparse.Namespace) 
 
 
 def _inspection_settings(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> list[str]:
-    """Only --output and --set data.… go with --inspect."""
+    """Return the settings of --inspect; refuse all flags except --output and --set data.…."""
     for flag, value in vars(arguments).items():
         if flag not in {"inspect", "output", "set"} and value != parser.get_default(flag):
-            parser.error(f"--{flag.replace('_', '-')} does not go with --inspect")
+            parser.error(f"--{flag.replace('_', '-')} does not belong to --inspect")
     if others := [override for override in arguments.set if not override.startswith("data.")]:
-        parser.error(f"--inspect takes settings of data only, as --set data.format=coco (got {others[0]})")
+        parser.error(f"--inspect only takes settings of data, for example --set data.format=coco (got {others[0]})")
     return [override.removeprefix("data.") for override in arguments.set]
 
 

@@ -1,1 +1,1 @@
-"""What VisionOps costs, as ratios against a peer or a limit that is measured in the same run."""
+"""Measure the costs of VisionOps, as ratios to a peer or a limit measured in the same run."""

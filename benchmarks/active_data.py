@@ -1,4 +1,4 @@
-"""Data sets for `benchmarks.active_learning`: features of a frozen backbone, and the class of each image."""
+"""Read data sets for `benchmarks.active_learning`: features of a frozen backbone, and the class of each image."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from visionops.tasks.spec import task_for
 __all__ = ["OWN_SPLIT", "TUNED_ON", "USE_CASES", "Images", "Rows", "read_images"]
 
 USE_CASES = ("plants", "casting", "steel")
-"""What is reported."""
+"""Reported data sets."""
 OWN_SPLIT = "casting-own"
-"""Castings cut as the folders say, which leaves 48 images to label: `casting` deals all images anew with each seed."""
+"""Castings in the split of their folders, which leaves 48 images to label; `casting` splits all images by the seed."""
 TUNED_ON = ("solar", "tiles")
-"""To look at weights without looking at what is reported."""
+"""Data sets for choosing weights, separate from the reported ones."""
 _BACKBONE = "efficientnet_lite0"
 _MOST = 900
-"""Images of each of these."""
+"""Maximum number of images of each of these."""
 
 Features = npt.NDArray[np.float32]
 Ids = npt.NDArray[np.int64]
@@ -41,38 +41,38 @@ Ids = npt.NDArray[np.int64]
 
 @dataclasses.dataclass(frozen=True)
 class Rows:
-    """One cut of the data, as rows of `Images`."""
+    """One split of the data, as rows of `Images`."""
 
     pool: Ids
-    """Images that can be labelled: the train split."""
+    """Images to label: the train split."""
     val: Ids
-    """Whose embeddings are the bundle's reference."""
+    """Images whose embeddings are the bundle's reference."""
     test: Ids
-    """Images to measure on: test and val, since val chooses nothing here. Test alone has 56 images of plants."""
+    """Images for the metric: test and val, as val chooses nothing here. Test alone has 56 images of plants."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Images:
-    """A data set, clean, with what a frozen backbone makes of it."""
+    """A cleaned data set with the features of a frozen backbone."""
 
     name: str
     class_names: tuple[str, ...]
     features: Features
-    """float32 (N, views, D): an image as it is, then the views of it that the use case trains on."""
+    """float32 (N, views, D): the unchanged image, then the views that the use case trains on."""
     classes: Ids
-    """int64 (N,): the class of each image; of steel that of most of its boxes."""
+    """int64 (N,): class of each image; for steel the class of most of its boxes."""
     dataset: Dataset
     config: Config
 
     def cut(self, seed: int) -> Rows:
-        """Return the splits that the pipeline makes with this seed: what the data set splits itself stays as it is.
+        """Return the pipeline's splits with this seed; splits of the data set itself are kept.
 
-        Castings are the exception: their folders leave 48 images to label and one test split for all seeds, so all
-        images are dealt anew. Cleaning has left each of the 27 that stand in both folders once.
+        Castings are an exception: their folders leave 48 images to label and one test split for all seeds, so all
+        images are split again. Cleaning keeps one copy of each of the 27 images that are in both folders.
         """
         settings, dataset = self.config.data.split.model_copy(update={"seed": seed}), self.dataset
         if self.name == "casting":
-            settings = settings.model_copy(update={"val": 0.2, "test": 0.3})  # half to label, half to measure on
+            settings = settings.model_copy(update={"val": 0.2, "test": 0.3})  # half to label, half for the metric
             dataset = dataset.replace_column("split", [""] * dataset.num_images)
         split = assign_splits(dataset, settings)
         places = {key: row for row, key in enumerate(self.dataset.column("key"))}
@@ -82,7 +82,7 @@ class Images:
 
 
 def read_images(name: str, data: Path, kept: Path) -> Images:
-    """Read and clean a data set as the pipeline does, and compute its features unless they are in ``kept``."""
+    """Read and clean a data set as the pipeline does, and compute its features unless ``kept`` has them."""
     config, folder = _config(name, data, kept)
     dataset = read_dataset(folder.absolute(), config.data, name, task_for(config.task).fit_dataset)
     dataset = hash_images(dataset.take_evenly(_MOST) if name in TUNED_ON else dataset)
@@ -118,7 +118,7 @@ def _config(name: str, data: Path, kept: Path) -> tuple[Config, Path]:
 
 
 def _photographs(folder: Path, links: Path) -> Path:
-    """Return a folder of links to the photographs alone: beside each defect stands its mask."""
+    """Return a folder of links to the photographs only, without the masks next to them."""
     for path in sorted(folder.glob("*/*.jpg")):
         link = links / path.parent.name / path.name
         link.parent.mkdir(parents=True, exist_ok=True)
@@ -128,7 +128,7 @@ def _photographs(folder: Path, links: Path) -> Path:
 
 
 def _classes(dataset: Dataset) -> tuple[Ids, tuple[str, ...]]:
-    """Return the class of each image, -1 where there is none, and the names of all classes."""
+    """Return the class of each image, -1 for none, and the names of all classes."""
     if dataset.attributes:
         return dataset.label_array()[:, 0].astype(np.int64), dataset.attributes[0].class_names
     found = [boxes.class_ids for boxes in dataset.boxes_by_image()]
@@ -136,7 +136,7 @@ def _classes(dataset: Dataset) -> tuple[Ids, tuple[str, ...]]:
 
 
 def _features(dataset: Dataset, config: Config) -> Features:
-    # As the use case trains: more views of an image make a head of few images less noisy, in whatever order they come.
+    # As in the use case's training: more views make a head from few images less noisy, in every order.
     views = config.training.views if isinstance(config.training, LabelTraining) else Views.NONE
     training = LabelTraining(task="classification", model=_BACKBONE, learning=Learning.FROZEN)
     spec = preprocessing_for(training, dataset)

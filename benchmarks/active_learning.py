@@ -1,17 +1,17 @@
-"""How many labels does the order of the review queue save? Real images, labels revealed in rounds.
+"""Measure how many labels the order of the review queue saves, on real images with labels revealed in rounds.
 
     python -m benchmarks.active_learning                             # plants, castings and steel
-    python -m benchmarks.active_learning --ablation                  # and with each reason removed, added and alone
-    python -m benchmarks.active_learning --only solar,tiles --ablation   # other data, to choose weights on
-    python -m benchmarks.active_learning --only plants --seeds 2     # does it run at all?
+    python -m benchmarks.active_learning --ablation                  # also with each reason removed, added and alone
+    python -m benchmarks.active_learning --only solar,tiles --ablation   # other data, for choosing weights
+    python -m benchmarks.active_learning --only plants --seeds 2     # a quick trial
 
-Each seed cuts the data as the pipeline does and labels the same random images for every order, as many as two for each
-class; then 2.5 % of the train split a round. In a round a head is solved on the features of a frozen backbone, the
-queue is put in order by `order_queue` as `visionops review prioritize` does it, its random share included, and the
-first of it are labelled. *Needed*: labels from which a round reaches, on average, 95 % of what all labels of the train
-split give. Heads train as the file of the use case says, so on all views of an image, and are measured on test and val.
-The shadow model is a head that learned from a bootstrap sample of the same labels. Steel is classified by the defect of
-most of its boxes, not detected: a detector takes too long to train so often.
+Each seed splits the data as the pipeline does and first labels the same random images for every order, twice as many as
+there are classes, then 2.5 % of the train split per round. A round solves a head on the features of a frozen backbone,
+sorts the queue with `order_queue` as `visionops review prioritize` does, including its random share, and labels the
+first items. *Needed*: the number of labels from which a round reaches, on average, 95 % of the metric with all labels
+of the train split. Heads train with the settings of the use case, on all views of an image, and are measured on test
+and val. The shadow model is a head trained on a bootstrap sample of the same labels. Steel is classified by the defect
+of most of its boxes, because a detector takes too long to train so often.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ __all__ = ["Run", "arms", "main", "ratio", "simulate"]
 RANDOM = "random"
 OURS = "ours"
 _FIRST = 2
-"""Images that are labelled at the beginning, for each class: both orders pay for these, so they must not be most of
-what is needed."""
+"""Images labelled at the start, per class. Both orders pay for them, so they must be a small part of the needed
+labels."""
 _STEP = 0.025
-"""Share of the train split that is labelled in a round."""
+"""Share of the train split to label in a round."""
 _PARTS = 2
-"""Measurements in a round, so that what is needed is not counted in whole rounds."""
+"""Measurements per round, for a finer resolution than whole rounds."""
 _REACHED = 0.95
 _SHOWN, _FEW = 0.3, 60
-"""Share of the train split, and images, that are labelled though the goal is reached: for the plot."""
+"""Share of the train split, and number of images, to label even after the goal is reached, for the plot."""
 _L2 = 0.1
-"""Fixed: choosing it on val would use labels that are not counted."""
+"""L2 regularization; fixed, because choosing it on val would use uncounted labels."""
 
 Ids = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -56,23 +56,23 @@ Floats = npt.NDArray[np.float64]
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """One seed of one order."""
+    """Result of one seed and order."""
 
     use_case: str
     arm: str
     seed: int
     pool: int
     full: float
-    """What all labels give."""
+    """Metric with all labels."""
     labels: list[int]
-    """At each measurement."""
+    """Number of labels at each measurement."""
     figures: list[float]
 
     @property
     def needed(self) -> int:
-        """Labels from which the figure reaches the goal on average over a round; all of the pool where it never does.
+        """Number of labels from which a round's average metric reaches the goal; the whole pool if it never does.
 
-        On so few test images a single figure goes up and down by chance, and the first that reaches the goal is early.
+        With so few test images a single value varies by chance, so the first one that reaches the goal is too early.
         """
         for place in range(len(self.figures) - _PARTS):
             if np.mean(self.figures[place : place + _PARTS + 1]) >= _REACHED * self.full:
@@ -81,7 +81,7 @@ class Run:
 
 
 def arms(ablation: bool) -> dict[str, ReviewConfig | None]:
-    """Return the orders that are compared; None: at random."""
+    """Return the compared orders; None is the random order."""
     found: dict[str, ReviewConfig | None] = {RANDOM: None, OURS: ReviewConfig()}
     if not ablation:
         return found
@@ -107,7 +107,7 @@ def simulate(
     """Label the pool round by round in one order.
 
     Args:
-        start: Share of the pool that is labelled at the beginning, instead of `_FIRST` images of each class.
+        start: Share of the pool to label at the start, instead of `_FIRST` images of each class.
     """
     rng = np.random.default_rng([17, seed])
     pool = rng.permutation(rows.pool)  # the same for every order
@@ -142,7 +142,7 @@ class _Learner:
         self._digests = images.dataset.column("sha256")
 
     def fit(self, rows: Ids) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]] | None:
-        """Return weight and bias of a head of all classes; None where the images show one class only."""
+        """Return the weight and bias of a head with all classes; None if the images have only one class."""
         features, classes = self._images.features[rows], self._images.classes[rows]
         present, ids = np.unique(classes, return_inverse=True)
         if len(present) < 2:
@@ -151,7 +151,7 @@ class _Learner:
         train = (features, ids.astype(np.int64), np.ones(len(rows)))
         solved = fit_head(train, none, len(present), balance=self._balance, l2=_L2)
         weight = np.zeros((len(self._images.class_names), features.shape[2]), dtype=np.float32)
-        bias = np.full(len(self._images.class_names), -50.0, dtype=np.float32)  # of a class that it has not seen
+        bias = np.full(len(self._images.class_names), -50.0, dtype=np.float32)  # for unseen classes
         weight[present], bias[present] = solved.weight, solved.bias
         return weight, bias
 
@@ -163,7 +163,7 @@ class _Learner:
         return softmax(self._images.features[rows, 0] @ head[0].T + head[1])
 
     def figure(self, head: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]] | None) -> float:
-        """Mean recall of the classes on test."""
+        """Return the mean recall of the classes on test."""
         truth = self._images.classes[self._rows.test]
         is_right = self.probabilities(head, self._rows.test).argmax(axis=1) == truth
         return float(np.mean([is_right[truth == k].mean() for k in np.unique(truth)]))
@@ -177,7 +177,7 @@ class _Learner:
         config: ReviewConfig,
         picks: int,
     ) -> Ids:
-        """Return the rows that wait, in the order of the queue."""
+        """Return the pending rows in the order of the queue."""
         names, features = self._images.class_names, self._images.features[:, 0]
         probabilities = self.probabilities(head, waiting)
         others = self.probabilities(shadow, waiting).argmax(axis=1) if shadow else None
@@ -204,41 +204,39 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.active_learning", description=(__doc__ or "").splitlines()[0]
     )
-    parser.add_argument("--only", default=",".join(USE_CASES), help="of these, solar and tiles: %(default)s")
+    parser.add_argument("--only", default=",".join(USE_CASES), help="data sets, also solar and tiles: %(default)s")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="real images: %(default)s")
-    parser.add_argument("--kept", type=Path, required=True, help="folder that keeps features from run to run")
-    parser.add_argument("--seeds", type=int, default=5, help="of each data set: %(default)s")
-    parser.add_argument(
-        "--start", type=float, help=f"share labelled at the beginning; {_FIRST} of each class if absent"
-    )
-    parser.add_argument("--ablation", action="store_true", help="each reason removed, added and alone, too")
-    parser.add_argument("--json", type=Path, help="every round, for a machine")
-    parser.add_argument("--plot", type=Path, help="a picture of the rounds")
-    told = parser.parse_args(arguments)
+    parser.add_argument("--kept", type=Path, required=True, help="folder that keeps features between runs")
+    parser.add_argument("--seeds", type=int, default=5, help="seeds of each data set: %(default)s")
+    parser.add_argument("--start", type=float, help=f"share labelled at the start; {_FIRST} of each class if absent")
+    parser.add_argument("--ablation", action="store_true", help="also run with each reason removed, added and alone")
+    parser.add_argument("--json", type=Path, help="write every round to this file")
+    parser.add_argument("--plot", type=Path, help="draw the rounds to this file")
+    options = parser.parse_args(arguments)
     runs: list[Run] = []
     head = f"{'':38}{'full':>6}{'needed':>8}{'least':>7}{'most':>6}{'of pool':>9}{'to random':>11}"
     print(f"{head}  95 % of the draws of seeds")
-    for name in told.only.split(","):
-        images = read_images(name, told.data, told.kept)
-        cuts = [images.cut(seed) for seed in range(told.seeds)]
-        for arm, config in arms(told.ablation).items():
-            found = [simulate(images, rows, arm, config, seed, told.start) for seed, rows in enumerate(cuts)]
+    for name in options.only.split(","):
+        images = read_images(name, options.data, options.kept)
+        cuts = [images.cut(seed) for seed in range(options.seeds)]
+        for arm, config in arms(options.ablation).items():
+            found = [simulate(images, rows, arm, config, seed, options.start) for seed, rows in enumerate(cuts)]
             runs += found
             _print(found, [run for run in runs if (run.use_case, run.arm) == (name, RANDOM)])
-        if told.json:
-            told.json.write_text(json.dumps([dataclasses.asdict(run) for run in runs]), encoding="utf-8")
-    if told.plot:
+        if options.json:
+            options.json.write_text(json.dumps([dataclasses.asdict(run) for run in runs]), encoding="utf-8")
+    if options.plot:
         from benchmarks.active_plot import draw
 
-        draw(runs, told.plot)
+        draw(runs, options.plot)
     return 0
 
 
 def ratio(found: Sequence[Run], at_random: Sequence[Run], resamples: int = 2000) -> tuple[float, float, float]:
-    """Return the ratio of the medians of the labels needed, and its 95 % interval: a bootstrap of the seeds.
+    """Return the ratio of the medians of needed labels, and its 95 % interval by a bootstrap of the seeds.
 
     Args:
-        at_random: Runs of the same seeds, in the same order: both begin with the same labels of the same cut.
+        at_random: Runs of the same seeds in the same order, which start with the same labels of the same split.
     """
     needed = np.array([[run.needed for run in runs] for runs in (found, at_random)], dtype=np.float64)
     drawn = np.random.default_rng(17).integers(0, needed.shape[1], (resamples, needed.shape[1]))

@@ -1,4 +1,4 @@
-"""The result of `benchmarks.active_learning` as a picture."""
+"""Draw the result of `benchmarks.active_learning`."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 __all__ = ["draw"]
 
-# Okabe and Ito's blue and vermilion, told apart by the colour-blind, and a line style each for print.
+# Okabe and Ito's blue and vermilion, which are distinct for colour-blind people, with different line styles for print.
 _STYLES = {"random": ("#0072b2", "--", "in random order"), "ours": ("#d55e00", "-", "in our order")}
 
 
 def draw(runs: Sequence[Run], path: Path) -> None:
-    """A panel a data set: the figure on test after so many labels, median and range of the seeds."""
+    """Draw a panel per data set: the metric on test by number of labels, as median and range of the seeds."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -33,7 +33,7 @@ def draw(runs: Sequence[Run], path: Path) -> None:
             if not found:
                 continue
             goals = [0.95 * run.full for run in found]
-            # As far as all seeds go: the good ones stop earlier, and without them the median would fall.
+            # Only as far as all seeds go: good seeds stop earlier, and the median would drop without them.
             rounds = min(len(run.labels) for run in found)
             x = np.median([run.labels[:rounds] for run in found], axis=0)
             rows = np.array([run.figures[:rounds] for run in found])

@@ -1,8 +1,8 @@
-"""What our Python client adds to a request over plain httpx.
+"""Measure the overhead of our Python client over plain httpx.
 
 Run it as ``python -m benchmarks.client [--rounds 300] [--json FILE]``. Both send the same bytes over a kept connection
-to the same server, in pairs whose order is drawn, so that other work on the machine meets both. Each pair gives one
-difference; their median is what the client adds.
+to the same server, in pairs of random order, so that other work on the machine affects both. Each pair gives one
+difference; the median of the differences is the overhead.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ __all__ = ["differences", "main", "rows_of"]
 
 _TARGET_MS = 1.0
 _SIZE = 64
-"""Input of the model, in pixels: inference is short, so that its variation hides little."""
+"""Input size of the model in pixels; inference is short, so its variation hides little."""
 _WARM_UP = 20
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measure and print. Returns 1 where the whole interval lies above the target, 2 where something is missing."""
+    """Measure and print. Returns 1 if the whole interval is above the target, 2 if a requirement is missing."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.client", description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=300, help="pairs of each request [%(default)s]")
-    parser.add_argument("--seed", type=int, default=0, help="of the order within the pairs [%(default)s]")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the order within the pairs [%(default)s]")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to this file")
     options = parser.parse_args(arguments)
     source, images = make_images()
@@ -80,7 +80,7 @@ def _measure(bundle: Path, image: bytes, folder: Path, rounds: int, chance: rand
 def differences(
     bare: Callable[[], object], client: Callable[[], object], rounds: int, chance: random.Random
 ) -> list[tuple[float, float]]:
-    """Return the milliseconds of both in each pair, after a warm-up: of the bare request, and of the client's."""
+    """Return the milliseconds of the bare request and of the client's request in each pair, after a warm-up."""
     for _ in range(_WARM_UP):
         bare()
         client()
@@ -96,7 +96,7 @@ def differences(
 
 
 def rows_of(path: str, pairs: Sequence[tuple[float, float]]) -> list[Row]:
-    """Return the median of both, and what the client adds: the median of the differences with its interval."""
+    """Return the medians of both, and the overhead: the median of the differences with its interval."""
     added = [client - bare for bare, client in pairs]
     low, high = interval_of_median(added)
     return [

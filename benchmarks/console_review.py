@@ -1,9 +1,9 @@
-"""How long a reviewer waits between two images: from the key to the next image on the screen.
+"""Measure how long a reviewer waits between two images, from the key press to the next image on the screen.
 
 python -m benchmarks.console_review [--images 100]
 
-A console of its own over made-up plates, Debian's Chromium, and one key an image, pressed as soon as the next image is
-there. The browser measures from the time stamp of the key to the frame in which the next image is shown.
+It runs a console with synthetic plates and Debian's Chromium, and presses one key per image as soon as the next image
+is visible. The browser measures from the time stamp of the key to the frame that shows the next image.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def main() -> int:
     """Measure, check that every decision is stored, and print one line each.
 
     Returns:
-        1 where a decision is missing or the 95th percentile is above the target.
+        1 if a decision is missing or the 95th percentile is above the target.
     """
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--images", type=int, default=100)
@@ -54,7 +54,7 @@ def main() -> int:
         home, configs = Path(folder) / "home", Path(folder) / "configs"
         configs.mkdir()
         with opened_review(home) as review:
-            items = fill(review, CASTING, count + 1)  # one more, so that the last key has a next image, too
+            items = fill(review, CASTING, count + 1)  # one more, so that the last key also has a next image
             process, url = _serve(home, configs)
             try:
                 wanted, waits = _review(url, count)

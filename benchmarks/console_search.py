@@ -1,9 +1,9 @@
 """Time searches of the console over many images: ``python -m benchmarks.console_search [--images N] [PLACE ...]``.
 
-Makes a review of made-up rows (no image is written) in each PLACE, a new file of SQLite or an empty PostgreSQL database
-(``postgresql://user@host/database``, password in PGPASSWORD); one that has its rows is used as it is. Prints the median
-and the 95th percentile of each filter over its repetitions, and of all of them together, and the processor time of this
-process: on a busy machine that says more, for SQLite, which works inside it.
+It fills each PLACE with a review of synthetic rows, without images. A PLACE is a new SQLite file or an empty PostgreSQL
+database (``postgresql://user@host/database``, password in PGPASSWORD); existing rows are reused. It prints the median
+and the 95th percentile of each filter and of all filters, and the CPU time of this process, which is more reliable on a
+busy machine for SQLite, as SQLite runs inside the process.
 """
 
 from __future__ import annotations
@@ -85,9 +85,9 @@ SEARCHES = {
 def main() -> int:
     """Fill each place, time the searches, print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("places", nargs="*", help="databases; a temporary file of SQLite when absent")
+    parser.add_argument("places", nargs="*", help="databases; a temporary SQLite file when absent")
     parser.add_argument("--images", type=int, default=100_000)
-    parser.add_argument("--repeat", type=int, default=20, help="times each filter is searched for")
+    parser.add_argument("--repeat", type=int, default=20, help="repetitions of each filter")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         for place in options.places or [str(Path(folder) / "review.db")]:
@@ -126,12 +126,12 @@ def _percentiles(times: list[float]) -> str:
 
 
 def share(times: list[float], part: float) -> float:
-    """Return the value below which ``part`` of them lie."""
+    """Return the quantile ``part`` of the times."""
     return sorted(times)[min(len(times) - 1, int(len(times) * part))]
 
 
 def fill(database: Database, images: int) -> None:
-    """Insert made-up rows, as intake, a model and three reviewers would have left them."""
+    """Insert synthetic rows, as if from intake, a model and three reviewers."""
     draw = random.Random(19)
     for first in range(0, images, BLOCK):
         tables: dict[type[Any], list[dict[str, Any]]] = {

@@ -1,4 +1,4 @@
-"""The servers that are compared: how each is started, asked, and stopped."""
+"""Start, query and stop the compared servers."""
 
 from __future__ import annotations
 
@@ -44,56 +44,56 @@ PEERS = ("bentoml", "litserve", "mlserver", "seldon")
 LATENCY, THROUGHPUT = "LATENCY", "THROUGHPUT"
 """OpenVINO's performance hints."""
 STARTED_BUSY = "started busy"
-"""Ours, started while other work holds all cores: what it finds out at its start must hold afterwards, too."""
+"""Our server, started while other work uses all cores: the tuning that it chooses at its start must also fit later."""
 _BUSY_SECONDS = 300
 _BUSY_LOOP = f"import time; end = time.monotonic() + {_BUSY_SECONDS}\nwhile time.monotonic() < end: pass"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Contestant:
-    """One server in one tuning."""
+    """One server with one tuning."""
 
     name: str
     tuning: str = ""
-    """`LATENCY` or `THROUGHPUT`; ours finds its own: "" or `STARTED_BUSY`."""
+    """`LATENCY` or `THROUGHPUT`; our server tunes itself, with "" or `STARTED_BUSY`."""
 
     @property
     def title(self) -> str:
-        """As the table has it."""
+        """Name in the table."""
         if self.name == OURS and self.tuning:
             return f"{self.name}, {self.tuning}"
         return f"{self.name}, {self.tuning.lower()} hint" if self.tuning else self.name
 
     @property
     def python(self) -> Path:
-        """Of its environment."""
+        """Python of its environment."""
         return environment_folder(self.name) / "bin" / "python" if self.name in PEERS else Path(sys.executable)
 
     @property
     def is_installed(self) -> bool:
-        """Whether `benchmarks.peers` has made its environment."""
+        """Whether `benchmarks.peers` has created its environment."""
         return self.python.exists()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Server:
-    """A contestant that answers."""
+    """A running contestant."""
 
     contestant: Contestant
     process: subprocess.Popen[bytes]
     address: str
     ready_after: float
-    """Seconds from the start of the process to its first good answer."""
+    """Seconds from the start of the process to its first valid answer."""
     as_body: Callable[[bytes], Body]
     path: str = "/predict"
 
     def ask(self, image: bytes) -> list[dict[str, Any]]:
-        """Its detections in one image."""
+        """Return its detections in one image."""
         detections: list[dict[str, Any]] = post(self.address, self.path, self.as_body(image))["detections"]
         return detections
 
     def processes(self) -> list[psutil.Process]:
-        """Its own and its children."""
+        """Return its process and the child processes."""
         try:
             own = psutil.Process(self.process.pid)
             return [own, *own.children(recursive=True)]
@@ -101,23 +101,23 @@ class Server:
             return []
 
     def resident(self) -> float:
-        """Megabytes, of all its processes."""
+        """Return the resident megabytes of all its processes."""
         return sum(_of(process, lambda p: p.memory_info().rss) for process in self.processes()) / 1e6
 
     def cpu(self) -> float:
-        """Seconds of CPU, of all its processes, so far."""
+        """Return the CPU seconds of all its processes so far."""
         return sum(_of(process, lambda p: sum(p.cpu_times()[:2])) for process in self.processes())
 
 
 def _of(process: psutil.Process, value: Callable[[psutil.Process], float]) -> float:
     try:
         return value(process)
-    except psutil.Error:  # it ended in between
+    except psutil.Error:  # it has exited
         return 0.0
 
 
 def environment_folder(name: str) -> Path:
-    """Where the environment of a peer is."""
+    """Return the folder of a peer's environment."""
     return _ROOT / ".peers" / name
 
 
@@ -128,12 +128,12 @@ def start(
     """Run a server until the block ends.
 
     Args:
-        image: It is ready when it has answered this.
-        folder: For its log and what it writes.
-        variables: Environment variables on top of its own.
+        image: Image that the server must answer to be ready.
+        folder: Folder for its log and other files.
+        variables: Additional environment variables.
 
     Raises:
-        RuntimeError: It ended or did not answer; with the last lines of its log.
+        RuntimeError: It exited or did not answer; with the last lines of its log.
     """
     folder.mkdir(parents=True, exist_ok=True)
     port = _free_port()
@@ -141,7 +141,7 @@ def start(
     log = folder / "log.txt"
     began = time.perf_counter()
     with log.open("wb") as sink:
-        # A session of its own: what it started ends with it, and nothing else does.
+        # A new session, so that all its child processes, and nothing else, stop with it.
         process = subprocess.Popen(
             command,
             cwd=where,
@@ -165,7 +165,7 @@ def busy_cores(loops_each: int = 1) -> Iterator[None]:
     try:
         yield
         if any(loop.poll() is not None for loop in loops):
-            raise RuntimeError(f"the block took more than {_BUSY_SECONDS} s: not all of it was on a busy machine")
+            raise RuntimeError(f"the block took more than {_BUSY_SECONDS} s, so the machine was not busy for all of it")
     finally:
         for loop in loops:
             loop.kill()
@@ -173,10 +173,10 @@ def busy_cores(loops_each: int = 1) -> Iterator[None]:
 
 
 def settle(servers: Collection[Server], at_most: float = 10.0) -> None:
-    """Wait until nobody computes.
+    """Wait until no server computes.
 
-    When wrk ends, each of its clients leaves a request behind, which most servers still answer: the next load would
-    wait for it.
+    When wrk ends, each of its clients leaves an open request that most servers still answer, which would delay the next
+    load.
     """
     until, before = time.perf_counter() + at_most, -1.0
     while time.perf_counter() < until:
@@ -188,7 +188,7 @@ def settle(servers: Collection[Server], at_most: float = 10.0) -> None:
 
 
 def _environment() -> dict[str, str]:
-    """Fresh: nothing of how the benchmark was called reaches a server."""
+    """Return a clean environment, independent of the benchmark's own."""
     kept = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
     return kept | {"PYTHONPATH": str(_ROOT), "DO_NOT_TRACK": "1"}
 
@@ -202,10 +202,10 @@ def _await(
     contestant: Contestant, process: subprocess.Popen[bytes], port: int, image: bytes, log: Path, began: float
 ) -> Server:
     address, bodies = f"127.0.0.1:{port}", [as_raw, as_form] if contestant.name == OURS else [as_raw]
-    problem = "nobody listened"
+    problem = "no server listened"
     while time.perf_counter() - began < _START_SECONDS:
         if process.poll() is not None:
-            raise RuntimeError(f"{contestant.name} ended with status {process.returncode}: {_tail(log)}")
+            raise RuntimeError(f"{contestant.name} exited with status {process.returncode}: {_tail(log)}")
         if contestant.name == OURS and not (address := _logged_address(log)):
             time.sleep(0.02)
             continue
@@ -238,23 +238,23 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         process.terminate()
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(_STOP_SECONDS)
-    with contextlib.suppress(ProcessLookupError):  # workers that outlived their parent, or all of them
+    with contextlib.suppress(ProcessLookupError):  # stops all processes, including workers that outlived their parent
         os.killpg(process.pid, signal.SIGKILL)
     process.wait(_STOP_SECONDS)
 
 
-# ---- who they are
+# ---- commands
 
 _Command = tuple[list[str], dict[str, str]]
 """Command line and environment variables."""
 
 
 def _command(contestant: Contestant, bundle: Path, port: int, folder: Path) -> tuple[list[str], dict[str, str], Path]:
-    """Command line, environment variables, working folder."""
+    """Return the command line, environment variables and working folder."""
     if contestant.name == OURS:
         serve = [sys.executable, "-m", "deploy.serving", "--bundle", str(bundle), "--name", "benchmark"]
         return [*serve, "--version", "1", "--port", "0", "--cache", str(folder / "cache")], {}, _ROOT
-    # A framework that computes in processes gets one of a thread each; one that has threads gets OpenVINO's streams.
+    # A framework with worker processes gets one thread per process; one with threads gets OpenVINO's streams.
     in_processes = contestant.name in {"litserve", "mlserver"} and contestant.tuning == THROUGHPUT
     workers = cores() if in_processes else 1
     own = {
@@ -285,7 +285,7 @@ def _mlserver(programs: Path, port: int, folder: Path, workers: int) -> _Command
         "grpc_port": _free_port(),
         "metrics_port": _free_port(),
         "metrics_dir": str(folder / "metrics"),
-        # 0: the model computes in the server's own process, one hop fewer for a lone client.
+        # 0 runs the model in the server's own process, which saves one hop for a single client.
         "parallel_workers": workers if workers > 1 else 0,
         "gzip_enabled": False,
     }

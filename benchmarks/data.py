@@ -1,7 +1,7 @@
-"""How fast data is converted, validated and handed over, against peers and against what the machine can do.
+"""Measure how fast data is converted, validated and passed between steps, against peers and the machine's limits.
 
 Run it as ``python -m benchmarks.data [--only conversion,validation,handover] [--small] [--json FILE]``. Contestants
-take turns in one process on the same files; the best of three rounds counts, because noise only ever adds.
+take turns in one process on the same files; the best of three rounds counts, because noise only adds time.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ from visionops.data.settings import SampleSource, ValidationPolicy
 __all__ = ["main"]
 
 _ROUNDS = 3
-_PIPELINE_ROUNDS = 8  # of half a second each, most of it ZenML's own and uneven
+_PIPELINE_ROUNDS = 8  # half a second each, mostly ZenML's own and uneven
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the chosen parts and print them. Returns 1 when a target is missed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.data", description=__doc__.splitlines()[0])
     parser.add_argument("--only", default=",".join(_PARTS), help="parts, separated by commas: %(default)s")
-    parser.add_argument("--small", action="store_true", help="a tenth of the data: a trial, not a measurement")
+    parser.add_argument("--small", action="store_true", help="a tenth of the data, for a quick trial")
     parser.add_argument("--json", type=Path, help="also write the rows to this file")
     options = parser.parse_args(arguments)
     chosen = options.only.split(",")
     if unknown := [name for name in chosen if name not in _PARTS]:
-        parser.error(f"unknown part {unknown[0]!r}; there are: {', '.join(_PARTS)}")
+        parser.error(f"unknown part {unknown[0]!r}; expected {', '.join(_PARTS)}")
     result: dict[str, list[Row]] = {}
     for name in chosen:
         with tempfile.TemporaryDirectory(prefix="visionops-benchmark-") as folder:
@@ -67,14 +67,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Cost:
-    """Seconds of the best round. ``cpu``, over all threads, is what another program on the machine disturbs least."""
+    """Seconds of the best round. ``cpu``, over all threads, is least affected by other programs on the machine."""
 
     wall: float = float("inf")
     cpu: float = float("inf")
 
 
 def _best(contestants: dict[str, Callable[[], Any]], rounds: int = _ROUNDS) -> dict[str, _Cost]:
-    """What each contestant costs; they take turns, so that a busy moment hits all."""
+    """Return the cost of each contestant; they take turns, so that a busy moment affects all."""
     best = dict.fromkeys(contestants, _Cost())
     for _ in range(rounds):
         for name, run in contestants.items():
@@ -89,7 +89,7 @@ def _best(contestants: dict[str, Callable[[], Any]], rounds: int = _ROUNDS) -> d
 
 
 def measure_conversion(folder: Path, shrink: int) -> list[Row]:
-    """COCO to YOLO: ours, which also links the images, against Ultralytics' converter, and the bare file system."""
+    """Measure COCO to YOLO: ours, which also links the images, Ultralytics' converter, and the plain file system."""
     os.environ.setdefault("YOLO_OFFLINE", "1")
     from ultralytics.data.converter import convert_coco
     from ultralytics.utils import LOGGER
@@ -141,7 +141,7 @@ def measure_conversion(folder: Path, shrink: int) -> list[Row]:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Truth:
-    """What a converter must not lose."""
+    """Counts that a converter must keep."""
 
     images: int
     empty: int
@@ -149,7 +149,7 @@ class _Truth:
 
 
 def _write_coco(root: Path, images: int, boxes: int) -> _Truth:
-    """One COCO file in the TACO shape; a seventh of the images is empty, a tenth of the boxes hangs over a border."""
+    """Write one COCO file like TACO; a seventh of the images is empty, and a tenth of the boxes crosses a border."""
     rng = np.random.default_rng(0)
     width, height = 640, 480
     buffer = io.BytesIO()
@@ -178,7 +178,7 @@ def _write_coco(root: Path, images: int, boxes: int) -> _Truth:
 
 
 def _bare_conversion(root: Path, target: Path) -> None:
-    """The least that any converter must do: parse, one label file and one link per image."""
+    """Do the minimum of any converter: parse, and write one label file and one link per image."""
     document = json.loads((root / "annotations.json").read_bytes())
     target.mkdir()
     text = b"0 0.500000000000 0.500000000000 0.100000000000 0.100000000000\n" * 3
@@ -187,7 +187,7 @@ def _bare_conversion(root: Path, target: Path) -> None:
         file = os.open(f"{sink}/{number}.txt", os.O_WRONLY | os.O_CREAT, 0o666)
         os.write(file, text)
         os.close(file)
-        os.symlink(f"{source}/{image['file_name']}", f"{sink}/{number}.jpg")  # noqa: PTH211 - the least there is
+        os.symlink(f"{source}/{image['file_name']}", f"{sink}/{number}.jpg")  # noqa: PTH211 - the fastest call
 
 
 def _account(folder: Path, truth: _Truth) -> dict[str, int]:
@@ -208,9 +208,9 @@ def _account(folder: Path, truth: _Truth) -> dict[str, int]:
 
 
 def measure_validation(folder: Path, shrink: int) -> list[Row]:
-    """Validation with a full decode of every image, against a loop that decodes and does nothing else.
+    """Measure validation with a full decode of every image, against a loop that only decodes.
 
-    Two kinds of images, because what validation adds is fixed per image while a decode costs what the image holds.
+    There are two kinds of images, because validation has a fixed overhead per image but decoding depends on content.
     """
     from benchmarks.validation import measure
     from visionops.data.validation.judging import validate
@@ -272,7 +272,7 @@ def _write_photos(folder: Path, number: int) -> tuple[list[Path], int]:
 
 
 def measure_handover(folder: Path, shrink: int) -> list[Row]:
-    """A data set from step to step: our materializer, ZenML's path materializer, and an artifact of one number."""
+    """Measure passing a data set between steps: our materializer, ZenML's path materializer, and one number."""
     _isolate_zenml(folder)
     images = 1260 // shrink
     light = _write_images(folder / "light", images, 14_000)
@@ -301,11 +301,11 @@ def _isolate_zenml(folder: Path) -> None:
 
 
 def _write_images(folder: Path, number: int, size: int) -> Dataset:
-    """Files of random bytes, for nobody looks into them here, and a data set that refers to them."""
+    """Write files of random bytes, which are never decoded here, and return a data set that refers to them."""
     folder.mkdir()
     rng = np.random.default_rng(size)
     for i in range(number):
-        (folder / f"{i:06d}.jpg").write_bytes(rng.bytes(size - 2) + b"\xff\xd9")  # ends as a whole JPEG does
+        (folder / f"{i:06d}.jpg").write_bytes(rng.bytes(size - 2) + b"\xff\xd9")  # ends like a complete JPEG
     boxes = 3 * number
     return Dataset.from_columns(
         folder.name,
@@ -336,7 +336,7 @@ def _bytes_below(folder: Path) -> int:
 
 
 def _handover_alone(folder: Path, light: Dataset, heavy: Dataset) -> list[Row]:
-    """Save and load, without ZenML's bookkeeping."""
+    """Measure saving and loading without ZenML's bookkeeping."""
     from zenml.materializers import BuiltInMaterializer, PathMaterializer
 
     from materializers.converted import ConvertedMaterializer
@@ -404,10 +404,10 @@ def _local_store(folder: Path, *, is_local: bool = True) -> Any:
 
 
 def _handover_in_pipelines(folder: Path, light: Dataset, heavy: Dataset) -> list[Row]:
-    """A pipeline of two steps on the local orchestrator, in a ZenML home of its own."""
+    """Measure a pipeline of two steps on the local orchestrator, in a separate ZenML home."""
     from zenml.utils import source_utils
 
-    # ZenML takes the folder of the running script as root, and would import the steps a second time by another name.
+    # By default ZenML uses the script's folder as root and would import the steps again by another name.
     source_utils.set_custom_source_root(str(Path(__file__).resolve().parents[1]))
     from benchmarks.handover_pipeline import run_handover
 

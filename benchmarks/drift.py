@@ -1,21 +1,21 @@
-"""Which changes of real images monitoring sees, from which severity on, and how often it sees one where there is none.
+"""Measure which changes of real images monitoring detects, at which severity, and its rate of false alarms.
 
     python -m benchmarks.drift --bundle DIR              # the steel champion, three seeds: 23 minutes, two busy cores
-    python -m benchmarks.drift --bundle DIR --out truth  # keep the tables and the plot there
-    python -m benchmarks.drift --scale                   # only: what the drift step over 100,000 records costs
+    python -m benchmarks.drift --bundle DIR --out truth  # also write the tables and the plot to this folder
+    python -m benchmarks.drift --scale                   # only the cost of the drift step for 100,000 records
     python -m benchmarks.drift --bundle DIR --only sources --images DIR --size 300   # two cameras and their mix
 
-The reference is the bundle's own predictions on the val images of ``configs/steel.yaml``, split as the pipeline splits
-them. Windows are drawn from its test images, which it has not seen either: each without repetition, but they overlap.
-Every kind of change is made to the same windows. *Shuffled*: val and test are mixed and dealt anew each time, so that
-what differs between the two does not count. *Repeated*: half of a window comes from as few images as a class has, but
-of all classes: what moving the share of a class must not be caught by. *Class share*: of each class in turn, which is
-what most boxes of an image show, as on a sixth of all; *class shown*: on any image, as 0.16 to 0.23 of them.
+The reference is the bundle's predictions on the val images of ``configs/steel.yaml``, in the pipeline's split. Windows
+are drawn from its unseen test images: each without repetition, but they overlap. Every kind of change is applied to the
+same windows. *Shuffled*: val and test are mixed and split again each time, so that differences between the two do not
+count. *Repeated*: half of a window comes from as few images as one class has, but of all classes; repetition alone must
+not trigger an alarm. *Class share*: the share of each class in turn, by the class of most boxes of an image, a sixth
+in the data; *class shown*: the share of images with any box of the class, 0.16 to 0.23 in the data.
 
-Beside ours stand our tests inside Evidently, whose verdicts and p-values must be equal, and Evidently's
-``DataDriftPreset`` by its own verdict, which takes half of the columns, and by any column: on the columns of our
-record, as ``monitoring.drift.method: evidently`` has it, and on four features of the pixels of a reference system. The
-exit status is 1 when ours misses a target, or Evidently's figures are not ours. ``--no-peer`` leaves Evidently out,
+The table compares our tests with the same tests inside Evidently, whose verdicts and p-values must be equal, and with
+Evidently's ``DataDriftPreset``, by its own verdict (half of the columns) and by any column. The preset runs on the
+columns of our record, as with ``monitoring.drift.method: evidently``, and on four pixel features of a reference system.
+The exit status is 1 if ours misses a target, or Evidently's values differ from ours. ``--no-peer`` skips Evidently,
 which takes most of the time.
 """
 
@@ -53,7 +53,7 @@ from visionops.monitoring.settings import DriftSettings
 __all__ = ["Cell", "draw_plot", "least_caught", "main", "print_table", "write_table"]
 
 _CAUGHT = 0.95
-"""Share of the windows that must be caught: 19 of 20."""
+"""Required share of detected windows: 19 of 20."""
 OURS, THROUGH = "ours", "ours in Evidently"
 PRESET, ANY_COLUMN = "Evidently", "Evidently, any column"
 RECORD, RECORD_ANY = "Evidently on our columns", "any of our columns"
@@ -67,77 +67,79 @@ _COLOURS = {
     RECORD_ANY: "#CC79A7",
 }
 _EQUAL = 1e-12
-"""Largest difference between two p-values that are the same."""
+"""Largest difference between two equal p-values."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Cell:
-    """The windows of one kind and severity."""
+    """Results of the windows of one kind and severity."""
 
     kind: str
     label: str
-    asked: bool
+    is_target: bool
     windows: int
-    """Of each seed."""
+    """Number of windows per seed."""
     alarms: Mapping[str, tuple[int, ...]]
-    """Who judges, to the windows with an alarm by seed."""
+    """Windows with an alarm per seed, by judge."""
     columns: Mapping[str, int]
-    """Of ours, to the number of windows in which it drifted, of all seeds."""
+    """Number of windows with drift over all seeds, by column of our record."""
     sentence: str
-    """Of our first window."""
+    """Explanation of our first window."""
 
     @property
     def is_clean(self) -> bool:
-        """Whether an alarm is a false one."""
+        """Whether an alarm would be false."""
         return self.kind.startswith(CLEAN)
 
     def worst(self, judge: str) -> int:
-        """Windows with an alarm, of the seed with the fewest; without a change, of the one with the most."""
+        """Return the windows with an alarm of the worst seed: the fewest, or without a change the most."""
         return (max if self.is_clean else min)(self.alarms[judge])
 
     def is_good(self, judge: str) -> bool:
-        """At every seed at most one alarm in 20 clean windows, or at least 19 of 20 caught."""
+        """Return whether every seed has at most one alarm in 20 clean windows, or at least 19 of 20 detections."""
         worst = self.worst(judge)
         return worst <= (1 - _CAUGHT) * self.windows if self.is_clean else worst >= _CAUGHT * self.windows
 
 
-def measure(told: argparse.Namespace) -> tuple[list[Cell], float, float]:
-    """The truth table, the median seconds of a report, and how far Evidently's p-values of our tests are from ours."""
+def measure(options: argparse.Namespace) -> tuple[list[Cell], float, float]:
+    """Return the results, the median seconds of a report, and the largest difference from Evidently's p-values."""
 
-    def tell(what: str) -> None:
+    def show_progress(what: str) -> None:
         print(f"\r{what:60}", end="", file=sys.stderr, flush=True)
 
-    tell("reading")
-    config = load_config(told.config, [f"data.source.path={told.data / 'vision'}"])
-    bundle = ModelBundle.load(told.bundle)
-    scenes = Scenes(bundle, load_data(config), told.data, tell)
-    by_seed = [list(draw_groups(scenes, told.windows, told.size, told.shuffles, seed)) for seed in told.seeds]
+    show_progress("reading")
+    config = load_config(options.config, [f"data.source.path={options.data / 'vision'}"])
+    bundle = ModelBundle.load(options.bundle)
+    scenes = Scenes(bundle, load_data(config), options.data, show_progress)
+    by_seed = [
+        list(draw_groups(scenes, options.windows, options.size, options.shuffles, seed)) for seed in options.seeds
+    ]
     size = len(by_seed[0][0].pairs[0][1])
     print(f"\rreference: {len(scenes.reference)} val images; windows: {size} of {len(scenes.test())} test images")
     reports: list[list[list[DriftReport]]] = []
     seconds: list[float] = []
     with ProcessPoolExecutor(cores(), multiprocessing.get_context("spawn")) as pool:
-        for seed, groups in zip(told.seeds, by_seed, strict=True):
+        for seed, groups in zip(options.seeds, by_seed, strict=True):
             compare = functools.partial(_compare, DriftSettings(seed=seed))
             found = []
             for group in groups:
-                tell(f"comparing: seed {seed}, {group.kind} {group.label}")
+                show_progress(f"comparing: seed {seed}, {group.kind} {group.label}")
                 answers = list(pool.map(compare, group.pairs))
                 found.append([report for report, _ in answers])
                 seconds += [took for _, took in answers]
             reports.append(found)
     alarms = {OURS: [[sum(r.drifted for r in group) for group in found] for found in reports]}
     distance = 0.0
-    if not told.no_peer:
-        tell("Evidently")
-        peer_alarms, distance = _ask_peer(by_seed, told.seeds)
+    if not options.no_peer:
+        show_progress("Evidently")
+        peer_alarms, distance = _ask_peer(by_seed, options.seeds)
         alarms |= peer_alarms
-    tell("")
+    show_progress("")
     cells = [
         Cell(
             kind=group.kind,
             label=group.label,
-            asked=group.asked,
+            is_target=group.is_target,
             windows=len(group.pairs),
             alarms={judge: tuple(counts[row] for counts in of_seeds) for judge, of_seeds in alarms.items()},
             columns=dict(Counter(c.name for f in reports for r in f[row] for c in r.drifted_columns).most_common()),
@@ -174,7 +176,7 @@ def _ask_peer(by_seed: Sequence[Sequence[Group]], seeds: Sequence[int]) -> tuple
 
 
 def least_caught(cells: Sequence[Cell], judge: str) -> str:
-    """The weakest change of a kind from which on enough windows are caught; "-" for none."""
+    """Return the weakest change of a kind above which enough windows are detected; "-" for none."""
     least = "-"
     for cell in reversed(cells):
         if not cell.is_good(judge):
@@ -188,7 +190,7 @@ def _kinds(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
 
 
 def print_table(cells: Sequence[Cell]) -> bool:
-    """Windows with an alarm, of the worst seed, in 80 columns. Returns whether ours meets all that was asked."""
+    """Print the windows with an alarm of the worst seed, in 80 columns; return whether ours meets all targets."""
     for kind, row in _kinds(cells).items():
         if row[0].is_clean:
             counts = "; ".join(f"{judge} {row[0].worst(judge)}" for judge in row[0].alarms)
@@ -201,13 +203,13 @@ def print_table(cells: Sequence[Cell]) -> bool:
             )
             counts = "".join(f"{cell.worst(judge):>7}" for cell in row)
             print(f"  {title:17}{counts}  {least_caught(row, judge)}")
-    missed = [cell for cell in cells if cell.asked and not cell.is_good(OURS)]
+    missed = [cell for cell in cells if cell.is_target and not cell.is_good(OURS)]
     print("\n" + "".join(f"\n  MISSED: {c.kind} {c.label}, {c.alarms[OURS]} of {c.windows}" for c in missed))
     return not missed
 
 
 def write_table(cells: Sequence[Cell], path: Path) -> None:
-    """The same as Markdown: the least severity by kind, then all counts, seed by seed."""
+    """Write the table as Markdown: the lowest severity by kind, then all counts per seed."""
     judges = list(cells[0].alarms)
     lines = [f"| | {' | '.join(judges)} |", "|---|" + "---|" * len(judges)]
     for kind, row in _kinds(cells).items():
@@ -218,7 +220,7 @@ def write_table(cells: Sequence[Cell], path: Path) -> None:
         lines.append(f"| {kind} | {' | '.join(found)} |")
     for kind, row in _kinds(cells).items():
         if not row[0].is_clean:
-            labels = [f"**{cell.label}**" if cell.asked else cell.label for cell in row]
+            labels = [f"**{cell.label}**" if cell.is_target else cell.label for cell in row]
             lines += ["", f"| {kind} | {' | '.join(labels)} |", "|---|" + "---|" * len(row)]
             lines += [f"| {j} | {' | '.join(_counts(cell.alarms[j]) for cell in row)} |" for j in judges]
     path.write_text("\n".join(lines) + "\n")
@@ -229,7 +231,7 @@ def _counts(by_seed: Sequence[int]) -> str:
 
 
 def draw_plot(cells: Sequence[Cell], path: Path) -> None:
-    """Of each kind the share of windows with an alarm, from none over weak to strong."""
+    """Draw the share of windows with an alarm for each kind, from no change to strong changes."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -258,7 +260,7 @@ def draw_plot(cells: Sequence[Cell], path: Path) -> None:
 
 
 def measure_scale(images: int) -> list[Row]:
-    """Seconds and memory of a report over made-up records, and of the step with Evidently, each in its own process."""
+    """Measure time and memory of a report over synthetic records, and of the step with Evidently, in own processes."""
     context = multiprocessing.get_context("spawn")
     with context.Pool(1) as pool:
         seconds, before, peak, columns = pool.apply(_report_at_scale, (images,))
@@ -288,7 +290,7 @@ def _report_at_scale(images: int) -> tuple[float, float, float, int]:
 
 
 def _step_at_scale(images: int) -> tuple[float, float, float, float, float]:
-    """Seconds of all, of the import and of the processor; MB of memory at most and of the page."""
+    """Return the total, import and CPU seconds, and the MB of peak memory and of the page."""
     before, after = (_made_up(images, seed) for seed in (0, 1))
     start, idle = time.perf_counter(), time.process_time()
     from visionops.monitoring.evidently.comparison import look_for_drift
@@ -303,7 +305,7 @@ def _step_at_scale(images: int) -> tuple[float, float, float, float, float]:
 
 
 def _made_up(images: int, seed: int) -> pa.Table:
-    """Brightness drifted, so that no permutation test stops early everywhere."""
+    """Return synthetic records with drifted brightness, so that permutation tests do not all stop early."""
     rng = np.random.default_rng(seed)
     counts = rng.poisson(2, images)
     offsets = pa.array(np.concatenate([[0], np.cumsum(counts)]), pa.int32())
@@ -326,62 +328,64 @@ def _made_up(images: int, seed: int) -> pa.Table:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print the table; 1 when a target is missed."""
+    """Print the table; return 1 if a target is missed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.drift", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--bundle", type=Path, help="folder of the model's bundle")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="real images: %(default)s")
     parser.add_argument("--config", type=Path, default=Path("configs/steel.yaml"))
     parser.add_argument("--windows", type=int, default=20)
-    parser.add_argument("--size", type=int, default=100, help="images of a window: %(default)s")
+    parser.add_argument("--size", type=int, default=100, help="images per window: %(default)s")
     parser.add_argument("--shuffles", type=int, default=200, help="clean windows of val and test mixed: %(default)s")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--out", type=Path, help="folder for drift.md, drift.json and drift.png")
-    parser.add_argument("--no-peer", action="store_true", help="ours alone")
+    parser.add_argument("--no-peer", action="store_true", help="without Evidently")
     parser.add_argument("--scale", action="store_true", help="measure the cost instead")
-    parser.add_argument("--only", choices=["sources"], help="sources: two cameras, whose mix or light changes")
+    parser.add_argument("--only", choices=["sources"], help="sources: two cameras with a changing mix or light")
     parser.add_argument("--images", type=Path, help="with --only sources: a folder that the model was not trained on")
-    parser.add_argument("--most", type=int, default=1500, help="with --only sources: images that are used: %(default)s")
-    told = parser.parse_args(arguments)
-    if told.scale:
+    parser.add_argument("--most", type=int, default=1500, help="with --only sources: most images to use: %(default)s")
+    options = parser.parse_args(arguments)
+    if options.scale:
         rows = measure_scale(100_000)
         print_rows(f"drift report  ({cores()} cores, load {os.getloadavg()[0]:.1f})", rows)
         return int(any(row.met is False for row in rows))
-    if told.bundle is None:
+    if options.bundle is None:
         parser.error("--bundle DIR is needed: the folder of a trained model's bundle")
     start = time.monotonic()
-    if told.only:
-        return _sources(told)
-    cells, seconds, distance = measure(told)
+    if options.only:
+        return _sources(options)
+    cells, seconds, distance = measure(options)
     met = print_table(cells)
-    if not told.no_peer:
+    if not options.no_peer:
         is_same = distance <= _EQUAL and all(cell.alarms[OURS] == cell.alarms[THROUGH] for cell in cells)
         print(
             f"  p-values of our tests in Evidently differ by {distance:.1g} at most" + ("" if is_same else ": MISSED")
         )
         met &= is_same
-    told_by = f"load {os.getloadavg()[0]:.1f} on {cores()} cores"
-    print(f"  a report took {seconds * 1000:.0f} ms (median), all {time.monotonic() - start:.0f} s; {told_by}")
-    if told.out:
-        told.out.mkdir(parents=True, exist_ok=True)
-        write_table(cells, told.out / "drift.md")
-        draw_plot(cells, told.out / "drift.png")
-        (told.out / "drift.json").write_text(json.dumps([dataclasses.asdict(cell) for cell in cells], indent=1))
+    load = f"load {os.getloadavg()[0]:.1f} on {cores()} cores"
+    print(f"  a report took {seconds * 1000:.0f} ms (median), all {time.monotonic() - start:.0f} s; {load}")
+    if options.out:
+        options.out.mkdir(parents=True, exist_ok=True)
+        write_table(cells, options.out / "drift.md")
+        draw_plot(cells, options.out / "drift.png")
+        (options.out / "drift.json").write_text(json.dumps([dataclasses.asdict(cell) for cell in cells], indent=1))
     return 0 if met else 1
 
 
-def _sources(told: argparse.Namespace) -> int:
-    def tell(what: str) -> None:
+def _sources(options: argparse.Namespace) -> int:
+    def show_progress(what: str) -> None:
         print(what, file=sys.stderr, flush=True)
 
-    if told.out:
-        told.out.mkdir(parents=True, exist_ok=True)
-    folder = told.images or told.data / "vision" / "Steel"
-    bundle = ModelBundle.load(told.bundle)
-    found = measure_sources(bundle, folder, told.most, told.windows, told.size, told.seeds, told.out, tell)
+    if options.out:
+        options.out.mkdir(parents=True, exist_ok=True)
+    folder = options.images or options.data / "vision" / "Steel"
+    bundle = ModelBundle.load(options.bundle)
+    found = measure_sources(
+        bundle, folder, options.most, options.windows, options.size, options.seeds, options.out, show_progress
+    )
     met = print_sources(found)
     print(f"  {found[-2].sentence}")
-    if told.out:
-        (told.out / "sources.json").write_text(json.dumps([dataclasses.asdict(cell) for cell in found], indent=1))
+    if options.out:
+        (options.out / "sources.json").write_text(json.dumps([dataclasses.asdict(cell) for cell in found], indent=1))
     return 0 if met else 1
 
 

@@ -1,6 +1,6 @@
-"""Evidently beside ours: our tests inside it, its preset on our columns, and the preset on a reference system's.
+"""Run Evidently for comparison: our tests inside it, and its preset on our columns and on a reference system's.
 
-All three are asked in a process of their own, since Evidently takes seconds to import.
+All three run in a separate process, since Evidently takes seconds to import.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ PIXEL_FEATURES = ("brightness_mean", "brightness_std", "contrast", "sharpness")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PeerVerdicts:
-    """What is said of a window."""
+    """Verdicts on a window."""
 
     ours: tuple[str, ...]
-    """Columns that our tests call drifted, judged by Evidently."""
+    """Columns with drift by our tests inside Evidently."""
     p_distance: float
-    """Largest difference between a p-value that Evidently gives and ours."""
+    """Largest difference between Evidently's p-values and ours."""
     preset: tuple[str, ...]
-    """Columns of the record that drifted by `DataDriftPreset`."""
+    """Columns of the record with drift by `DataDriftPreset`."""
     preset_drifted: bool
-    """Its verdict on those: half of the columns or more."""
+    """Verdict of the preset on the record: drift in half of the columns or more."""
     pixels: tuple[str, ...]
-    """Of the pixel features, those that drifted by `DataDriftPreset`."""
+    """Pixel features with drift by `DataDriftPreset`."""
     pixels_drifted: bool
 
 
 def pixel_features(rgb: npt.NDArray[np.uint8]) -> dict[str, float]:
-    """What the reference system looks at, by name.
+    """Return the features of the reference system by name.
 
     Mean and standard deviation of all values, standard deviation of the mean of the channels (on grey images the same
     once more), and its mean squared gradient; of values from 0 to 1.
@@ -58,17 +58,17 @@ def pixel_features(rgb: npt.NDArray[np.uint8]) -> dict[str, float]:
 
 
 def ask_evidently(pairs: Sequence[tuple[pa.Table, pa.Table]], settings: DriftSettings) -> list[PeerVerdicts]:
-    """Return its verdicts on each (reference, window)."""
+    """Return Evidently's verdicts on each (reference, window)."""
     with ProcessPoolExecutor(cores(), multiprocessing.get_context("spawn"), initializer=_draw_nothing) as pool:
         return list(pool.map(partial(_ask, settings), pairs, chunksize=4))
 
 
 def _draw_nothing() -> None:
-    """Drawings take most of Evidently's time, and decide nothing."""
+    """Disable Evidently's plots, which take most of its time and do not affect verdicts."""
     from evidently.metrics.column_statistics import ValueDriftCalculation
     from evidently.presets import DataDriftPreset
 
-    import visionops.monitoring.evidently  # noqa: F401 (switches telemetry off, before the import of Evidently)
+    import visionops.monitoring.evidently  # noqa: F401 (disables telemetry before the import of Evidently)
 
     ValueDriftCalculation._render = lambda *_: []
     DataDriftPreset.render = lambda *_, **__: []
@@ -102,7 +102,7 @@ def _ask(settings: DriftSettings, pair: tuple[pa.Table, pa.Table]) -> PeerVerdic
 
 
 def _failed(snapshot: object) -> tuple[tuple[str, ...], bool]:
-    """Return the columns that drifted, and whether enough did, by the status of the tests."""
+    """Return the columns with drift, and whether enough have it, from the status of the tests."""
     tests = snapshot.dict()["tests"]  # type: ignore[attr-defined]
     failed = [test["metric_config"]["params"] for test in tests if test["status"].value == "FAIL"]
     columns = tuple(params["column"] for params in failed if params["type"].endswith("ValueDrift"))

@@ -1,9 +1,9 @@
-"""Two cameras: does a new mix of them look like a change of either, and is the one that changed named?
+"""Check with two cameras that a new mix causes no alarm, and that a changed camera is named.
 
-Camera ``a`` takes the images as they are; ``b`` has the response of another camera (`Kind.CAMERA`, severity 1), the
-same in reference and window. Each image is predicted as either would have taken it, and as ``b`` would with half the
-light. Images are dealt once: a third is the reference, half of it by each camera, and windows are drawn from the rest,
-each without repetition. *Pooled* is the same window without its sources: what was compared before there were any.
+Camera ``a`` takes the images unchanged; ``b`` has the response of another camera (`Kind.CAMERA`, severity 1), in the
+reference and in windows. Each image is predicted as from either camera, and as from ``b`` with half the light. Images
+are split once: a third is the reference, half of it by each camera, and windows are drawn from the rest without
+repetition. *Pooled* is the same window compared without its sources.
 """
 
 from __future__ import annotations
@@ -55,11 +55,11 @@ class _Case:
     title: str
     share_of_a: float
     b: str = "b"
-    """How camera ``b`` is when the window is taken."""
+    """State of camera ``b`` in the window."""
     knows_sources: bool = True
-    """Otherwise the reference names none, and each source is compared with its own earlier traffic."""
+    """Whether the reference has sources; otherwise each source is compared with its own earlier traffic."""
     counts: str = "alarms"
-    """What is asked: no ``alarms`` of a source, or ``b`` and it alone ``named``; "" for neither."""
+    """Target: no ``alarms`` of a source, or only ``b`` ``named``; "" for none."""
 
 
 _CASES = (
@@ -73,29 +73,29 @@ _CASES = (
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class SourceCell:
-    """The windows of one case, by seed."""
+    """Results of the windows of one case, by seed."""
 
     title: str
     counts: str
     windows: int
     named_a: tuple[int, ...]
-    """Windows in which a column of ``a`` drifted."""
+    """Windows with drift in a column of ``a``."""
     named_b: tuple[int, ...]
     only_b: tuple[int, ...]
-    """Windows in which columns of ``b`` drifted and none of ``a``."""
+    """Windows with drift in columns of ``b`` and none of ``a``."""
     clean: tuple[int, ...]
     """Windows without an alarm of either source."""
     mix: tuple[int, ...]
-    """Windows in which the column ``source`` drifted."""
+    """Windows with drift in the column ``source``."""
     pooled: tuple[int, ...]
-    """Windows with an alarm when the sources are not known; empty where that is not counted."""
+    """Windows with an alarm without sources; empty if not counted."""
     sentence: str
 
     @property
     def is_met(self) -> bool:
-        """At every seed 19 of 20."""
-        asked = {"alarms": self.clean, "named": self.only_b}.get(self.counts)
-        return asked is None or min(asked) >= _CAUGHT * self.windows
+        """Whether every seed has at least 19 of 20."""
+        counted = {"alarms": self.clean, "named": self.only_b}.get(self.counts)
+        return counted is None or min(counted) >= _CAUGHT * self.windows
 
 
 def measure_sources(
@@ -106,16 +106,16 @@ def measure_sources(
     size: int,
     seeds: Sequence[int],
     kept: Path | None = None,
-    tell: Callable[[str], None] = lambda _: None,
+    show_progress: Callable[[str], None] = lambda _: None,
 ) -> list[SourceCell]:
     """Count alarms by source.
 
     Args:
         folder: Images that the model was not trained on.
-        images: Most of them that are used.
-        windows: Of each case and seed.
-        size: Images of a window.
-        kept: Folder for the records of each camera, so that another run with other seeds need not predict again.
+        images: Maximum number of images to use.
+        windows: Windows per case and seed.
+        size: Images per window.
+        kept: Folder for the records of each camera, so that a run with other seeds does not predict again.
     """
     files = sorted(folder / file.name for file in walk_files(folder) if file.is_image)
     order = np.random.default_rng(0).permutation(len(files))[:images]
@@ -123,7 +123,7 @@ def measure_sources(
     predictor = Predictor(bundle, streams=cores(), load=Load(images=1))
     tables = {}
     for name, changes in _RESPONSES.items():
-        tell(f"predicting {len(paths)} images of {name}")
+        show_progress(f"predicting {len(paths)} images of {name}")
         file = (
             kept / f"{bundle.digest[:8]}-{len(paths)}-{'-'.join(name.replace(',', '').split())}.parquet"
             if kept
@@ -141,7 +141,7 @@ def measure_sources(
     found: dict[str, list[list[DriftReport]]] = {case.title: [] for case in _CASES}
     pooled: dict[str, list[int]] = {case.title: [] for case in _CASES}
     for seed, case in itertools.product(seeds, _CASES):
-        tell(f"seed {seed}: {case.title}")
+        show_progress(f"seed {seed}: {case.title}")
         rng, settings = np.random.default_rng(seed), DriftSettings(seed=seed)
         reports, alarms = [], 0
         is_pooled = case.counts == "alarms" and case.knows_sources
@@ -159,12 +159,12 @@ def measure_sources(
         if is_pooled:
             pooled[case.title].append(alarms)
         named = [",".join(report.drifted_sources) or "none" for report in reports]
-        tell(f"seed {seed}: {case.title}: {dict(Counter(named))}")
+        show_progress(f"seed {seed}: {case.title}: {dict(Counter(named))}")
     return [_count(case, found[case.title], pooled[case.title], windows) for case in _CASES]
 
 
 def print_sources(cells: Sequence[SourceCell]) -> bool:
-    """Print a line a case, windows by seed; return whether all that was asked is met."""
+    """Print a line per case with windows by seed; return whether all targets are met."""
     print(f"\n  {'windows with':32}{'alarm of a':>12}{'alarm of b':>12}{'b alone':>10}{'mix':>12}{'pooled':>12}")
     for cell in cells:
         counts = (cell.named_a, cell.named_b, cell.only_b, cell.mix, cell.pooled)

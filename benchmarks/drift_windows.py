@@ -1,6 +1,6 @@
-"""Windows of real images to look for drift in: as they are, and changed in kinds and severities.
+"""Draw windows of real images for drift detection, unchanged and with changes of several kinds and severities.
 
-Each image is changed and predicted once for each kind and severity; all windows of all seeds are drawn from these
+Each image is changed and predicted once per kind and severity; all windows of all seeds are drawn from these
 records.
 """
 
@@ -42,29 +42,29 @@ __all__ = ["CLEAN", "Group", "Scenes", "draw_groups", "load_data"]
 _Rows = npt.NDArray[np.int64]
 
 CLEAN = "clean"
-"""What the kinds without a change begin with."""
+"""Prefix of the kinds without a change."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Change:
-    """What is done to the images of a window."""
+    """Change of the images of a window."""
 
     kind: str
     label: str
     how: Kind
     severity: float
-    asked: bool = False
-    """Whether it must be caught."""
+    is_target: bool = False
+    """Whether it must be detected."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Group:
-    """Windows of one kind and severity, each after what it is to be compared with."""
+    """Windows of one kind and severity, each paired with its reference."""
 
     kind: str
     label: str
     pairs: Sequence[tuple[pa.Table, pa.Table]]
-    asked: bool = False
+    is_target: bool = False
 
 
 CHANGES = (
@@ -79,15 +79,15 @@ CHANGES = (
     *(Change("blur, pixels", f"{r:g}", Kind.BLUR, r / 3, r == 3) for r in (0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 1, 3)),
     *(Change("noise, levels", f"{n:g}", Kind.NOISE, n / 25, n == 25) for n in (0.5, 1, 1.5, 2, 3, 5, 10, 25)),
 )
-"""From weak to strong; of what `modify` does, in its units."""
+"""Changes of `modify` from weak to strong, in its units."""
 CLASS_SHARES = (0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6, 0.7)
-"""Of the images of a window; a sixth of the test images is of each class, and 0.16 to 0.23 of them show it."""
+"""Shares of a window; in the test images each class has a share of one sixth, and 0.16 to 0.23 of them show it."""
 CAMERA_SHARES = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.5, 1.0)
 _CAMERA_IMAGES = 200
 
 
 def load_data(config: Config) -> Dataset:
-    """As the pipeline reads, mends and splits it."""
+    """Return the data set as the pipeline reads, cleans and splits it."""
     assert isinstance(config.data.source, FolderSource)
     dataset = hash_images(
         read_dataset(config.data.source.path.absolute(), config.data, config.name, task_for(config.task).fit_dataset)
@@ -96,40 +96,40 @@ def load_data(config: Config) -> Dataset:
 
 
 class Scenes:
-    """The answers of one bundle, as records, with the pixel features of the peer beside ours.
+    """Records of one bundle's answers, with our features and the peer's pixel features.
 
     Args:
         data: Folder with the images of other cameras.
-        tell: Called with what is being predicted.
+        show_progress: Function that receives a description of the current predictions.
     """
 
-    def __init__(self, bundle: ModelBundle, dataset: Dataset, data: Path, tell: Callable[[str], None]) -> None:
+    def __init__(self, bundle: ModelBundle, dataset: Dataset, data: Path, show_progress: Callable[[str], None]) -> None:
         self._predictor = Predictor(bundle, streams=cores(), load=Load(images=1))
         self._data = data
-        self._tell = tell
+        self._show_progress = show_progress
         self._done: dict[tuple[str, str], pa.Table] = {}
         test = dataset.select_split(Split.TEST)
         self._paths = test.paths()
         self.shows = test.presence()
         """bool (test images, classes): whether an image shows a class."""
         self.is_of = _main_class(test)
-        """The same, of the one class that most of its boxes have."""
+        """bool (test images, classes): whether most boxes of an image have a class."""
         self.reference = self._predict("val", "", dataset.select_split(Split.VAL).paths())
 
     def test(self, change: Change | None = None) -> pa.Table:
-        """Of the images of the test split."""
+        """Return the records of the test split."""
         kind, label = (change.kind, change.label) if change else ("test", "")
         return self._predict(kind, label, self._paths, change)
 
     def camera(self, name: str) -> pa.Table:
-        """Of images of another data set."""
+        """Return the records of another data set's images."""
         files = sorted(self._data / name / file.name for file in walk_files(self._data / name) if file.is_image)
         chosen = np.sort(np.random.default_rng(0).permutation(len(files))[:_CAMERA_IMAGES])
         return self._predict(name, "", [files[i] for i in chosen])
 
     def _predict(self, kind: str, label: str, paths: Sequence[Path], change: Change | None = None) -> pa.Table:
         if (kind, label) not in self._done:
-            self._tell(f"predicting: {kind} {label}")
+            self._show_progress(f"predicting: {kind} {label}")
             with ThreadPoolExecutor(cores()) as pool:
                 rows = list(pool.map(self._record, itertools.count(), paths, itertools.repeat(change)))
             ours = [field for field in RECORD if field.name in rows[0]]
@@ -146,11 +146,11 @@ class Scenes:
 
 
 def draw_groups(scenes: Scenes, windows: int, size: int, shuffles: int, seed: int) -> Iterator[Group]:
-    """All kinds, those without a change first, each from weak to strong.
+    """Yield all kinds, those without a change first, each from weak to strong.
 
     Args:
-        windows: Of each kind and severity; of the changes of images, the same ones.
-        size: Images of a window; all of the test split where it has fewer.
+        windows: Windows per kind and severity; all image changes use the same ones.
+        size: Images per window; the whole test split if it has fewer.
         shuffles: Windows of val and test mixed.
     """
     rng = np.random.default_rng(seed)
@@ -158,10 +158,10 @@ def draw_groups(scenes: Scenes, windows: int, size: int, shuffles: int, seed: in
     size = min(size, len(test))
     drawn = [rng.permutation(len(test))[:size] for _ in range(windows)]
 
-    def group(kind: str, label: str, tables: Sequence[pa.Table], *, asked: bool = False) -> Group:
-        return Group(kind, label, [(reference, table) for table in tables], asked)
+    def group(kind: str, label: str, tables: Sequence[pa.Table], *, is_target: bool = False) -> Group:
+        return Group(kind, label, [(reference, table) for table in tables], is_target)
 
-    yield group(CLEAN, "", [test.take(rows) for rows in drawn], asked=True)
+    yield group(CLEAN, "", [test.take(rows) for rows in drawn], is_target=True)
     both = pa.concat_tables([reference, test])
     deals = [rng.permutation(len(both)) for _ in range(shuffles)]
     halves = [(both.take(deal[: len(reference)]), both.take(deal[len(reference) :][:size])) for deal in deals]
@@ -172,19 +172,19 @@ def draw_groups(scenes: Scenes, windows: int, size: int, shuffles: int, seed: in
 
     for change in CHANGES:
         records = scenes.test(change)
-        yield group(change.kind, change.label, [records.take(rows) for rows in drawn], asked=change.asked)
+        yield group(change.kind, change.label, [records.take(rows) for rows in drawn], is_target=change.is_target)
     for kind, presence in (("class share", scenes.is_of), ("class shown", scenes.shows)):
         for share in CLASS_SHARES:
             shown = [presence[:, number % presence.shape[1]] for number in range(windows)]
             tables = [test.take(_draw_share(images, share, size, rng)) for images in shown]
-            yield group(kind, f"{share:g}", tables, asked=kind == "class share" and share == 0.5)
+            yield group(kind, f"{share:g}", tables, is_target=kind == "class share" and share == 0.5)
     for name in ("casting", "plants"):
         foreign = scenes.camera(name)
         for share in CAMERA_SHARES:
             number = round(share * size)
             chosen = [foreign.take(rng.permutation(len(foreign))[:number]) for _ in drawn]
             tables = [pa.concat_tables([test.take(r[number:]), c]) for r, c in zip(drawn, chosen, strict=True)]
-            yield group(f"{name}, part", f"{share:g}", tables, asked=share == 1)
+            yield group(f"{name}, part", f"{share:g}", tables, is_target=share == 1)
 
 
 def _main_class(dataset: Dataset) -> npt.NDArray[np.bool_]:
@@ -196,7 +196,7 @@ def _main_class(dataset: Dataset) -> npt.NDArray[np.bool_]:
 
 
 def _draw_share(shown: npt.NDArray[np.bool_], share: float, size: int, rng: np.random.Generator) -> _Rows:
-    """Rows of a window in which ``share`` of the images are of those ``shown``; they repeat where there are too few."""
+    """Return rows of a window with a ``share`` of images from ``shown``, repeated if there are too few."""
     ours, others = np.flatnonzero(shown), np.flatnonzero(~shown)
     wanted = round(share * size)
     chosen = rng.choice(ours, wanted, replace=wanted > len(ours))

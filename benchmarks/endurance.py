@@ -1,4 +1,4 @@
-"""Ours over a longer time: overload at twice the sustainable rate, and model switches under load."""
+"""Measure our server over a longer time: overload at twice the sustainable rate, and model switches under load."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ __all__ = ["measure_soak", "measure_switches"]
 
 _CLIENTS = 16
 _IDLE_SECONDS = 2.0
-"""A connection that was idle for longer is not used again: the server may be about to close it."""
+"""Idle time after which a connection is not reused, because the server may be about to close it."""
 _KEY = "benchmark-0123456789abcdef0123456789abcdef"
 _LOST = 0
-"""Stands for a status where the connection broke or nothing came."""
+"""Status of a request whose connection broke or that got no answer."""
 _PATIENCE = 60.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Answer:
     at: float
-    """Seconds since the soak began."""
+    """Seconds since the start of the soak test."""
     status: int
     ms: float
 
 
 def measure_soak(bundle: Path, images: Sequence[bytes], folder: Path, seconds: float, calm_seconds: float) -> list[Row]:
-    """Twice the rate that 16 closed-loop clients get, then normal load again.
+    """Measure twice the rate of 16 closed-loop clients, then normal load again.
 
     Args:
-        seconds: Of overload.
-        calm_seconds: Of the normal load before and after.
+        seconds: Seconds of overload.
+        calm_seconds: Seconds of normal load before and after.
     """
     with start(Contestant(OURS), bundle, images[0], folder) as server:
         bodies = [server.as_body(image) for image in images]
@@ -86,7 +86,7 @@ def measure_soak(bundle: Path, images: Sequence[bytes], folder: Path, seconds: f
 async def _overload(
     server: Server, bodies: Sequence[Body], rate: float, seconds: float
 ) -> tuple[list[_Answer], list[float], int, collections.Counter[str]]:
-    """Answers, resident megabytes each second, requests that could not even be started, why some were lost."""
+    """Return the answers, resident megabytes per second, requests that could not be started, and reasons of losses."""
     answers: list[_Answer] = []
     memory: list[float] = []
     idle: list[tuple[float, Connection]] = []
@@ -131,7 +131,7 @@ def _percentile(values: Sequence[float], share: float) -> float:
 
 
 def measure_switches(bundles: Sequence[ModelBundle], images: Sequence[bytes], folder: Path, switches: int) -> list[Row]:
-    """Switch back and forth between two bundles while 16 clients ask, and look at every answer."""
+    """Switch back and forth between two bundles while 16 clients send requests, and check every answer."""
     predictors = [Predictor(bundle) for bundle in bundles]
     truths = [[p.predict(image).to_dict()["detections"] for image in images] for p in predictors]
     del predictors
@@ -162,7 +162,7 @@ def measure_switches(bundles: Sequence[ModelBundle], images: Sequence[bytes], fo
 
 
 def _resident_at_rest(server: Server, seconds: float = 3.0) -> float:
-    """The least within some seconds without load: what is being freed is free by then."""
+    """Return the lowest value within some seconds without load, when memory has been freed."""
     until, least = time.perf_counter() + seconds, server.resident()
     while time.perf_counter() < until:
         time.sleep(0.2)
@@ -211,7 +211,7 @@ async def _switch_under_load(
                 await asyncio.sleep(0.05)
                 continue
             answer = json.loads(content)
-            # Version n + 1 is what switch n brought; they alternate between the two bundles.
+            # Switch n loads version n + 1; versions alternate between the two bundles.
             which = (int(answer["model"]["version"]) - 1) % 2
             seen.answers += 1
             seen.by_model[which] += 1

@@ -1,14 +1,14 @@
-"""Does the estimate without labels agree with the labels? Real images, clean and in less light.
+"""Compare performance estimates without labels with the labels, on real images, clean and darkened.
 
-    python -m benchmarks.estimation                           # plants, castings, solar: minutes, most for features
-    python -m benchmarks.estimation --only plants --seeds 2   # does it run at all?
-    python -m benchmarks.estimation --simulate                # instead: coverage where the truth is known
+    python -m benchmarks.estimation                           # plants, castings, solar: minutes, mostly for features
+    python -m benchmarks.estimation --only plants --seeds 2   # a quick trial
+    python -m benchmarks.estimation --simulate                # coverage with known truth instead
 
-Each data set is cut anew for each seed: half trains a head on the frozen backbone, a fifth is val (temperature,
-threshold and calibration), and the rest is traffic, which the model has not seen. Windows are drawn from the traffic,
-as it is and darkened; each is estimated from its probabilities, and scored on its labels as `evaluate` scores a test
-split. *In labelled*: the estimate lies in the labelled 95 % interval. *Covers*: the estimate's interval holds the
-labelled figure, which should be so for 95 % of windows. *Undefined*: too few images of a class, on either side.
+Each seed splits each data set: half trains a head on the frozen backbone, a fifth is val (temperature, threshold and
+calibration), and the rest is unseen traffic. Windows are drawn from the traffic, unchanged and darkened; each is
+estimated from its probabilities, and scored on its labels as `evaluate` scores a test split. *In labelled*: the
+estimate is in the labelled 95 % interval. *Covers*: the estimate's interval contains the labelled value, as it should
+for 95 % of windows. *Undefined*: too few images of a class, on either side.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ _SIZES = (50, 100, 300)
 _RESAMPLES = 1000
 _BACKBONE = "efficientnet_lite0"
 USE_CASES = {"plants": "plants", "casting": "casting", "solar": "", "faces": "faces"}
-"""Use case to its folder in the shared data; "": a package brings it."""
+"""Folder of each use case in the shared data; "" for data from a package."""
 
 Floats = npt.NDArray[np.float64]
 Ids = npt.NDArray[np.int64]
@@ -70,25 +70,25 @@ Ids = npt.NDArray[np.int64]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Window:
-    """One window, estimated and scored."""
+    """Estimate and score of one window."""
 
     use_case: str
     light: str
     images: int
     estimate: tuple[float, float, float] | None
-    """Value, low, high; None: too few to estimate."""
+    """Value and interval (low, high); None with too few images."""
     labelled: tuple[float, float, float] | None
 
     @property
     def is_within(self) -> bool:
-        """The estimate lies in the labelled interval."""
+        """Whether the estimate is in the labelled interval."""
         assert self.estimate
         assert self.labelled
         return self.labelled[1] <= self.estimate[0] <= self.labelled[2]
 
     @property
     def is_covered(self) -> bool:
-        """The estimate's interval holds the labelled figure."""
+        """Whether the estimate's interval contains the labelled value."""
         assert self.estimate
         assert self.labelled
         return self.estimate[1] <= self.labelled[0] <= self.estimate[2]
@@ -99,45 +99,45 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.estimation", description=(__doc__ or "").splitlines()[0]
     )
-    parser.add_argument("--only", default="plants,casting,solar", help="of plants, casting, solar, faces: %(default)s")
+    parser.add_argument("--only", default="plants,casting,solar", help="data sets, also faces: %(default)s")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="real images: %(default)s")
     parser.add_argument("--seeds", type=int, default=10, help="splits of each data set: %(default)s")
-    parser.add_argument("--windows", type=int, default=5, help="of each split, light and size: %(default)s")
-    parser.add_argument("--images", type=int, default=600, help="of each data set, at most: %(default)s")
-    parser.add_argument("--features", type=Path, help="folder that keeps features from one run to the next")
+    parser.add_argument("--windows", type=int, default=5, help="windows per split, light and size: %(default)s")
+    parser.add_argument("--images", type=int, default=600, help="maximum number of images per data set: %(default)s")
+    parser.add_argument("--features", type=Path, help="folder that keeps features between runs")
     parser.add_argument("--simulate", action="store_true", help="coverage on simulated windows instead")
-    parser.add_argument("--json", type=Path, help="every window, for a machine")
-    told = parser.parse_args(arguments)
-    if told.simulate:
+    parser.add_argument("--json", type=Path, help="write every window to this file")
+    options = parser.parse_args(arguments)
+    if options.simulate:
         _print_simulation()
         return 0
     windows: list[Window] = []
     _print_head()
-    for name in told.only.split(","):
-        found = list(_measure(name, told))
+    for name in options.only.split(","):
+        found = list(_measure(name, options))
         _print(found)
         windows += found
-    if told.json:
-        told.json.write_text(json.dumps([dataclasses.asdict(window) for window in windows]), encoding="utf-8")
+    if options.json:
+        options.json.write_text(json.dumps([dataclasses.asdict(window) for window in windows]), encoding="utf-8")
     return 0
 
 
-def _measure(name: str, told: argparse.Namespace) -> Iterator[Window]:
+def _measure(name: str, options: argparse.Namespace) -> Iterator[Window]:
     config = load_config(Path("configs", f"{name}.yaml"))
-    dataset = _read(config, told.data).take_evenly(told.images)
-    kept = (told.features or Path(tempfile.mkdtemp(prefix="visionops-estimation-"))) / f"{name}.npz"
+    dataset = _read(config, options.data).take_evenly(options.images)
+    kept = (options.features or Path(tempfile.mkdtemp(prefix="visionops-estimation-"))) / f"{name}.npz"
     if not kept.exists():
         kept.parent.mkdir(parents=True, exist_ok=True)
         seen: dict[str, Any] = _features(config, dataset, kept.parent / name)
         np.savez(kept, **seen)
     with np.load(kept) as found:
         features = {light: found[light] for light in _LIGHT}
-    for seed in range(told.seeds):
-        yield from _windows(config, dataset, features, seed, told.windows)
+    for seed in range(options.seeds):
+        yield from _windows(config, dataset, features, seed, options.windows)
 
 
 def _read(config: Config, data: Path) -> Dataset:
-    """Read, validate and clean as the pipeline does; the data set's own splits are not used."""
+    """Read, validate and clean as the pipeline does, ignoring the data set's own splits."""
     folder = data / USE_CASES[config.name]
     if not USE_CASES[config.name]:
         package = importlib.util.find_spec("elpv_dataset")
@@ -152,9 +152,9 @@ def _read(config: Config, data: Path) -> Dataset:
 
 
 def _features(config: Config, dataset: Dataset, work: Path) -> dict[str, npt.NDArray[np.float32]]:
-    """Return the backbone's features of every image in every light, float32 (images, width), by the engine that serves.
+    """Return the backbone's features of every image in every light, float32 (images, width), by the serving engine.
 
-    A head is trained on a few images to have a bundle with that backbone; it is not used further.
+    It trains a head on a few images only to get a bundle with that backbone.
     """
     training = LabelTraining(task=config.task, model=_BACKBONE, learning=Learning.FROZEN)
     plan = config.training_plan.model_copy(update={"training": training})
@@ -217,7 +217,7 @@ def _train(
     features: npt.NDArray[np.float32],
     rows: dict[Split, Ids],
 ) -> tuple[tuple[Head, ...], list[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]]:
-    """Solve a head for each question, and choose its temperature and threshold on val, as training does."""
+    """Solve each head, and choose its temperature and threshold on val, as training does."""
     training = config.training
     assert isinstance(training, LabelTraining)
     train, val = rows[Split.TRAIN], rows[Split.VAL]
@@ -246,7 +246,7 @@ def _probabilities(
     layers: Sequence[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]],
     features: npt.NDArray[np.float32],
 ) -> Floats:
-    """Return what the record keeps, float64 (images, classes of all heads)."""
+    """Return the probabilities in the record, float64 (images, classes of all heads)."""
     parts = [
         softmax((features @ weight.T + bias) / head.temperature)
         for head, (weight, bias) in zip(heads, layers, strict=True)
@@ -255,7 +255,7 @@ def _probabilities(
 
 
 def _as_kept(probabilities: npt.NDArray[np.float32]) -> Floats:
-    """The record has six places."""
+    """Round probabilities to six digits, like the record."""
     kept: Floats = probabilities.astype(np.float64)
     return kept.round(6)
 
@@ -288,7 +288,7 @@ def _print_head() -> None:
 
 
 def _print(windows: Sequence[Window]) -> None:
-    """Print a row for each light and size: means over the windows, and in how many the two agree."""
+    """Print a row per light and size, with means over the windows and the share in which the two agree."""
     for light in _LIGHT:
         for size in _SIZES:
             group = [w for w in windows if w.light == light and w.images == size]
@@ -314,22 +314,22 @@ def _interval(figures: npt.NDArray[np.float64]) -> str:
 def simulate(
     metric: str, classes: int, held_out: int, images: int, runs: int, sharpness: float = 1.0, draws: int = 300
 ) -> tuple[float, float, float]:
-    """Estimate windows of which the truth is drawn from known probabilities.
+    """Estimate windows whose truth is drawn from known probabilities.
 
     Args:
-        sharpness: The model's logits are the true ones times this: 1 is calibrated, above it is overconfident.
+        sharpness: Factor of the model's logits over the true ones: 1 is calibrated, above 1 is overconfident.
 
     Returns:
-        Share of the windows whose figure lies in the estimate's interval; mean error; mean width of the interval.
+        Share of windows whose value is in the estimate's interval, mean error, mean width of the interval.
     """
     heads = [Head(name="class", class_names=tuple(f"c{k}" for k in range(classes)))]
     settings = EstimationSettings(draws=draws)
     covered, errors, widths = 0, [], []
     for run in range(runs):
         rng = np.random.default_rng([run, classes, held_out, images])
-        told, truth = _simulated(rng, held_out, classes, sharpness)
+        probabilities, truth = _simulated(rng, held_out, classes, sharpness)
         seen, hidden = _simulated(rng, images, classes, sharpness)
-        estimator = Estimator(heads, HeldOut(told, truth[:, None]), metric, settings)
+        estimator = Estimator(heads, HeldOut(probabilities, truth[:, None]), metric, settings)
         guess = estimator.estimate(seen)
         true = float(figure_of([Outcome(heads[0], hidden, seen, seen.argmax(axis=1))], np.ones((1, images)), metric)[0])
         covered += guess.low <= true <= guess.high

@@ -1,14 +1,14 @@
-"""How often the gate is wrong: simulated champions and challengers through the real resamples and the real `decide`.
+"""Measure how often the gate is wrong, with simulated models, real resamples and the real `decide`.
 
 ```
 python -m benchmarks.gate                         # both tables
-python -m benchmarks.gate --runs 10               # does it run at all?
+python -m benchmarks.gate --runs 10               # a quick trial
 python -m benchmarks.gate --detector --runs 60    # average precision instead of accuracy: slower, fewer cells
 ```
 
 Champion and challenger answer the same images. On a share of the images (the disagreement) exactly one of the two is
-right; the challenger is truly better, equal or worse by two points. Each run draws new test images, and the share of
-runs in which the challenger is promoted is what the tables show.
+right; the challenger is truly better, equal or worse by two points. Each run draws new test images, and the tables show
+the share of runs that promote the challenger.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ from visionops.tasks.detection.scoring import score
 __all__ = ["GATE", "simulate", "simulate_detector"]
 
 GATE = GateConfig(metric="accuracy", minimum=0)
-"""The defaults of the gate."""
+"""Defaults of the gate."""
 
 _BOTH_RIGHT = 0.85
-"""Where the two agree. The comparison depends on the images on which they do not."""
+"""Share of correct answers among agreements. The comparison depends only on the disagreements."""
 _HEAD = Head(name="state", class_names=("ok", "defective"), positive="defective")
 _EFFECTS = {"better": 0.02, "equal": 0.0, "worse": -0.02}
 _DISAGREEMENTS = (0.03, 0.05, 0.08, 0.15)
@@ -48,12 +48,12 @@ _FEW = (1, 3, 8, 15, 20, 25, 30, 50)
 
 
 def simulate(images: int, disagreement: float, effect: float, runs: int, resamples: int, gate: GateConfig) -> float:
-    """Return the share of runs in which a challenger is promoted, for two classifiers.
+    """Return the share of runs that promote the challenger, for two classifiers.
 
     Args:
-        images: Of the test split.
+        images: Images of the test split.
         disagreement: Share of images on which exactly one of the two is right.
-        effect: By how much the challenger's true accuracy is above the champion's.
+        effect: Difference of the challenger's true accuracy to the champion's.
     """
     random = np.random.default_rng([images, round(disagreement * 1000), round((1 + effect) * 1000)])
     weights = _weights(images, resamples)
@@ -71,9 +71,9 @@ def simulate(images: int, disagreement: float, effect: float, runs: int, resampl
 
 
 def simulate_detector(images: int, disagreement: float, effect: float, runs: int, resamples: int) -> float:
-    """Return the share of runs in which a challenger is promoted by mAP50, for two detectors.
+    """Return the share of runs that promote the challenger by mAP50, for two detectors.
 
-    Each image has three objects, of which each detector finds most, and now and then a false alarm of low confidence.
+    Each image has three objects, of which each detector finds most, with some false alarms of low confidence.
 
     Args:
         disagreement: Share of objects that exactly one of the two finds.
@@ -86,7 +86,7 @@ def simulate_detector(images: int, disagreement: float, effect: float, runs: int
     for _ in range(runs):
         kind = random.choice(4, (images, 3), p=[both, only_new, only_old, 1 - both - only_new - only_old])
         truth = [Boxes(_PARTS, np.zeros(3, np.int32))] * images
-        # What both find they find about as surely.
+        # Both find common objects with similar confidence.
         shared = random.uniform(0.3, 1, kind.shape)
         new, old = (
             _detected(truth, np.isin(kind, [0, right]), shared + random.normal(0, 0.05, kind.shape), random, resamples)
@@ -130,7 +130,7 @@ def _accuracy(right: npt.NDArray[np.bool_], weights: npt.NDArray[np.float64]) ->
 def _check_accuracy(
     truth: npt.NDArray[np.int64], right: npt.NDArray[np.bool_], weights: npt.NDArray[np.float64]
 ) -> None:
-    """Hold `_accuracy` to what an evaluation computes beside all else, twenty times as slowly."""
+    """Compare `_accuracy` with a full evaluation, which is twenty times slower."""
     answers = np.where(right, truth, 1 - truth)
     outcome = Outcome(_HEAD, truth, np.eye(2)[answers], answers)
     np.testing.assert_array_equal(figures([outcome], weights)["accuracy"], _accuracy(right, weights))
@@ -157,11 +157,11 @@ def _evaluation(metrics: dict[str, float], drawn: dict[str, npt.NDArray[np.float
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--runs", type=int, default=2000, help="of each cell")
+    parser.add_argument("--runs", type=int, default=2000, help="runs per cell")
     parser.add_argument("--resamples", type=int, default=1000)
     parser.add_argument("--confidence", type=float, default=GATE.confidence)
     parser.add_argument("--detector", action="store_true", help="mAP50 of detectors instead of accuracy")
-    parser.add_argument("--json", type=Path, help="the same rows for a machine")
+    parser.add_argument("--json", type=Path, help="write the rows to this file")
     arguments = parser.parse_args()
     gate = GATE.model_copy(update={"confidence": arguments.confidence})
     if arguments.detector:

@@ -1,4 +1,4 @@
-"""What handing over a converted data set costs beside the data set that it was made from."""
+"""Measure the cost of passing a converted data set between steps, in addition to its source data set."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["conversions", "count_sent_bytes"]
 
 
 def conversions(dataset: Dataset, folder: Path, count: int) -> Iterator[ConvertedDataset]:
-    """Return ``count`` conversions in YOLO layout, made beforehand: handing one over takes its files away."""
+    """Return ``count`` conversions in YOLO layout, created in advance, because passing one moves its files."""
     plan = ConversionPlan(training=DetectionTraining())
     made = []
     for _ in range(count):
@@ -31,12 +31,12 @@ def conversions(dataset: Dataset, folder: Path, count: int) -> Iterator[Converte
 
 
 def count_sent_bytes(dataset: Dataset, store: Any, folder: Path) -> list[Row]:
-    """Bytes that a data set, and then its conversion, send to a store that is not of this machine.
+    """Count the bytes that a data set, and then its conversion, upload to a remote store.
 
     Args:
-        dataset: Hashed.
-        store: An artifact store whose configuration says that it is remote, in a folder of this machine.
-        folder: Receives the conversion.
+        dataset: Data set with hashes.
+        store: Artifact store in a folder on this machine, configured as remote.
+        folder: Folder for the conversion.
     """
     from zenml.steps.step_context import StepContext
     from zenml.utils import source_utils

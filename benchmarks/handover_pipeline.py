@@ -1,4 +1,4 @@
-"""A pipeline of two steps that hands one value over. Import it after ZenML's home is set: importing ZenML reads it."""
+"""Pass one value through a pipeline of two steps. Import it after ZenML's home is set, which ZenML reads on import."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from visionops.tasks.converted import ConvertedDataset
 
 __all__ = ["run_handover"]
 
-# The local orchestrator runs steps in this process; a parameter would go through JSON.
+# Module state works because the local orchestrator runs steps in this process; parameters would go through JSON.
 _held: dict[str, Any] = {}
 
 

@@ -1,4 +1,4 @@
-"""Load for HTTP servers: closed loops by wrk, which costs little; a Python client where answers must be read."""
+"""Generate load for HTTP servers: closed loops by wrk, which is cheap, or a Python client that reads answers."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ _WRK_TIMEOUT = 30
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Body:
-    """What is posted, and as what."""
+    """Content of a request, with its type."""
 
     content: bytes
     content_type: str
 
 
 def as_raw(image: bytes) -> Body:
-    """The image as it is."""
+    """Return the raw image as body."""
     return Body(image, "image/jpeg")
 
 
 def as_form(image: bytes) -> Body:
-    """A multipart form with the image as ``file``."""
+    """Return a multipart form with the image as ``file``."""
     boundary = uuid.uuid4().hex
     head = f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="a.jpg"\r\n'
     content = f"{head}Content-Type: image/jpeg\r\n\r\n".encode() + image + f"\r\n--{boundary}--\r\n".encode()
@@ -55,24 +55,24 @@ def as_form(image: bytes) -> Body:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Load:
-    """What a closed loop of clients saw."""
+    """Results of a closed loop of clients."""
 
     requests: int
     seconds: float
     p50: float
-    """Milliseconds. wrk adds the samples that waiting for a slow answer kept it from taking."""
+    """Milliseconds. wrk corrects for the samples that it missed while waiting for a slow answer."""
     p99: float
     errors: int
-    """Answers of a status above 399, time-outs, connections refused or broken."""
+    """Answers with a status above 399, timeouts, and refused or broken connections."""
 
     @property
     def throughput(self) -> float:
-        """Good answers per second."""
+        """Successful answers per second."""
         return max(self.requests - self.errors, 0) / self.seconds
 
 
 def write_lua(folder: Path, path: str, bodies: Sequence[Body]) -> Path:
-    """The script for wrk: post the bodies in turn, print the result as JSON."""
+    """Write a script for wrk that posts the bodies in turn and prints the result as JSON."""
     entries = []
     for number, body in enumerate(bodies):
         (folder / f"{number}.body").write_bytes(body.content)
@@ -112,23 +112,23 @@ end
 
 
 def find_wrk() -> str:
-    """Where wrk is.
+    """Return the path of wrk.
 
     Raises:
-        RuntimeError: Nowhere.
+        RuntimeError: wrk is not installed.
     """
     wrk = shutil.which("wrk")
     if wrk is None:
-        raise RuntimeError("wrk is missing; it makes the load: apt-get install wrk, or brew install wrk")
+        raise RuntimeError("wrk is missing, which generates the load; apt-get install wrk, or brew install wrk")
     return wrk
 
 
 def run_wrk(address: str, script: Path, clients: int, seconds: float) -> Load:
-    """So many clients, each with one request at a time.
+    """Run clients that each send one request at a time.
 
     Args:
-        address: ``127.0.0.1:8000``.
-        seconds: wrk counts in whole ones.
+        address: For example ``127.0.0.1:8000``.
+        seconds: Duration, which wrk takes in whole seconds.
 
     Raises:
         RuntimeError: wrk is missing or failed.
@@ -155,16 +155,16 @@ def run_wrk(address: str, script: Path, clients: int, seconds: float) -> Load:
 
 
 def parse_wrk(output: str, errors: str = "") -> Load:
-    """Read what the script's ``done`` printed.
+    """Parse the output of the script's ``done``.
 
     Raises:
-        RuntimeError: It printed nothing; with what wrk said instead.
+        RuntimeError: It printed nothing; with wrk's other output.
     """
     lines = [line for line in output.splitlines() if line.startswith("{")]
     if not lines:
         raise RuntimeError(f"wrk gave no result: {' '.join((errors or output).split())[-300:]}")
     said = json.loads(lines[-1])
-    # wrk counts an answer of a bad status among the requests, and a broken connection not.
+    # wrk counts an answer with an error status as a request, but not a broken connection.
     return Load(
         requests=said["requests"] + said["broken"],
         seconds=said["microseconds"] / 1e6,
@@ -175,11 +175,11 @@ def parse_wrk(output: str, errors: str = "") -> Load:
 
 
 def post(address: str, path: str, body: Body, headers: dict[str, str] | None = None, timeout: float = 30) -> Any:
-    """One request; the answer as plain values.
+    """Send one request and return the answer as plain values.
 
     Raises:
         RuntimeError: The status is not 200.
-        OSError: Nobody listens.
+        OSError: The server does not listen.
     """
     connection = http.client.HTTPConnection(address, timeout=timeout)
     try:
@@ -194,7 +194,7 @@ def post(address: str, path: str, body: Body, headers: dict[str, str] | None = N
 
 
 class Connection:
-    """One kept-alive HTTP/1.1 connection, one request at a time."""
+    """A persistent HTTP/1.1 connection with one request at a time."""
 
     def __init__(self, address: str) -> None:
         self._host, _, port = address.rpartition(":")
@@ -202,7 +202,7 @@ class Connection:
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def post(self, path: str, body: Body) -> tuple[int, bytes]:
-        """Status and content of the answer.
+        """Send a request and return the status and content of the answer.
 
         Raises:
             OSError: The connection broke.
@@ -211,7 +211,7 @@ class Connection:
             return await self._post(path, body)
         except asyncio.IncompleteReadError as error:
             self.close()
-            raise ConnectionError("the server hung up in the middle of an answer") from error
+            raise ConnectionError("the server closed the connection in the middle of an answer") from error
         except BaseException:
             self.close()
             raise
@@ -232,17 +232,17 @@ class Connection:
         return int(lines[0].split()[1]), content
 
     def close(self) -> None:
-        """Hang up; the next request connects anew."""
+        """Close the connection; the next request opens a new one."""
         if self._streams is not None:
             self._streams[1].close()
             self._streams = None
 
 
 async def open_loop(rate: float, seconds: float, send: Callable[[int], Awaitable[None]], at_most: int = 2000) -> int:
-    """Start `send` at a fixed rate, whether or not earlier ones have ended. Returns how many could not be started.
+    """Start `send` at a fixed rate, whether or not earlier calls have ended; return how many could not be started.
 
     Args:
-        at_most: So many under way at once; a server that never refuses would else fill our memory too.
+        at_most: Maximum number of open requests, so that a server that never refuses does not fill our memory.
     """
     under_way: set[asyncio.Task[None]] = set()
     start, skipped = time.perf_counter(), 0

@@ -1,7 +1,7 @@
-"""What is served in the benchmark: a YOLOv8n with random weights that answers as a trained one does, and images.
+"""Create the benchmark's model, a YOLOv8n with random weights that answers like a trained one, and its images.
 
-Weights nobody trained are as fast as trained ones; what a request costs after the graph depends on how many candidates
-pass the confidence threshold. So it is chosen here: a few dozen candidates and some boxes per image, as real models do.
+Random weights are as fast as trained ones, but postprocessing depends on the number of candidates above the confidence
+threshold. The threshold is chosen so that an image has a few dozen candidates and some boxes, as with real models.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from visionops.inference.preprocessing_spec import PreprocessingSpec
 
 __all__ = ["choose_confidence", "is_same", "make_detector", "make_images"]
 
-_VERSION = 1  # of what is cached: raise it when `make_detector` makes something else
+_VERSION = 1  # version of the cache: raise it when `make_detector` changes
 _IMAGES = 16
 _IOU = 0.45
 _CANDIDATES = 40
-"""Above the threshold per image, on average, before NMS."""
+"""Average number of candidates per image above the threshold, before NMS."""
 
 
 def make_images() -> tuple[str, list[bytes]]:
-    """Where they come from, and 16 JPEGs of 640 x 480, quality 90: castings, or rendered surfaces without them."""
+    """Return a source and 16 JPEGs of 640 x 480, quality 90: castings, or rendered surfaces if there are none."""
     castings = sorted((Path(__file__).resolve().parents[2] / "shared" / "data" / "casting").rglob("*.jp*g"))
     if len(castings) >= _IMAGES:
         pictures = [Image.open(path).convert("RGB") for path in castings[:: len(castings) // _IMAGES][:_IMAGES]]
@@ -55,12 +55,12 @@ def _jpeg(picture: Image.Image) -> bytes:
 
 
 def make_detector(size: int, images: Sequence[bytes], source: str, *, seed: int = 0) -> ModelBundle:
-    """The bundle for one input size; kept under VisionOps' home for the next run.
+    """Return the bundle for one input size, cached below VISIONOPS_HOME.
 
     Args:
-        images: The model and its threshold are fitted to them.
-        source: What they are, as `make_images` says.
-        seed: Another one makes a model that answers otherwise.
+        images: Images to fit the model and its threshold to.
+        source: Source of the images, from `make_images`.
+        seed: Seed of the weights; another seed gives other answers.
     """
     folder = visionops_home() / "benchmarks" / f"yolov8n-{size}-{seed}-{source.partition(' ')[0]}-v{_VERSION}"
     if not folder.is_dir():
@@ -83,7 +83,7 @@ def _export(scratch: Path, size: int, images: Sequence[bytes], seed: int) -> Pat
     LOGGER.setLevel(logging.ERROR)
     spec = PreprocessingSpec(width=size, height=size)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch's tracer has much to say
+        warnings.simplefilter("ignore")  # torch's tracer prints many warnings
         model = tamed_detector("yolov8n", images, spec, seed=seed)
         torch.save({"model": model, "train_args": {"imgsz": size, "task": "detect"}}, scratch / "model.pt")
         YOLO(scratch / "model.pt").export(format="onnx", imgsz=size, opset=17, simplify=True)
@@ -104,9 +104,9 @@ def _export(scratch: Path, size: int, images: Sequence[bytes], seed: int) -> Pat
 
 
 def choose_confidence(predictor: Predictor, images: Sequence[bytes]) -> float:
-    """The threshold that leaves 40 candidates per image on average.
+    """Return the threshold that leaves 40 candidates per image on average.
 
-    It lies in a gap of all scores, so that float noise moves no box over it: engines' answers can then be compared.
+    It is in a gap of all scores, so that float noise moves no box across it and answers of engines can be compared.
     """
     views = [view for image in images for view in predictor.infer(image)]
     scores = np.concatenate([view.outputs[0][0, 4:].max(axis=0) for view in views])
@@ -118,7 +118,7 @@ def choose_confidence(predictor: Predictor, images: Sequence[bytes]) -> float:
 
 
 def is_same(found: Sequence[Mapping[str, Any]], expected: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether two answers have the same boxes: as many, and each with its like within 1 pixel and 0.01 of score."""
+    """Return whether two answers have the same number of boxes, each matched within 1 pixel and 0.01 of score."""
     return len(found) == len(expected) and all(any(_is_near(a, b) for b in found) for a in expected)
 
 

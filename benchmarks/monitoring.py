@@ -1,7 +1,7 @@
-"""What looking at every image costs, beside decoding it: ``python -m benchmarks.monitoring [--images 10000]``.
+"""Measure the cost of image features over decoding alone: ``python -m benchmarks.monitoring [--images 10000]``.
 
-The limit is decoding alone. Both take turns on the same files, on all cores; the best of three rounds counts. Of large
-images a tenth as many are looked at.
+The limit is decoding alone. Both take turns on the same files, on all cores; the best of three rounds counts. Large
+images use a tenth of the number.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ __all__ = ["main"]
 
 _ROUNDS = 3
 _LARGE = (1920, 1440)
-"""Pixels of an ordinary industrial camera."""
+"""Resolution of a typical industrial camera, in pixels."""
 _SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure and print. Returns 1 when a target is missed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.monitoring", description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=int, default=10_000, help="decoded in each round [%(default)s]")
+    parser.add_argument("--images", type=int, default=10_000, help="images per round [%(default)s]")
     options = parser.parse_args(arguments)
     source, castings = make_images()
     kinds = {

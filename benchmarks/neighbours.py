@@ -1,8 +1,8 @@
-"""How a training gets on alone and beside a busy loop on each core, by how its OpenMP threads wait for each other.
+"""Measure a training alone and next to a busy loop on each core, with different wait policies of OpenMP threads.
 
-Run it as ``python -m benchmarks.neighbours [--use-case steel] [--ways default,passive] [--rounds 3]`` on a machine that
-does nothing else. Each training is a process of its own; in a round each way trains once alone and once beside the
-loops, so that what the machine does otherwise meets all of them.
+Run it as ``python -m benchmarks.neighbours [--use-case steel] [--ways default,passive] [--rounds 3]`` on an idle
+machine. Each training is a separate process; in a round each way trains once alone and once next to the loops, so that
+other work on the machine affects all of them.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ WAYS: Mapping[str, Mapping[str, str]] = MappingProxyType(
         "one-thread": {"OMP_NUM_THREADS": "1"},
     }
 )
-"""Environment of a training, by the name of the way."""
+"""Environment of a training by name of the wait policy."""
 _IMAGES = 240
 _EPOCHS = 3
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the median seconds of an epoch, alone and beside a busy loop on each core, for each way."""
+    """Print the median seconds of an epoch, alone and next to a busy loop on each core, for each way."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.neighbours", description=__doc__)
     parser.add_argument("--use-case", default="steel", choices=["sample", "steel"])
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")

@@ -1,4 +1,4 @@
-"""What remembering its predictions costs the server: the same server with and without, in turns.
+"""Measure the cost of the prediction log with the same server with and without it, in turns.
 
 python -m benchmarks.prediction_log                 # some minutes on an idle machine
 """
@@ -30,9 +30,9 @@ def main() -> int:
         1 when a target is missed.
     """
     parser = argparse.ArgumentParser(prog="python -m benchmarks.prediction_log", description=__doc__)
-    parser.add_argument("--size", type=int, default=640, help="of the model's input")
+    parser.add_argument("--size", type=int, default=640, help="input size of the model")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=10, help="of each round")
+    parser.add_argument("--seconds", type=float, default=10, help="seconds per round")
     options = parser.parse_args()
     source, images = make_images()
     bundle = make_detector(options.size, images, source)
@@ -66,7 +66,7 @@ def _rows(clients: int, loads: dict[str, list[Load]]) -> list[Row]:
         *(Row(f"{who}, {way}: throughput", rate[way], "1/s") for way in loads),
         Row(f"{who}: with / without", share, "", "≥ 0.95", share >= 0.95),
         *(Row(f"{who}, {way}: p50", p50[way], "ms") for way in loads),
-        # Where clients wait for each other, their time is what the throughput says, once more.
+        # With several clients, latency repeats the information of the throughput.
         Row(f"{who}: p50 more", more, "ms", "≤ 1" if clients == 1 else "", more <= 1 if clients == 1 else None),
     ]
 

@@ -1,10 +1,10 @@
-"""INT8 against the float graph of the same bundle, in one run: figures on the test split, and speed.
+"""Compare INT8 with the float graph of the same bundle in one run: metrics on the test split, and speed.
 
     python -m benchmarks.quantize --config configs/sample.yaml [--set key=value] [--rounds 200]
 
-Takes what the newest ``--pipeline quantize`` of the use case left on this machine. The difference of a figure has a
-paired interval: both graphs meet the same bootstrap draws of the test images. Speed is that of the engine alone, the
-contestants taking turns image by image.
+It uses the bundle of the use case's newest ``--pipeline quantize`` on this machine. The interval of a difference is
+paired: both graphs use the same bootstrap draws of the test images. Speed is measured for the engine alone, with the
+contestants taking turns on each image.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ _WARM_UP = 10
 
 
 def compare(bundle: ModelBundle, dataset: Dataset, config: Config) -> dict[str, tuple[float, float, float, float]]:
-    """Figures of the test split: float, INT8, and the 95 % interval of INT8 minus float.
+    """Return the metrics of the test split: float, INT8, and the 95 % interval of INT8 minus float.
 
     Args:
-        bundle: Quantized.
+        bundle: Quantized bundle.
     """
     brief = config.scoring.brief()
     whole, small = (
@@ -60,7 +60,7 @@ def compare(bundle: ModelBundle, dataset: Dataset, config: Config) -> dict[str, 
 
 
 def measure_speed(bundle: ModelBundle, image: bytes, rounds: int) -> dict[str, npt.NDArray[np.float64]]:
-    """Milliseconds of each inference with all cores on one image, by contestant: float64 (rounds,)."""
+    """Return the milliseconds of each inference of one image on all cores, by contestant: float64 (rounds,)."""
     tensor, _ = preprocess(Predictor(bundle).pixels(image), bundle.card.preprocessing)
     contestants: dict[str, Callable[[], object]] = {}
     for precision, engine in (
@@ -80,7 +80,7 @@ def measure_speed(bundle: ModelBundle, image: bytes, rounds: int) -> dict[str, n
 
 
 def _prepared(config: Config) -> Dataset:
-    """The data set as the pipeline prepares it."""
+    """Return the data set as the pipeline prepares it."""
     root = fetch(config.data.source, visionops_home() / "data")
     dataset = hash_images(read_dataset(root, config.data, config.name, task_for(config.task).fit_dataset))
     return assign_splits(clean(dataset, validate(dataset, config.validation)), config.data.split)
@@ -91,7 +91,7 @@ def _newest_bundle(name: str) -> ModelBundle:
         (visionops_home() / "quantization").glob(f"{name}-*/bundle.json"), key=lambda path: path.stat().st_mtime
     )
     if not cards:
-        raise VisionOpsError(f"{name}: nothing is quantized on this machine; run --pipeline quantize first")
+        raise VisionOpsError(f"{name}: no quantized bundle on this machine; run --pipeline quantize first")
     return ModelBundle.load(cards[-1].parent)
 
 

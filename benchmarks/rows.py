@@ -1,4 +1,4 @@
-"""What a benchmark says: rows of name, value, unit, target and verdict."""
+"""Print results of a benchmark as rows of name, value, unit, target and verdict."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ __all__ = ["Row", "cores", "print_rows"]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Row:
-    """One line of the result."""
+    """One line of a result."""
 
     what: str
     value: float
     unit: str
     target: str = ""
     met: bool | None = None
-    """None: this line has no target."""
+    """Whether the target is met; None for a line without one."""
     spread: tuple[float, float] | None = None
     """Interval of the value over rounds."""
 
 
 def print_rows(title: str, rows: Sequence[Row]) -> None:
-    """A title and a line per row, in 80 columns."""
+    """Print a title and a line per row, in 80 columns."""
     print(f"\n{title}")
     has_spread = any(row.spread for row in rows)
     print(f"  {'':38}{'median':>8} {'95 % interval':16}{'target':9}" if has_spread else f"  {'':63}{'target':10}")
@@ -44,5 +44,5 @@ def _number(value: float) -> str:
 
 
 def cores() -> int:
-    """How many this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

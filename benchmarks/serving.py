@@ -1,9 +1,9 @@
-"""How fast images are answered over HTTP: ours, plain FastAPI, other servers, and what the machine can do without HTTP.
+"""Measure how fast images are answered over HTTP: ours, plain FastAPI, other servers, and the limit without HTTP.
 
 Run it as ``python -m benchmarks.serving [--cells 640x1,640x16] [--only ours,fastapi] [--json FILE] [--plot FILE]``.
-All servers of a size are up at once and take turns, in another order each round; idle ones cost nothing. Ratios are of
-the same round, and a target is missed only where the whole interval of their median misses it. ``--soak`` and
-``--switches`` measure ours alone, under overload and while models change.
+All servers of a size run at once and take turns, in another order each round; idle ones cost nothing. Ratios use the
+same round, and a target is missed only if the whole interval of the median misses it. ``--soak`` and ``--switches``
+measure only our server, under overload and during model switches.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ __all__ = ["LIMIT", "TARGET", "Cell", "Result", "best", "judge", "main", "print_
 
 LIMIT = "limit"
 TARGET = 0.97
-"""Least ratio of our throughput to the best other server's."""
+"""Minimum ratio of our throughput to the best other server's."""
 _CELLS = "640x1,640x4,640x16,320x1,320x4,320x16"
 _TRIAL_SECONDS = 1.5
 _READY_SECONDS, _RESIDENT_MB = 2.0, 400.0
@@ -57,16 +57,16 @@ _LIMIT_SHARE, _UNEVEN = 0.92, 2.0
 
 @dataclasses.dataclass(frozen=True, slots=True, order=True)
 class Cell:
-    """One situation."""
+    """One input size with a number of clients."""
 
     size: int
     """Input width and height of the model, in pixels."""
     clients: int
-    """Each has one request under way, always."""
+    """Number of clients, each always with one open request."""
 
     @classmethod
     def parse(cls, text: str) -> Cell:
-        """``640x16``: size and clients."""
+        """Parse ``640x16``: size and clients."""
         size, _, clients = text.partition("x")
         return cls(int(size), int(clients))
 
@@ -76,16 +76,16 @@ class Cell:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Result:
-    """What one contestant did in one cell."""
+    """Result of one contestant in one cell."""
 
     contestant: str
     title: str
     rounds: tuple[Load, ...] = ()
-    """One load for each round, in the order of the rounds; empty where the contestant is missing."""
+    """One load per round, in order; empty if the contestant is missing."""
 
     @property
     def throughput(self) -> float:
-        """Good answers per second, median of the rounds."""
+        """Successful answers per second, median of the rounds."""
         return statistics.median(load.throughput for load in self.rounds)
 
     @property
@@ -105,7 +105,7 @@ class Result:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measure and print. Returns 1 when a target is missed, 2 when something needed is missing."""
+    """Measure and print. Returns 1 if a target is missed, 2 if a requirement is missing."""
     options = _parse(arguments)
     try:
         find_wrk()
@@ -126,22 +126,22 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--cells", default=_CELLS, help="input size x clients, separated by commas: %(default)s")
     contestants = [OURS, BASELINE, *PEERS]
     parser.add_argument("--only", default=",".join(contestants), help="contestants: %(default)s")
-    parser.add_argument("--seconds", type=float, default=4, help="of load per cell and round [%(default)s]")
+    parser.add_argument("--seconds", type=float, default=4, help="seconds of load per cell and round [%(default)s]")
     parser.add_argument("--warm-up", type=float, default=1, help="seconds of load before each [%(default)s]")
-    parser.add_argument("--rounds", type=int, default=7, help="each contestant once in each [%(default)s]")
-    parser.add_argument("--seed", type=int, default=0, help="of the order in the rounds [%(default)s]")
+    parser.add_argument("--rounds", type=int, default=7, help="rounds, each with every contestant once [%(default)s]")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the order in the rounds [%(default)s]")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to this file")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="also draw them: .png or .svg")
-    parser.add_argument("--soak", type=float, metavar="MINUTES", help="instead: overload at twice what ours sustains")
+    parser.add_argument("--soak", type=float, metavar="MINUTES", help="instead: overload at twice the sustainable rate")
     parser.add_argument("--switches", type=int, metavar="N", help="instead: model switches under 16 clients")
     options = parser.parse_args(arguments)
     try:
         options.cells = sorted({Cell.parse(text) for text in options.cells.split(",")}, reverse=True)
     except ValueError:
-        parser.error(f"--cells {options.cells}: give sizes and clients as in {_CELLS}")
+        parser.error(f"--cells {options.cells}: expected sizes and clients as in {_CELLS}")
     options.only = options.only.split(",")
     if unknown := [name for name in options.only if name not in contestants]:
-        parser.error(f"unknown contestant {unknown[0]!r}; there are: {', '.join(contestants)}")
+        parser.error(f"unknown contestant {unknown[0]!r}; expected {', '.join(contestants)}")
     return options
 
 
@@ -204,7 +204,7 @@ def _write_json(path: Path, document: dict[str, Any]) -> None:
 
 
 class _Limit:
-    """Decode, letterbox, engine and NMS on all cores, throughput hint, no HTTP: nothing that answers can be faster."""
+    """Upper limit of every server: decode, letterbox, engine and NMS on all cores, throughput hint, no HTTP."""
 
     def __init__(self, bundle: ModelBundle, images: Sequence[bytes]) -> None:
         self._detector = Detector(bundle.folder, THROUGHPUT, cores())
@@ -215,7 +215,7 @@ class _Limit:
         self.workers = max(trials, key=lambda workers: trials[workers])
 
     def run(self, seconds: float) -> Load:
-        """Compute with the best number of threads."""
+        """Measure with the best number of threads."""
         return self._run(self.workers, seconds)
 
     def _run(self, workers: int, seconds: float) -> Load:
@@ -236,7 +236,7 @@ class _Limit:
 def _measure(
     bundle: ModelBundle, images: Sequence[bytes], cells: Sequence[Cell], options: argparse.Namespace, scratch: Path
 ) -> tuple[dict[Cell, list[Result]], list[Row]]:
-    """The results of every cell of one size, and what is asked of our process."""
+    """Return the results of every cell of one size, and the rows about our process."""
     predictor = Predictor(bundle)
     expected = [predictor.predict(image).to_dict()["detections"] for image in images]
     del predictor
@@ -253,7 +253,7 @@ def _measure(
             except RuntimeError as error:
                 if contestant.name not in PEERS:
                     raise
-                # A peer that fails is no reason to lose what the others show.
+                # A failing peer must not lose the results of the others.
                 print(f"  {contestant.title}: left out: {error}")
         for contestant, server in servers.items():
             kind = server.as_body(b"").content_type.partition(";")[0]
@@ -295,7 +295,7 @@ def _measure(
 
 
 def _contestants(clients: int, only: Sequence[str]) -> list[Contestant]:
-    """Peers in the tuning that suits the cell: whoever runs them must choose one, here they need not."""
+    """Return the contestants, with peers in the tuning that suits the cell, which their users would have to choose."""
     hint = LATENCY if clients == 1 else THROUGHPUT
     tunings = {OURS: ["", STARTED_BUSY], BASELINE: [LATENCY, THROUGHPUT]} | {name: [hint] for name in PEERS}
     return [Contestant(name, tuning) for name in (OURS, BASELINE, *PEERS) if name in only for tuning in tunings[name]]
@@ -313,11 +313,11 @@ def _start(
     _progress(f"starting {contestant.title}")
     with busy_cores() if contestant.tuning == STARTED_BUSY else contextlib.nullcontext():
         if contestant.name == OURS:
-            # What it compiles and finds best is kept for the next start: that one is timed.
+            # The first start caches the compiled model and the tuning; the next start is timed.
             with start(contestant, bundle.folder, images[0], folder):
                 pass
         server = stack.enter_context(start(contestant, bundle.folder, images[0], folder))
-    # Two at once for each, in turn: answers must not be mixed up either.
+    # Two requests at once for each image, to detect mixed-up answers.
     with ThreadPoolExecutor(2 * len(images)) as pool:
         for number, found in enumerate(pool.map(server.ask, [*images, *images])):
             if not is_same(found, expected[number % len(images)]):
@@ -349,7 +349,7 @@ def _judge_process(server: Server) -> list[Row]:
 
 
 def _progress(text: str) -> None:
-    """One line that replaces itself; nothing where nobody watches."""
+    """Print a line that replaces the previous one, only on a terminal."""
     if sys.stderr.isatty():
         sys.stderr.write(f"\r\x1b[K{text}")
         sys.stderr.flush()
@@ -359,19 +359,19 @@ def _progress(text: str) -> None:
 
 
 def best(results: Sequence[Result], names: Sequence[str]) -> Result | None:
-    """Return the result with the highest median throughput of these contestants; None where all are missing."""
+    """Return the result with the highest median throughput of these contestants; None if all are missing."""
     return max((r for r in results if r.contestant in names and r.rounds), key=lambda r: r.throughput, default=None)
 
 
 def ratio(ours: Result, other: Result) -> Spread:
-    """Return the median of ours / other over the rounds, each ratio of two loads of the same round."""
+    """Return the median of ours / other over the rounds, each a ratio of two loads of the same round."""
     return spread_of(
         [mine.throughput / max(its.throughput, 1e-9) for mine, its in zip(ours.rounds, other.rounds, strict=True)]
     )
 
 
 def judge(cell: Cell, ours: Result, results: Sequence[Result]) -> list[Row]:
-    """Return the targets of ours in a cell; one is missed where the whole interval of the median misses it."""
+    """Return our targets in a cell; one is missed if the whole interval of the median misses it."""
     rows = []
     for who, names in (("FastAPI", (BASELINE,)), ("peer", PEERS)):
         other = best(results, names)

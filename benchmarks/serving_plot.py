@@ -1,4 +1,4 @@
-"""The result of `benchmarks.serving` as a picture."""
+"""Draw the result of `benchmarks.serving`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _COLOURS = {
 
 
 def draw(results: Mapping[Cell, Sequence[Result]], path: Path) -> None:
-    """Draw a row per input size: share of the limit, latency, and ours beside the best other server, with spreads."""
+    """Draw a row per input size: share of the limit, latency, and ours next to the best other server, with spreads."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -45,7 +45,7 @@ def draw(results: Mapping[Cell, Sequence[Result]], path: Path) -> None:
             width = 0.8 / max(len(bars), 1)
             for number, bar in enumerate(bars):
                 x = place - 0.4 + (number + 0.5) * width
-                # Peers change their tuning from cell to cell; one entry of the legend each.
+                # Peers change their tuning between cells; the legend has one entry each.
                 label = bar.contestant if bar.contestant in PEERS else bar.title
                 colour, found = _COLOURS[label], ratio(bar, limit)
                 share.bar(x, found.median, width * 0.9, color=colour, label=None if label in named else label)

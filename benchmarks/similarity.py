@@ -1,7 +1,7 @@
-"""Search for similar images among 100,000 embeddings, through the database as a service has it.
+"""Measure the search for similar images among 100,000 embeddings, through the database as in a service.
 
 python -m benchmarks.similarity                 # some minutes on an idle machine
-python -m benchmarks.similarity --count 5000    # does it run at all?
+python -m benchmarks.similarity --count 5000    # a quick trial
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ __all__ = ["main"]
 _CASE = "parts"
 _KIND = ShapeEmbedder.kind
 _PARTS = 200
-"""Kinds of part before the camera, around which the embeddings lie: about as far as castings are from one another."""
+"""Number of part types, around which the embeddings cluster with about the distances of castings."""
 _SPREAD = 0.35
 _COPY = 0.05
-"""Of a query from the image that it is a copy of; both against a length of 1."""
+"""Distance of a query from the image that it copies; vectors have length 1."""
 _QUERIES = 1000
 _INSERTS = 200
 _BATCH = 1000
@@ -52,13 +52,13 @@ def main() -> int:
         1 when a target is missed.
     """
     parser = argparse.ArgumentParser(prog="python -m benchmarks.similarity", description=__doc__)
-    parser.add_argument("--count", type=int, default=100_000, help="of the embeddings")
+    parser.add_argument("--count", type=int, default=100_000, help="number of embeddings")
     options = parser.parse_args()
     size = ShapeEmbedder().size
     vectors = _embeddings(options.count, size)
     rng = np.random.default_rng(1)
-    asked = vectors[rng.integers(0, len(vectors), _QUERIES)]
-    queries = _unit(asked + rng.normal(0, _COPY / np.sqrt(size), asked.shape))
+    originals = vectors[rng.integers(0, len(vectors), _QUERIES)]
+    queries = _unit(originals + rng.normal(0, _COPY / np.sqrt(size), originals.shape))
     with tempfile.TemporaryDirectory() as name:
         rows = _measure(Path(name), vectors, queries)
     print_rows(f"Similar images: {options.count:,} embeddings of {size} numbers, SQLite, one thread", rows)
@@ -86,7 +86,7 @@ def _measure(folder: Path, vectors: _Vectors, queries: _Vectors) -> list[Row]:
         (best,) = index.nearest(query, 1)
         took.append(time.perf_counter() - began)
         found.append(best.position - 1)
-    # As near counts as found: copies of one picture may be equally near.
+    # An equally near image counts as found, because copies of one picture may have equal distances.
     nearest, answered = (np.einsum("nk,nk->n", vectors[rows], queries) for rows in (exact, found))
     recall = float((answered >= nearest - 1e-6).mean())
 
@@ -98,7 +98,7 @@ def _measure(folder: Path, vectors: _Vectors, queries: _Vectors) -> list[Row]:
         flushed.append(_seconds(functools.partial(_flush, folder / "flush", vector.tobytes())))
     database.close()
 
-    # An item's embedding is in the transaction of the item, so that the row costs no flush of its own there.
+    # In a service the embedding is part of the item's transaction, so its row needs no separate flush.
     raw, kept = vectors.nbytes / 2**20, path.stat().st_size / 2**20 if path.exists() else 0.0
     ms_query, ms_insert = statistics.median(took) * 1000, statistics.median(inserted) * 1000
     return [
@@ -120,7 +120,7 @@ def _measure(folder: Path, vectors: _Vectors, queries: _Vectors) -> list[Row]:
 
 
 class _Source:
-    """The embeddings of the use case."""
+    """Source of the use case's embeddings."""
 
     def __init__(self, store: SqlLikenessStore) -> None:
         self._store = store
@@ -149,7 +149,7 @@ def _image(number: int, vector: _Vectors) -> tuple[SeenImage, bytes]:
 
 
 def _brute_force(vectors: _Vectors, queries: _Vectors) -> tuple[list[int], float]:
-    """Return the rows that are nearest, and the median seconds of a query."""
+    """Return the nearest rows, and the median seconds of a query."""
     took = [_seconds(functools.partial(np.dot, vectors, query)) for query in queries[:50]]
     rows: list[int] = []
     for start in range(0, len(queries), 50):

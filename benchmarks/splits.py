@@ -1,13 +1,13 @@
-"""Do splits hold for life? Random histories of a data set, split again after every change.
+"""Check that splits stay stable in random histories of a data set that is split again after every change.
 
     python -m benchmarks.splits --histories 1000
 
-Each history begins with a small data set and changes it ten times: images are added (new pictures, and further frames
-of pictures that are there), removed, taken back, relabelled, re-encoded, filed under additions, merged with a lot that
-holds copies, or given splits of their own. After each change the data set is split with the history that the versions
-before it left, as `--pipeline training` does. A violation is an image in test that looks like one in train or val, of
-this version or an earlier one, under whatever file name, encoding or label. Three pictures in a row are a short film:
-the middle one looks like both ends, which do not look like each other.
+Each history starts with a small data set and changes it ten times: images are added (new pictures, and more frames of
+existing pictures), removed, restored, relabelled, re-encoded, moved to additions, merged with a lot that has copies, or
+get their own splits. After each change the data set is split with the history of earlier versions, as `--pipeline
+training` does. A violation is an image in test that looks like one in train or val, of this version or an earlier one,
+with any file name, encoding or label. Three consecutive pictures are a short film: the middle one looks like both ends,
+which do not look like each other.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ _DISTANCE = 4
 class _Image:
     history: int
     picture: int
-    """Number of the scene that it shows: two images of one picture look the same to people."""
+    """Number of the scene: two images of one picture look the same to people."""
     copy: int
-    """0 for the original; every other is a re-encoded or resized copy or a further frame."""
+    """0 for the original; others are re-encoded or resized copies or more frames."""
     label: int
     split: str = ""
     is_addition: bool = False
@@ -55,11 +55,11 @@ class _Image:
 
     @property
     def film(self) -> int:
-        """Number of the film: three pictures in a row."""
+        """Number of the film, which has three consecutive pictures."""
         return self.picture // 3
 
     def look(self) -> tuple[int, bytes]:
-        """Return hash and thumbnail: those of the picture, off by what an encoder or a sensor adds."""
+        """Return the picture's hash and thumbnail, with the noise of an encoder or a sensor."""
         of_film, of_copy = np.random.default_rng([7, self.film]), np.random.default_rng([self.picture, self.copy])
         first, second = of_film.normal(size=(2, 16, 16))
         angle = np.radians(12 * (self.picture % 3))
@@ -76,22 +76,22 @@ class Outcome:
 
     versions: int = 0
     refused: int = 0
-    """Versions that could not be split, for want of images."""
+    """Versions that had too few images to split."""
     violations: int = 0
     dealt: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
-    """Images by the split they were first in, of those whose split the data set did not give."""
+    """Images by first split, except those whose split comes from the data set."""
     left_out: int = 0
 
 
 def simulate(seed: int, changes: int = 10) -> Outcome:
-    """Run one history; the same seed gives the same one."""
+    """Run one history, which depends only on the seed."""
     rng = np.random.default_rng([17, seed])
     config = SplitConfig(seed=int(rng.integers(0, 3)))
     images = {image.key: image for image in (_new(rng, seed, number) for number in range(int(rng.integers(30, 70))))}
     removed: list[_Image] = []
     next_picture = len(images)
     history, outcome = SplitHistory.empty(), Outcome()
-    learned: dict[str, _Image] = {}  # whatever was in train or val, by its hash
+    learned: dict[str, _Image] = {}  # all images ever in train or val, by hash
     seen: set[str] = set()
     for version in range(changes + 1):
         if version:
@@ -114,7 +114,7 @@ def simulate(seed: int, changes: int = 10) -> Outcome:
 
 
 def _like_any(test: list[_Image], learned: list[_Image]) -> int:
-    """Count the images of ``test`` that look like one of ``learned``, by comparing each with each."""
+    """Count the images of ``test`` that look like one of ``learned``, by comparing all pairs."""
     if not test or not learned:
         return 0
     looks = [[image.look() for image in images] for images in (test, learned)]
@@ -151,7 +151,7 @@ def _change(rng: np.random.Generator, images: dict[str, _Image], removed: list[_
         new = [dataclasses.replace(image, copy=int(rng.integers(1, 10**6))) for image in some]
     elif kind == "relabel":
         new = [dataclasses.replace(image, label=(image.label + 1) % 3) for image in some]
-    elif kind == "splits":  # exported with splits of the tool's own, each film in one of them
+    elif kind == "splits":  # exported with the tool's own splits, each film in one of them
         some = list(images.values())
         dealt = rng.choice(["train", "val", "test"], next_picture)
         new = [dataclasses.replace(image, split=str(dealt[image.film])) for image in some]
@@ -163,7 +163,7 @@ def _change(rng: np.random.Generator, images: dict[str, _Image], removed: list[_
 
 
 def _dataset(images: list[_Image]) -> Dataset:
-    """Return the clean data set: no file twice, look-alikes in one group."""
+    """Return the clean data set, without duplicate files and with similar images in one group."""
     by_hash = {image.sha256: image for image in reversed(images)}
     kept = sorted(by_hash.values(), key=lambda image: (image.is_addition, image.key))
     looks = [image.look() for image in kept]
@@ -188,7 +188,7 @@ def _dataset(images: list[_Image]) -> Dataset:
 
 
 def main() -> None:
-    """Run the histories and print what came of them."""
+    """Run the histories and print the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--histories", type=int, default=1000)
     parser.add_argument("--changes", type=int, default=10)

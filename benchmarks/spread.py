@@ -1,4 +1,4 @@
-"""The spread of a median over rounds."""
+"""Compute the spread of a median over rounds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SHARE = 0.95
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Spread:
-    """A median, and where it lies with 95 % confidence."""
+    """A median with its 95 % confidence interval."""
 
     median: float
     low: float
@@ -32,7 +32,7 @@ def spread_of(values: Sequence[float]) -> Spread:
 def interval_of_median(values: Sequence[float]) -> tuple[float, float]:
     """Return the 95 % bootstrap interval of the median: percentiles of 2,000 resamples, the same for the same values.
 
-    Few rounds give few different medians: of fewer than six values it is their whole range.
+    Few rounds give few different medians, so the interval of fewer than six values is their whole range.
     """
     if len(values) < 6:
         return min(values), max(values)

@@ -1,8 +1,8 @@
-"""How long our server takes from its start to its first answer: cold and warm cache, quiet and busy machine.
+"""Measure the time from our server's start to its first answer: cold and warm cache, quiet and busy machine.
 
-Run it as ``python -m benchmarks.startup [--starts 10] [--size 640] [--json FILE]``. Cold: nothing compiled is kept.
-Warm: the folder of `--cache` is that of an earlier start. Busy: a process for each core computes all the time. The four
-take turns, so that a disturbance hits all.
+Run it as ``python -m benchmarks.startup [--starts 10] [--size 640] [--json FILE]``. Cold: the cache is empty.
+Warm: the folder of `--cache` is that of an earlier start. Busy: a process on each core computes all the time. The four
+take turns, so that a disturbance affects all.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ __all__ = ["main", "table"]
 
 _WARM_SECONDS, _COLD_SECONDS = 1.5, 4.0
 _BUSY_FACTOR = 2
-"""The targets on a busy machine are so many times those on a quiet one."""
+"""Factor of the targets on a busy machine over those on a quiet one."""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measure and print. Returns 1 when a target is missed, 2 when something needed is missing."""
+    """Measure and print. Returns 1 if a target is missed, 2 if a requirement is missing."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.startup", description=__doc__.splitlines()[0])
-    parser.add_argument("--starts", type=int, default=10, help="of each kind [%(default)s]")
+    parser.add_argument("--starts", type=int, default=10, help="starts of each kind [%(default)s]")
     parser.add_argument("--size", type=int, default=640, help="input width and height of the model [%(default)s]")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write every figure to this file")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write every time to this file")
     options = parser.parse_args(arguments)
     if options.starts < 1:
-        parser.error("--starts: give 1 or more")
+        parser.error("--starts: expected 1 or more")
     try:
         source, images = make_images()
         bundle = make_detector(options.size, images, source)
@@ -58,10 +58,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def table(seconds: dict[tuple[str, str], list[float]]) -> dict[str, list[Row]]:
-    """Return the rows of each table: the slowest start is judged.
+    """Return the rows of each table, which judge the slowest start.
 
     Args:
-        seconds: From the start to the first answer, by machine ("quiet", "busy") and cache ("warm", "cold").
+        seconds: Seconds from start to first answer, by machine ("quiet", "busy") and cache ("warm", "cold").
     """
     tables: dict[str, list[Row]] = {}
     for (machine, cache), taken in seconds.items():

@@ -1,12 +1,12 @@
-"""A camera that is faster than the model: does the answer lag ever further behind, and does memory grow?
+"""Check with a camera faster than the model that lag and memory stay bounded.
 
-Run it as ``python -m benchmarks.stream [--seconds 600] [--rate 30] [--size 640] [--json FILE]``. A server of ours gets
-640 x 480 JPEGs at a fixed rate over one WebSocket. The model is a YOLOv8n with an input of ``--size``. What it
-sustains, one frame after another, is measured first: choose a size at which that is well below the rate.
+Run it as ``python -m benchmarks.stream [--seconds 600] [--rate 30] [--size 640] [--json FILE]``. Our server gets
+640 x 480 JPEGs at a fixed rate over one WebSocket. The model is a YOLOv8n with an input of ``--size``. Its
+sustained rate, one frame after another, is measured first: choose a size at which it is well below the camera's rate.
 
-Lag is from the send of a frame to its answer. A model of 13/s alone takes more than two periods of a camera of 30/s,
-so lag is judged in periods of the model: one frame is in work and one waits, so it must stay below 2. What a frame has
-waited before it was in work is judged in periods of the camera.
+Lag is the time from sending a frame to its answer. A model of 13/s alone takes more than two periods of a camera of
+30/s, so lag is judged in periods of the model: one frame is processed and one waits, so it must stay below 2. The wait
+of a frame before processing is judged in periods of the camera.
 """
 
 from __future__ import annotations
@@ -39,33 +39,33 @@ _PATIENCE = 30.0
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Answered:
-    """One frame that was answered."""
+    """One answered frame."""
 
     number: int
     at: float
     """Seconds from the first frame to the answer."""
     lag: float
-    """Seconds from its send to its answer."""
+    """Seconds from sending to the answer."""
     waited: float
-    """Of these, seconds before it was in work, and on the way."""
+    """Part of the lag, in seconds, before processing and in transit."""
 
 
 @dataclasses.dataclass(slots=True)
 class Seen:
-    """What the camera saw of one run."""
+    """Results of one run at the camera."""
 
     sent: int = 0
     dropped: int = 0
     refused: int = 0
     late: int = 0
-    """Frames that the camera itself sent a period too late: then the machine was too busy to judge by."""
+    """Frames that the camera itself sent a period too late; many mean that the machine was too busy."""
     answers: list[Answered] = dataclasses.field(default_factory=list)
     resident: list[float] = dataclasses.field(default_factory=list)
-    """Megabytes of the server, each second."""
+    """Resident megabytes of the server, each second."""
 
 
 def sustained(stream: ClientConnection, images: Sequence[bytes], seconds: float) -> float:
-    """Return the frames a second, where each is sent when the one before is answered."""
+    """Return the frames per second when each frame is sent after the previous answer."""
     begun = time.perf_counter()
     for answered, image in enumerate(itertools.cycle(images), start=1):
         stream.send(image)
@@ -111,7 +111,7 @@ def measure(server: Server, images: Sequence[bytes], rate: float, seconds: float
 
 
 def rows_of(seen: Seen, rate: float, sustains: float, seconds: float) -> list[Row]:
-    """Return what was seen, and whether it is good enough."""
+    """Return the rows of a run with their targets."""
     lags = np.array([answer.lag for answer in seen.answers])
     waits = np.array([answer.waited for answer in seen.answers])
     at = np.array([answer.at for answer in seen.answers])
@@ -143,12 +143,12 @@ def rows_of(seen: Seen, rate: float, sustains: float, seconds: float) -> list[Ro
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, print, and return 1 where something is missed."""
+    """Measure, print, and return 1 if a target is missed."""
     parser = argparse.ArgumentParser(description="A camera that is faster than the model.")
     parser.add_argument("--seconds", type=float, default=600.0)
-    parser.add_argument("--rate", type=float, default=30.0, help="frames a second of the camera")
+    parser.add_argument("--rate", type=float, default=30.0, help="frames per second of the camera")
     parser.add_argument("--size", type=int, default=640, help="input width and height of the model, in pixels")
-    parser.add_argument("--json", type=Path, help="write the rows to this file, too")
+    parser.add_argument("--json", type=Path, help="also write the rows to this file")
     options = parser.parse_args(arguments)
     source, images = make_images()
     bundle = make_detector(options.size, images, source)

@@ -1,16 +1,15 @@
-"""Small defects on large images: tiles against a plain resize at the same input size, and rules that merge tiles.
+"""Compare tiles with a plain resize for small defects on large images, and rules for merging tiles.
 
     python -m benchmarks.tiles                       # trains first; on two busy cores that took 24 minutes
-    python -m benchmarks.tiles --folder DIR          # keeps what it trains, and does not train it again
-    python -m benchmarks.tiles --small               # does it run at all?
+    python -m benchmarks.tiles --folder DIR          # keeps and reuses trained models
+    python -m benchmarks.tiles --small               # a quick trial
 
-Four parts. *Trained*: two detectors learn from the same castings of 2456 x 1176 pixels, rendered here, with pits of 16
-to 24 pixels and a scratch of up to 900; the plain one gets as many steps of the optimizer. What counts is found and
-invented at the serving thresholds, on castings that neither has seen, and AP50 as the evaluation scores it. The weights
-that learned from tiles also look at each casting as a whole, at full resolution: what merging loses shows beside that.
-*Inexact*: a made-up detector with sloppy edges tells what each tile shows of defects that so short a training does not
-teach. *Crowded*: a made-up detector with boxes of every strength looks at parts that touch. *Cost*: milliseconds of one
-image.
+It has four parts. *Trained*: two detectors learn from the same rendered castings of 2456 x 1176 pixels, with pits of 16
+to 24 pixels and a scratch of up to 900; the plain one gets the same number of optimizer steps. The metrics are true
+and false boxes at the serving thresholds on unseen castings, and AP50 as in the evaluation. The weights trained on
+tiles also process each casting as a whole at full resolution, which shows the loss from merging. *Inexact*: a simulated
+detector with inexact edges reports each tile's part of defects that such a short training cannot learn. *Crowded*: a
+simulated detector with boxes of every confidence sees parts that touch. *Cost*: milliseconds per image.
 """
 
 from __future__ import annotations
@@ -57,18 +56,18 @@ PITS = 6
 INPUT, BATCH = 256, 8
 TILES = TrainingTiles(size=INPUT, overlap=48, keep_empty=0.05)
 TARGET = 2.0
-"""Recall of pits, in multiples of the plain resize's."""
+"""Target recall of pits, as a multiple of the plain resize's."""
 KEPT = 0.9
-"""AP50 of pits, in shares of what the same weights reach that look once at all pixels."""
+"""Target AP50 of pits, as a share of the same weights' on the whole image."""
 
 WHOLE = 2464
-"""Input of the detector that looks at a casting as a whole: it holds all pixels, and the strides divide it."""
+"""Input size of the detector for a whole casting: it fits all pixels and is divisible by the strides."""
 SERVED, SCORED = 0.25, 0.001
-"""Confidence of the server, and of `visionops.tasks.detection.evaluation`."""
+"""Confidence thresholds of the server and of `visionops.tasks.detection.evaluation`."""
 IOUS = (0.7, 0.45)
-"""IoU limits of the NMS in a tile: that of the evaluation, and one that leaves few boxes twice."""
+"""IoU limits of the NMS in a tile: the evaluation's, and one that leaves few duplicates."""
 MOST = 300
-"""Detections of an image, as served."""
+"""Maximum number of detections per image, as served."""
 
 ROUNDS = 20
 SCENES = 60
@@ -76,7 +75,7 @@ CROWDS = 20
 
 
 def render_casting(seed: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float64], npt.NDArray[np.int32]]:
-    """A casting with its defects, as they were drawn.
+    """Render a casting with its defects.
 
     Returns:
         uint8 (HEIGHT, WIDTH, 3), RGB; boxes float64 (N, 4), xyxy; class ids int32 (N,).
@@ -85,7 +84,7 @@ def render_casting(seed: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.flo
     grain = cv2.GaussianBlur(rng.standard_normal((HEIGHT, WIDTH), np.float32), (0, 0), 1.2) * 14
     cloud = cv2.resize(rng.standard_normal((5, 9), np.float32), (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC) * 12
     image = 128 + grain + cloud
-    for _ in range(40):  # dust: smaller than any defect, and none
+    for _ in range(40):  # dust, smaller than any defect and not labelled
         x, y = int(rng.integers(5, WIDTH - 5)), int(rng.integers(5, HEIGHT - 5))
         cv2.circle(image, (x, y), int(rng.integers(1, 4)), float(rng.uniform(60, 190)), -1, cv2.LINE_AA)
     boxes: list[npt.NDArray[np.float64]] = []
@@ -119,7 +118,7 @@ def _is_apart(box: npt.NDArray[np.float64], others: Sequence[npt.NDArray[np.floa
 
 
 def render_dataset(folder: Path, counts: dict[Split, int]) -> Dataset:
-    """Castings on disk, JPEG at quality 95."""
+    """Render castings to disk, as JPEGs of quality 95."""
     folder.mkdir(parents=True, exist_ok=True)
     splits = [split for split, count in counts.items() for _ in range(count)]
     paths, every, ids = [], [], []
@@ -147,7 +146,7 @@ def render_dataset(folder: Path, counts: dict[Split, int]) -> Dataset:
 
 
 def train(dataset: Dataset, work: Path, epochs: int, *, tiles: TrainingTiles | None) -> ModelBundle:
-    """YOLOv8n from scratch, as a user would train it."""
+    """Train YOLOv8n from scratch, as a user would."""
     training: dict[str, object] = {
         "model": "yolov8n",
         "weights": "none",
@@ -177,14 +176,14 @@ def none(found: Sequence[Detections]) -> Detections:
 
 
 def nms(found: Sequence[Detections]) -> Detections:
-    """The plainest rule: NMS at IoU 0.5 over the boxes of all tiles."""
+    """Apply the simplest rule: NMS at IoU 0.5 over the boxes of all tiles."""
     boxes, scores, class_ids = none(found)
     stay = suppress(boxes, scores, class_ids, 0.5, len(boxes))
     return boxes[stay], scores[stay], class_ids[stay]
 
 
 def greedy_nmm(found: Sequence[Detections]) -> Detections:
-    """SAHI's rule: from the best box down, what it overlaps by half of the smaller area is joined to it."""
+    """Apply SAHI's rule: from the best box down, merge boxes that overlap by half of the smaller area."""
     boxes, scores, class_ids = none(found)
     area = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
     alive, stay = np.ones(len(boxes), bool), []
@@ -201,7 +200,7 @@ def greedy_nmm(found: Sequence[Detections]) -> Detections:
 
 
 def components(found: Sequence[Detections], windows: Sequence[Window]) -> Detections:
-    """Join all that agrees in the pixels that two tiles (or one and itself) saw, directly or through others."""
+    """Merge all boxes that agree, directly or via others, in the pixels that two tiles (or one and itself) share."""
     boxes, scores, class_ids = none(found)
     spans = np.array([[w.x, w.y, w.x + w.width, w.y + w.height] for w in windows], np.float32)
     of_box = np.repeat(np.arange(len(windows)), [len(part[1]) for part in found])
@@ -236,7 +235,7 @@ Rule = Callable[[Sequence[Detections]], Detections]
 
 
 def rules(windows: Sequence[Window], confidence: float = 0.0) -> dict[str, Rule]:
-    """Ours and the others, by name. They are given all boxes above ``WEAKEST_PART * confidence``."""
+    """Return our rule and the others by name. They get all boxes above ``WEAKEST_PART * confidence``."""
 
     def above(rule: Rule) -> Rule:
         return lambda found: rule([_above(part, confidence) for part in found])
@@ -257,11 +256,11 @@ def _above(found: Detections, confidence: float) -> Detections:
 
 
 def look_at_whole(tiled: ModelBundle, folder: Path) -> ModelBundle:
-    """A detector of the same weights that is shown a casting as a whole, at full resolution."""
+    """Return a detector with the same weights for whole castings at full resolution."""
     from visionops.tasks.detection.export import export_onnx
 
     folder.mkdir(parents=True)
-    shutil.copy(tiled.folder / "checkpoint.pt", folder)  # the exporter writes beside it
+    shutil.copy(tiled.folder / "checkpoint.pt", folder)  # the exporter writes into its folder
     export_onnx(folder / "checkpoint.pt", folder / "model.onnx", image_size=WHOLE, nms_free=False)
     spec = PreprocessingSpec(width=WHOLE, height=WHOLE)
     return ModelBundle.create(folder, tiled.card.model_copy(update={"preprocessing": spec}))
@@ -270,18 +269,18 @@ def look_at_whole(tiled: ModelBundle, folder: Path) -> ModelBundle:
 def compare(
     test: Dataset, tiled: ModelBundle, others: Mapping[str, ModelBundle]
 ) -> dict[float, dict[str, dict[str, float]]]:
-    """By the IoU of the NMS: a row for each detector that looks once, and one for each rule on the same tiles.
+    """Return, by the NMS's IoU limit, a row for each whole-image detector and for each rule on the same tiles.
 
-    A pit counts as cut when some tile shows a part of it only; it is found as often as boxes lie on it by half or more.
+    A pit counts as cut if a tile shows only a part of it; it is found once per box that covers it by half or more.
     """
     windows = tile_windows(WIDTH, HEIGHT, tiled.card.preprocessing.tiles)
     predictors = {name: Predictor(bundle) for name, bundle in {**others, "tiles": tiled}.items()}
-    told: dict[tuple[float, float], dict[str, list[BoxPrediction]]] = {}
+    answered: dict[tuple[float, float], dict[str, list[BoxPrediction]]] = {}
     for path in test.paths():
         data = path.read_bytes()
         views = {name: predictor.infer(data) for name, predictor in predictors.items()}
         for key in itertools.product(IOUS, (SERVED, SCORED)):
-            rows = told.setdefault(key, {})
+            rows = answered.setdefault(key, {})
             for name in others:
                 rows.setdefault(name, []).append(_answer(_look_once(tiled, views[name][0], *key)))
             found = [_look_once(tiled, view, key[0], key[1], WEAKEST_PART) for view in views["tiles"]]
@@ -291,18 +290,18 @@ def compare(
     truth = test.boxes_by_image()
     tables = {}
     for iou in IOUS:
-        tables[iou] = {name: _judge(truth, answers, windows) for name, answers in told[iou, SERVED].items()}
-        for name, answers in told[iou, SCORED].items():
+        tables[iou] = {name: _judge(truth, answers, windows) for name, answers in answered[iou, SERVED].items()}
+        for name, answers in answered[iou, SCORED].items():
             pits, scratches = score(truth, answers, len(CLASSES)).ap50
             tables[iou][name] |= {"AP50 pits": pits, "AP50 scratches": scratches}
     return tables
 
 
 def _look_once(bundle: ModelBundle, view: RawOutput, iou: float, confidence: float, share: float = 1.0) -> Detections:
-    """What is seen in one image or tile above a share of the confidence, as it is served or as it is scored."""
+    """Return the detections in one image or tile above a share of the confidence, as served or as scored."""
     options = {"iou": iou, "confidence": share * confidence}
-    told = BoxDecoder(bundle.card, Thresholds()).decode([view], options, multi_label=confidence == SCORED)
-    return told.boxes, told.scores, told.class_ids
+    decoded = BoxDecoder(bundle.card, Thresholds()).decode([view], options, multi_label=confidence == SCORED)
+    return decoded.boxes, decoded.scores, decoded.class_ids
 
 
 def _answer(found: Detections) -> BoxPrediction:
@@ -342,11 +341,11 @@ def _common(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> npt.NDArr
 
 
 SIZES = {"pits": ((16, 16), (24, 24)), "scratches": ((200, 8), (1500, 60)), "pits in stains": ((80, 80), (200, 200))}
-"""Least and greatest width and height of what the made-up detector sees; in each stain a pit of 20, of its class."""
+"""Minimum and maximum width and height of simulated defects; each stain contains a pit of 20 pixels of its class."""
 
 
 def inexact(tiling: Tiling) -> dict[str, dict[str, float]]:
-    """Of each rule and kind of defect: how many are found, and the boxes beside them, per defect."""
+    """Return, for each rule and kind of defect, the found defects and the false boxes, per defect."""
     windows = tile_windows(WIDTH, HEIGHT, tiling)
     rows: dict[str, dict[str, float]] = {name: {} for name in rules(windows)}
     for kind in SIZES:
@@ -380,7 +379,7 @@ def _scatter(kind: str, rng: np.random.Generator) -> Boxes:
 
 
 def _look(truth: Boxes, window: Window, rng: np.random.Generator) -> Detections:
-    """What a tile shows as training has it, with edges off by 7 % of the side (of 40 pixels at most); 3 % go unseen."""
+    """Return a tile's training boxes with edge errors of 7 % of the side (of 40 pixels at most); 3 % are missed."""
     shown, _ = boxes_in_tile(truth, window, TILES.min_visible)
     xyxy = shown.xyxy[rng.random(len(shown.class_ids)) < 0.97]
     sides = np.minimum(xyxy[:, 2:] - xyxy[:, :2], 40)
@@ -390,25 +389,25 @@ def _look(truth: Boxes, window: Window, rng: np.random.Generator) -> Detections:
 
 
 def crowded(tiling: Tiling) -> dict[str, dict[str, float]]:
-    """AP50 of rows of parts, by the gap between them: of one look, and of each rule on the tiles.
+    """Return AP50 of rows of parts by the gap between them, on the whole image and with each rule on the tiles.
 
-    Each part of 60 pixels has a sure box, and around it 25 weaker ones, as a detector leaves them for the evaluation.
+    Each part of 60 pixels has a confident box and 25 weaker ones around it, as a detector gives to the evaluation.
     """
     windows = tile_windows(WIDTH, HEIGHT, tiling)
     whole = Window(0, 0, WIDTH, HEIGHT)
     merging = rules(windows, SCORED)
     rows: dict[str, dict[str, float]] = {name: {} for name in ("one look", *merging)}
     for gap in (10, 0, -12):
-        truth, told = [], {name: list[BoxPrediction]() for name in rows}
+        truth, answered = [], {name: list[BoxPrediction]() for name in rows}
         for seed in range(CROWDS):
             rng = np.random.default_rng(seed)
             parts = _rows_of_parts(gap, rng)
             truth.append(Boxes(parts, np.zeros(len(parts), np.int32)))
-            told["one look"].append(_answer(_above(_look_at_crowd(parts, whole, rng), SCORED)))
+            answered["one look"].append(_answer(_above(_look_at_crowd(parts, whole, rng), SCORED)))
             found = [_look_at_crowd(parts, window, rng) for window in windows]
             for name, rule in merging.items():
-                told[name].append(_answer(rule(found)))
-        for name, answers in told.items():
+                answered[name].append(_answer(rule(found)))
+        for name, answers in answered.items():
             rows[name][f"gap of {gap} pixels"] = score(truth, answers, 1).ap50[0]
     return rows
 
@@ -439,7 +438,7 @@ def _look_at_crowd(parts: npt.NDArray[np.float64], window: Window, rng: np.rando
 
 
 def cost(image: bytes, work: Path) -> dict[str, dict[str, float]]:
-    """Median milliseconds of a casting, as JPEG, by a YOLOv8n of 640 pixels: as a whole, and in tiles of 640."""
+    """Return median milliseconds for a JPEG casting with a YOLOv8n of 640 pixels, as a whole and in tiles of 640."""
     source, images = make_images()
     plain = make_detector(640, images, source)
     shutil.copytree(plain.folder, work)
@@ -467,17 +466,17 @@ def _print(title: str, rows: Mapping[str, Mapping[str, float]]) -> None:
 
 
 def main() -> int:
-    """Print the tables; 1 when the target is missed."""
+    """Print the tables; return 1 if the target is missed."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("--small", action="store_true")
-    parser.add_argument("--folder", type=Path, help="is kept, and a training that it holds is not done again")
+    parser.add_argument("--folder", type=Path, help="folder that keeps and reuses trained models")
     parser.add_argument("--epochs", type=int, default=12)
-    told = parser.parse_args()
-    images = (4, 2, 2) if told.small else (12, 3, 20)
+    options = parser.parse_args()
+    images = (4, 2, 2) if options.small else (12, 3, 20)
     counts = dict(zip((Split.TRAIN, Split.VAL, Split.TEST), images, strict=True))
-    epochs = 1 if told.small else told.epochs
+    epochs = 1 if options.small else options.epochs
     with tempfile.TemporaryDirectory(prefix="visionops-tiles-") as name:
-        folder = told.folder or Path(name)
+        folder = options.folder or Path(name)
         casting = folder / "images" / "0000.jpg"
         dataset = render_dataset(casting.parent, counts)
         _print("Cost, ms", cost(casting.read_bytes(), Path(name) / "cost"))

@@ -1,8 +1,8 @@
-"""Full-decode validation against a bare loop that only decodes, on all cores, in the same run.
+"""Compare full-decode validation with a loop that only decodes, on all cores, in the same run.
 
     python -m benchmarks.validation
 
-The bare loop is the limit: `Image.open(path).load()` and nothing else, spread over the same number of threads.
+The loop is the limit: only `Image.open(path).load()`, on the same number of threads.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ _CHUNK = 16
 
 
 def measure(images: int = 3000, different: int = 300, rounds: int = 5) -> dict[str, float]:
-    """Time both, interleaved; of each the best round counts.
+    """Time both in turns; the best round of each counts.
 
     Args:
-        images: How many are validated.
-        different: So many files are rendered; the rest are links to them.
+        images: Number of images to validate.
+        different: Number of rendered files; the rest are links to them.
 
     Returns:
         Images per second and their ratio to the bare loop: ``bare``, ``inspect`` (decode, header, hash), ``validate``
-        (all of it, card included), ``inspect_ratio``, ``validate_ratio``; ``bytes_per_image``; ``cores``.
+        (everything, including the card), ``inspect_ratio``, ``validate_ratio``; ``bytes_per_image``; ``cores``.
     """
     with tempfile.TemporaryDirectory(prefix="visionops-") as folder:
         paths = _render(Path(folder), images, different)
@@ -66,7 +66,7 @@ def measure(images: int = 3000, different: int = 300, rounds: int = 5) -> dict[s
 
 
 def _render(folder: Path, images: int, different: int) -> list[str]:
-    """JPEGs of 640 x 480 with as much detail as photos of surfaces have."""
+    """Write JPEGs of 640 x 480 with as much detail as photos of surfaces."""
     random = np.random.default_rng(0)
     paths = []
     for number in range(images):
@@ -82,7 +82,7 @@ def _render(folder: Path, images: int, different: int) -> list[str]:
 
 
 def _dataset(paths: list[str]) -> Dataset:
-    """With a hash of its own for each, as the reader gives them: hashing is not what is measured here."""
+    """Return a data set with a hash for each image, as from the reader, because hashing is not measured here."""
     count = len(paths)
     images = {
         "key": [Path(p).name for p in paths],

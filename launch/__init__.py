@@ -1,4 +1,4 @@
-"""The application service: start pipelines and read typed results, from any program.
+"""Start pipelines and read typed results, from any program.
 
 >>> from pathlib import Path
 >>> from launch import MonitorRequest, TrainRequest, launch
@@ -8,8 +8,8 @@
 >>> launch(MonitorRequest(config=Path("configs/steel.yaml"))).retraining.action
 <Action.NOTHING: 'nothing'>
 
-The command lines `run.py` and `visionops` are front ends of it; so are a console, an HTTP service or a scheduler.
-Importing it is quick: ZenML and the libraries of a pipeline are imported when a request is launched.
+The command lines `run.py` and `visionops`, the console, the HTTP service and schedulers all use this package.
+Importing it is fast, because ZenML and the libraries of a pipeline are imported only when a request is launched.
 """
 
 from __future__ import annotations

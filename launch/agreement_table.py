@@ -1,4 +1,4 @@
-"""How far reviewers agree, as lines for a terminal of 80 columns."""
+"""Print the agreement of reviewers as lines for a terminal of 80 columns."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from visionops.errors import one_line
 
-# Not above: `visionops --help` must not wait for numpy.
+# Imported late, so that `visionops --help` does not wait for numpy.
 if TYPE_CHECKING:
     from visionops.review.agreement import Agreement, Between, Figure
 

@@ -1,4 +1,4 @@
-"""The commands below `visionops annotate`: items to the annotator of the active stack, and decisions back."""
+"""Define the commands of `visionops annotate`, which exchange items and decisions with the active stack's annotator."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["annotate_app"]
 
 annotate_app = typer.Typer(
     help="Exchange items with the annotator of the active stack.",
-    epilog="`zenml stack set` exchanges the annotator; see docs/how-to/annotators.md.",
+    epilog="`zenml stack set` selects a stack with another annotator; see docs/how-to/annotators.md.",
     no_args_is_help=True,
 )
 _MOST_LINES = 10
@@ -28,13 +28,13 @@ def _push(
         int | None, typer.Option(metavar="N", min=1, help="Push at most N items.", show_default=False)
     ] = None,
 ) -> None:
-    """Push pending items, the most urgent first, with what the model predicted; those that are there stay."""
+    """Push pending items with their predictions, the most urgent first; existing items stay."""
     raise typer.Exit(exit_code(lambda: _push_items(name, limit)))
 
 
 @annotate_app.command("pull", epilog="Example: visionops annotate pull steel")
 def _pull(name: Name) -> None:
-    """Pull annotations as decisions of their authors; again, and nothing changes."""
+    """Pull annotations as decisions of their authors; a second pull changes nothing."""
     raise typer.Exit(exit_code(lambda: _pull_decisions(name)))
 
 
@@ -48,7 +48,7 @@ def _push_items(name: str, limit: int | None) -> None:
         found = push(review, tool, name, limit)
     typer.echo(f"annotator {tool.title}")
     more = f", {found.waiting} left by --limit" if found.waiting else ""
-    typer.echo(f"items     {found.new} pushed, {found.present} there already{more}")
+    typer.echo(f"items     {found.new} pushed, {found.present} already there{more}")
 
 
 def _pull_decisions(name: str) -> None:

@@ -1,4 +1,4 @@
-"""The console command `visionops`: a command per task, each with the flags of its request."""
+"""Define the console command `visionops`, with a command per task and the flags of its request."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ __all__ = ["app", "to_command"]
 app = typer.Typer(
     name="visionops",
     help="Visual inspection from labelled images to a monitored endpoint.",
-    epilog="Exit codes: 0 done; 2 an error that you can fix, in one line; 130 interrupted.",
+    epilog="Exit codes: 0 success; 2 an error that you can fix, printed in one line; 130 interrupted.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -66,7 +66,7 @@ _COMMANDS: dict[str, tuple[type[Request], str, str]] = {
     ),
     "monitor": (
         MonitorRequest,
-        "Look for drift; send alerts and train again where the policy says so.",
+        "Look for drift; send alerts and train again if the policy says so.",
         "visionops monitor --config configs/steel.yaml --decide-only",
     ),
     "batch": (
@@ -76,29 +76,29 @@ _COMMANDS: dict[str, tuple[type[Request], str, str]] = {
     ),
     "quantize": (
         QuantizeRequest,
-        "Make an INT8 version of the champion; serve it if it loses little enough.",
+        "Quantize the champion to INT8; serve the result if its loss is within the limit.",
         "visionops quantize --config configs/casting.yaml",
     ),
     "deploy": (DeployRequest, "Serve the champion again.", "visionops deploy --config configs/steel.yaml"),
     "rollback": (
         DeployRequest,
-        "Go back to the champion before this one, and serve it.",
+        "Restore the previous champion and serve it.",
         "visionops rollback --config configs/steel.yaml",
     ),
     "drill": (
         DrillRequest,
-        "Send changed test images to the endpoint, which `visionops monitor` must notice.",
+        "Send changed test images to the endpoint, which `visionops monitor` must detect.",
         "visionops drill --kind brightness --severity 1",
     ),
     "validate": (
         ValidateRequest,
-        "Check a data set; fail where training would stop.",
+        "Check a data set; fail if training would stop.",
         "visionops validate --config configs/litter.yaml",
     ),
 }
-"""Name of a command to its request, its help and an example."""
+"""Request, help and example of each command."""
 _FIXED: dict[str, dict[str, Any]] = {"deploy": {"rollback": False}, "rollback": {"rollback": True}}
-"""Fields of a request that a command sets itself."""
+"""Fields of a request with a fixed value in a command."""
 _METAVARS = {
     "input": "FOLDER|URI",
     "output": "FOLDER|URI",
@@ -117,7 +117,7 @@ class _Command(TyperCommand):
 
 
 def to_command(request: Request) -> list[str]:
-    """Return the words of the command line that runs a request."""
+    """Return the command line that runs a request, as a list of words."""
     name = next(name for name, (kind, *_) in _COMMANDS.items() if type(request) is kind and _agrees(request, name))
     hidden = {f"--{field}" for field in _FIXED.get(name, ())}
     return ["visionops", name, *(flag for flag in request_flags(request) if flag not in hidden)]
@@ -140,7 +140,7 @@ def _register(name: str, request: type[Request], text: str, example: str) -> Non
 
     parameters = [_parameter(request, field) for field in (*own_fields(request), *Request.model_fields)]
     parameters += inspect.signature(_shared, eval_str=True).parameters.values()
-    # Typer reads the flags of a command from its signature: here the fields of the request are that.
+    # Typer reads the flags of a command from its signature, so build one from the request's fields.
     command.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
         [parameter for parameter in parameters if parameter.name not in fixed]
     )
@@ -150,17 +150,17 @@ def _register(name: str, request: type[Request], text: str, example: str) -> Non
 def _shared(
     *,
     summary: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the closing table as JSON, too.", show_default=False)
+        Path | None, typer.Option(metavar="FILE", help="Also write the summary as JSON.", show_default=False)
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check use case, data and stack, print the plan; run nothing.")
     ] = (False),
 ) -> None:
-    """The flags that every command has and no request."""
+    """Declare the flags that every command has in addition to those of its request."""
 
 
 def _parameter(request: type[Request], field: str) -> inspect.Parameter:
-    """The flag of a field."""
+    """Return the flag of a field."""
     info = request.model_fields[field]
     text = " ".join((info.description or "").replace("`", "").split())
     kind: Any = info.annotation
@@ -170,7 +170,7 @@ def _parameter(request: type[Request], field: str) -> inspect.Parameter:
     if field == "settings":
         flag, kind, default = "--set", list[str], []
     elif field == "cache":
-        flag, text, default = " /--no-cache", "Run every step again, even where nothing has changed.", True
+        flag, text, default = " /--no-cache", "Run every step again, even if nothing has changed.", True
     elif field == "config":
         kind = Path | None
     elif isinstance(kind, type) and issubclass(kind, enum.Enum):
@@ -201,14 +201,14 @@ for _name, _command in _COMMANDS.items():
 def _inspect(
     path: Annotated[Path, typer.Argument(help="A folder or archive of labelled images.", show_default=False)],
     output: Annotated[
-        Path | None, typer.Option(help="Where its pages go (default: inspections/NAME).", show_default=False)
+        Path | None, typer.Option(help="Folder for its pages (default: inspections/NAME).", show_default=False)
     ] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="A setting of data, as format=coco; repeatable."),
+        typer.Option("--set", metavar="KEY=VALUE", help="A setting of data, for example format=coco; repeatable."),
     ] = None,
 ) -> None:
-    """Say what a data set is; write its card, its label audit and a use case that trains it."""
+    """Describe a data set; write its card, its label audit and a use case that trains it."""
     wanted = [setting.removeprefix("data.") for setting in settings or ()]
     raise typer.Exit(exit_code(lambda: run_inspection(path, output, wanted, ["visionops", "train"])))
 
@@ -276,9 +276,9 @@ def _list_stacks() -> None:
 def _apply_stack(
     name: Annotated[str, typer.Argument(autocompletion=_complete_stack)] = "local",
     activate: Annotated[bool, typer.Option("--activate", help="Make it the active stack.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would change.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what would change.")] = False,
 ) -> None:
-    """Make a stack what its file says."""
+    """Update a stack to match its file."""
     from stacks.apply import apply_and_print
 
     raise typer.Exit(exit_code(lambda: apply_and_print(name, dry_run=dry_run, activate=activate)))
@@ -286,7 +286,7 @@ def _apply_stack(
 
 @_stack.command("doctor")
 def _check_stack(name: Annotated[str | None, typer.Argument(autocompletion=_complete_stack)] = None) -> None:
-    """Look at each component of a stack for real, and say what fixes what is broken."""
+    """Check each component of a stack, and say how to fix what is broken."""
     from stacks.doctor.__main__ import diagnose_and_print
 
     raise typer.Exit(diagnose_and_print(name))
@@ -297,7 +297,7 @@ def _print_version(wanted: bool) -> None:
         try:
             typer.echo(importlib.metadata.version("visionops"))
         except importlib.metadata.PackageNotFoundError:
-            typer.echo("run from its folder, not installed")
+            typer.echo("not installed, runs from its folder")
         raise typer.Exit
 
 
@@ -307,7 +307,7 @@ def _options(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Flags of `visionops` itself."""
+    """Declare the flags of `visionops` itself."""
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""When Airflow runs the pipeline of a request."""
+"""Plan when Airflow runs the pipeline of a request."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _RETRAINING = "retraining"
 
 
 def dag_plan(request: Request, use_case: str) -> DagPlan:
-    """Plan the DAG of a request: at once and once where it has no schedule."""
+    """Plan the DAG of a request; without a schedule it runs once, immediately."""
     if not request.schedule:
         return DagPlan(use_case=use_case)
     if following_training(request) is None:
@@ -27,13 +27,13 @@ def dag_plan(request: Request, use_case: str) -> DagPlan:
 
 
 def retraining_plan(config: Config) -> DagPlan:
-    """Plan the DAG of the training that a scheduled monitoring starts, and the clock where the use case says when."""
+    """Plan the DAG of the training that a scheduled monitoring starts, with its own schedule if one is set."""
     is_on_demand = config.schedules.retraining is None
     return DagPlan(id=_retraining(config.name), is_on_demand=is_on_demand, use_case=config.name)
 
 
 def following_training(request: Request) -> TrainRequest | None:
-    """The training that a monitoring may decide on; None for other requests, and where it only decides."""
+    """Return the training that a monitoring may start; None for other requests and with `decide_only`."""
     if not isinstance(request, MonitorRequest) or request.decide_only:
         return None
     shared = {name: getattr(request, name) for name in Request.model_fields}

@@ -1,4 +1,4 @@
-"""Runs whose steps run elsewhere: started once, followed by whoever gives the same command."""
+"""Start a run on other machines once, and follow it when the same command is given again."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from launch.interrupts import asking_on_interrupt
+from launch.interrupts import confirm_on_interrupt
 from launch.requests import Request
 from visionops.config import Config
 from visionops.errors import StackError
@@ -19,23 +19,23 @@ __all__ = ["attach", "request_digest", "start_elsewhere"]
 
 
 def request_digest(request: Request, config: Config) -> str:
-    """Return the SHA-256 of what a request does: its pipeline, its settings with those of the use case, its flags."""
+    """Return the SHA-256 of a request: its pipeline, its flags, and its settings with those of the use case."""
     own = request.model_dump(mode="json", exclude={"config", "settings", "stack", "schedule"})
     what = {"pipeline": request.pipeline, "own": own, "config": config.model_dump(mode="json")}
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 
 
 def attach(digest: str, use_case: str) -> PipelineRunResponse | None:
-    """Follow the run of a use case that is under way, where it is that of the same request, to its end.
+    """Follow the active run of a use case to its end, if it is for the same request.
 
     Args:
-        digest: Of the request.
+        digest: Digest of the request.
 
     Returns:
-        The run as it ended; None where none was under way.
+        The ended run; None if none was active.
 
     Raises:
-        StackError: Another run keeps the use case busy, or the run has failed.
+        StackError: Another run of the use case is active, or the run has failed.
     """
     from zenml.client import Client
 
@@ -49,24 +49,24 @@ def attach(digest: str, use_case: str) -> PipelineRunResponse | None:
     oldest = runs[0]
     if oldest.request != digest:
         raise StackError(oldest.explain(use_case, stack))
-    announce(f"attached to run {oldest.name}, begun {oldest.created:%Y-%m-%d %H:%M} UTC by {oldest.who}")
-    with asking_on_interrupt(oldest.name, stack, announce):
+    announce(f"attached to run {oldest.name}, started {oldest.created:%Y-%m-%d %H:%M} UTC by {oldest.who}")
+    with confirm_on_interrupt(oldest.name, stack, announce):
         return _followed(oldest.name)
 
 
 def start_elsewhere(
     submit: Callable[[], object], name: str, digest: str, use_case: str, *, waits: bool
 ) -> PipelineRunResponse:
-    """Start a run unless the same is under way, and follow it to its end.
+    """Start a run unless the same one is active, and follow it to its end.
 
     Args:
-        submit: Hands the run to the orchestrator.
-        name: Of the run.
-        digest: Of the request.
+        submit: Function that submits the run to the orchestrator.
+        name: Name of the run.
+        digest: Digest of the request.
         waits: Whether ``submit`` itself waits for the end.
 
     Raises:
-        StackError: As `attach`; or somebody else has started another run at the same time.
+        StackError: As `attach`; or another client has started another run at the same time.
     """
     from zenml.client import Client
 
@@ -79,14 +79,14 @@ def start_elsewhere(
     if (found := attach(digest, use_case)) is not None:
         return found
     stack = str(Client().active_stack_model.name)
-    with asking_on_interrupt(name, stack, announce):
+    with confirm_on_interrupt(name, stack, announce):
         with use_case_lock(use_case):
             if waits:
                 with printed_steps(name, announce):
                     submit()
             else:
                 submit()
-        # Two clients that have begun at once: the run that was there first goes on.
+        # Two clients have started at the same time: the older run continues.
         runs = runs_under_way(use_case)
         if any(run.name == name for run in runs[1:]):
             stop_run(name)

@@ -1,4 +1,4 @@
-"""`visionops endpoints`: what a stack serves, and the commands that look at an endpoint, stop and remove it."""
+"""Implement `visionops endpoints`: list the endpoints of a stack, with commands that describe, stop and remove them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["endpoints", "list_endpoints"]
 _COMMANDS = {
     "describe": "model, address, objects",
     "logs": "the last lines of its server",
-    "stop": "start brings it back",
+    "stop": "start restarts it",
     "delete": "removes it; the model stays registered",
 }
 
@@ -23,10 +23,10 @@ _COMMANDS = {
 def list_endpoints(
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
     stack: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Stack that serves (default: the active one).")
+        str | None, typer.Option(metavar="NAME", help="Stack of the endpoints (default: the active one).")
     ] = None,
 ) -> None:
-    """List what a stack serves, with the commands for each endpoint; ZenML's own list cuts the ids they need."""
+    """List the endpoints of a stack with commands for each; ZenML's own list cuts the ids that they need."""
 
     def work() -> None:
         found = endpoints(stack)
@@ -37,7 +37,7 @@ def list_endpoints(
             typer.echo(f"stack {found['stack']} serves nothing")
             return
         if not found["active"]:
-            typer.echo(f"{program('zenml')} stack set {found['stack']}   # so that model-deployer sees its endpoints")
+            typer.echo(f"{program('zenml')} stack set {found['stack']}   # so that model-deployer finds its endpoints")
         for one in found["endpoints"]:
             model = f"version {one['version'] or '?'} ({one['alias'] or 'no alias'})"
             trouble = f"; {one['trouble']}" if one["trouble"] else ""
@@ -49,7 +49,7 @@ def list_endpoints(
 
 
 def endpoints(stack: str | None) -> dict[str, Any]:
-    """Return what a stack serves; see `stacks.served.served_models`."""
+    """Return the models that a stack serves; see `stacks.served.served_models`."""
     from launch.environment import quieten_libraries
 
     quieten_libraries()

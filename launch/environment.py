@@ -1,4 +1,4 @@
-"""What the process of a run needs before its libraries are imported."""
+"""Prepare the process of a run before its libraries are imported."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ __all__ = ["quieten_libraries", "use_own_sources"]
 
 
 def quieten_libraries() -> None:
-    """Set the environment variables by which libraries send no telemetry and log only what is wrong.
+    """Set environment variables so that libraries send no telemetry and log only errors.
 
-    A variable that is set already keeps its value. Call it before ZenML and MLflow are imported.
+    Variables that are already set keep their values. Call this before ZenML and MLflow are imported.
     """
     defaults = {
         "ZENML_ANALYTICS_OPT_IN": "false",
-        "ZENML_LOGGING_VERBOSITY": "CRITICAL",  # it prints a trace of each failed step; the error reaches us anyway
+        "ZENML_LOGGING_VERBOSITY": "CRITICAL",  # it prints tracebacks of failed steps, whose errors reach us anyway
         "ZENML_ENABLE_RICH_TRACEBACK": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_LOGGING_LEVEL": "ERROR",
@@ -28,10 +28,10 @@ def quieten_libraries() -> None:
 
 
 def use_own_sources() -> None:
-    """Let ZenML name our steps from our own folder, whichever program runs.
+    """Make ZenML name our steps relative to our own folder in every program.
 
-    By itself it takes the folder of the program's file: the same step would then have one name, and one cache, for each
-    program, and there is none in a notebook.
+    By default ZenML uses the folder of the program's file. The same step would then have another name and cache in
+    each program, and a notebook has no such file.
     """
     from zenml.utils.source_utils import set_custom_source_root
 

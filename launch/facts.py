@@ -1,6 +1,7 @@
-"""``python -m launch.facts``: answer questions on models, runs and data, one JSON line each, until the input ends.
+"""Answer questions about models, runs and data, one JSON line each, until the input ends: ``python -m launch.facts``.
 
-The console keeps such a process: ZenML and MLflow take seconds to load, and stay out of a server. A question is
+The console keeps this process running, because ZenML and MLflow take seconds to load and do not belong in a server.
+A question is
 ``{"fact": NAME, "arguments": {...}}``, its answer ``{"result": ...}`` or ``{"error": "one line"}``.
 """
 
@@ -26,7 +27,7 @@ __all__ = ["FACTS", "main"]
 
 
 def models(stack: str | None, names: list[str]) -> dict[str, Any]:
-    """Return, by use case, its champion and its newest versions; see `launch.models.models_of`."""
+    """Return the champion and the newest versions of each use case; see `launch.models.models_of`."""
     from launch.models import models_of
 
     return models_of(names, stack)
@@ -47,15 +48,15 @@ FACTS: dict[str, Callable[..., Any]] = {
     "verdicts": verdicts_of,
     "versions": versions_of,
 }
-"""Name of a fact to what finds it; each takes the stack and the arguments of the question."""
+"""Functions by fact name; each takes the stack and the arguments of the question."""
 
 
 def main() -> int:
     """Answer until standard input ends."""
     parser = argparse.ArgumentParser(prog="python -m launch.facts", description=__doc__)
-    parser.add_argument("--stack", help="stack that is asked; the active one when absent")
+    parser.add_argument("--stack", help="stack to read; the active one when absent")
     stack: str | None = parser.parse_args().stack
-    # What libraries print must not come between the answers.
+    # Output of libraries must not mix with the answers.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     for line in sys.stdin:
@@ -70,7 +71,7 @@ def _answer(stack: str | None, line: str) -> dict[str, Any]:
         return {"result": FACTS[question["fact"]](stack, **question["arguments"])}
     except VisionOpsError as error:
         return {"error": str(error)}
-    except Exception as error:  # noqa: BLE001 - the console shows it, and the next question is answered
+    except Exception as error:  # noqa: BLE001 - the console shows the error, and this process answers the next question
         sys.excepthook(type(error), error, error.__traceback__)
         return {"error": f"{type(error).__name__}: {error}"}
 

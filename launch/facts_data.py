@@ -1,4 +1,4 @@
-"""What the pipelines keep of the data of a use case, for the console."""
+"""Read what pipelines have stored about the data of a use case, for the console."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ __all__ = ["data", "data_card", "data_images"]
 
 _PAGE = 20
 _MOST = 200
-"""Versions of an artifact that are looked at: those of all use cases lie in one list."""
+"""Number of an artifact's newest versions to search; the list contains those of all use cases."""
 _MOST_PLACES = 20
 _MOST_GROUPS = 100
 
 
 def data(stack: str | None, name: str) -> dict[str, Any] | None:
-    """Return what the newest training, or validation, of a use case found in its data; None where there is none.
+    """Return the findings of the newest training or validation of a use case; None if there is none.
 
     Returns:
         ``created``, ``verdict``, ``counts`` (images, usable, boxes, splits, classes), ``findings`` by code with their
-        first places, and ``near_groups``: keys of images that look the same; ``cards``: which pages there are.
+        first places, ``near_groups``: keys of images that look the same, and ``cards``: available pages.
 
     Raises:
         VisionOpsError: ZenML does not answer, or its store has lost the files.
@@ -60,7 +60,7 @@ def data(stack: str | None, name: str) -> dict[str, Any] | None:
 
 
 def data_card(stack: str | None, name: str, card: str) -> str | None:
-    """Return a page that a run keeps: ``validation`` or ``labels``; None where there is none.
+    """Return a stored page of a run, ``validation`` or ``labels``; None if it is missing.
 
     Raises:
         VisionOpsError: ZenML does not answer.
@@ -79,11 +79,11 @@ def data_card(stack: str | None, name: str, card: str) -> str | None:
 
 
 def data_images(stack: str | None, name: str, wanted: str, first: int, limit: int) -> dict[str, Any]:
-    """Return where images of the newest training come from.
+    """Return images of the newest training with their origin.
 
     Args:
-        wanted: Part of the key, or beginning of the SHA-256; all when empty.
-        first: Number of the first one, from 0.
+        wanted: Part of the key, or prefix of the SHA-256; "" for all.
+        first: Index of the first image, from 0.
 
     Returns:
         ``count``, and ``images``: ``key``, ``sha256``, ``split``, ``classes``.
@@ -143,7 +143,7 @@ def _newest(stack: str | None, artifact: str) -> Iterator[ArtifactVersionRespons
 
 
 _KEPT: dict[str, Any] = {}
-"""Artifacts never change: each is read once."""
+"""Artifacts already read, which never change."""
 
 
 def _loaded(version: ArtifactVersionResponse) -> Any:
@@ -157,7 +157,7 @@ def _loaded(version: ArtifactVersionResponse) -> Any:
 
 
 def _tables(version: ArtifactVersionResponse) -> Dataset:
-    """Return the tables of a data set; no image is fetched."""
+    """Return the tables of a data set without fetching images."""
     key = str(version.id)
     if key not in _KEPT:
         from zenml.artifacts.utils import load_artifact_store
@@ -165,7 +165,7 @@ def _tables(version: ArtifactVersionResponse) -> Dataset:
         from materializers.dataset import DatasetMaterializer
         from visionops.data.shards import StoredDataset
 
-        assert version.artifact_store_id is not None  # they were listed by it
+        assert version.artifact_store_id is not None  # versions were listed by store
         store = load_artifact_store(version.artifact_store_id)
         stored = DatasetMaterializer(version.uri, store).load(StoredDataset)
         assert isinstance(stored, StoredDataset)

@@ -1,4 +1,4 @@
-"""A fact on how much endpoints were used lately."""
+"""Count the recent predictions of endpoints."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from launch.facts_zenml import asked_stack, stamp
+from launch.facts_zenml import stack_client, stamp
 from visionops.errors import VisionOpsError
 
 __all__ = ["traffic_of"]
 
 
 def traffic_of(stack: str | None, files: dict[str, str], hours: float = 1) -> dict[str, Any]:
-    """Return, by use case, how many predictions its champion logged in the last hours, and when the latest was.
+    """Return the number of predictions that each champion logged in the last hours, and the time of the latest.
 
     Args:
-        files: Use case to its file, which says where its predictions are kept.
+        files: File of each use case, which names its prediction log.
 
     Raises:
         StackError: The stack is unknown, or serves nothing.
     """
     now = datetime.now(UTC)
-    with asked_stack(stack):
+    with stack_client(stack):
         return {name: _traffic(name, Path(path), now, hours) for name, path in files.items()}
 
 
@@ -38,7 +38,7 @@ def _traffic(name: str, file: Path, now: datetime, hours: float) -> dict[str, An
     try:
         serving = load_config(file).serving
         if not serving.prediction_log:
-            return found | {"problem": "serving.prediction_log is false, so no traffic is known"}
+            return found | {"problem": "serving.prediction_log is false, so traffic is not logged"}
         champion = active_registry().by_alias(name, CHAMPION)
         if champion is None:
             return found

@@ -1,11 +1,11 @@
-"""Facts on monitoring: what each run of it found, decided and sent."""
+"""Report what each run of monitoring found, decided and sent."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from launch.facts_runs import use_case_of
-from launch.facts_zenml import asked_stack, plain, stamp
+from launch.facts_zenml import plain, stack_client, stamp
 
 if TYPE_CHECKING:
     from zenml.models import PipelineRunResponse
@@ -15,23 +15,23 @@ if TYPE_CHECKING:
 __all__ = ["monitoring_of", "verdicts_of"]
 
 _LOOKED_AT = 100
-"""Newest runs of monitoring, among which those of a use case are."""
+"""Number of newest monitoring runs to search for those of a use case."""
 _WANTED = ("drift", "retraining", "observation", "told", "labelled_traffic", "performance_estimate", "drill")
 _ENDED = {"completed", "cached"}
 
 _read: dict[str, dict[str, Any]] = {}
-"""Name of a run that ended well to its row: it does not change any more."""
+"""Rows of successful runs by run name, which no longer change."""
 
 
 def monitoring_of(stack: str | None, name: str, limit: int = 30) -> dict[str, Any]:
-    """Return the newest runs of monitoring and of drills of a use case, the latest first.
+    """Return the newest runs of monitoring and drills of a use case, latest first.
 
-    ``columns``, all that is known of each column, has only the latest report; the others have ``effects``.
+    Only the latest report has ``columns`` with all details; the others have ``effects``.
 
     Raises:
         StackError: The stack is unknown, or ZenML's server does not answer.
     """
-    with asked_stack(stack) as client:
+    with stack_client(stack) as client:
         found = {}
         for pipeline in ("monitoring", "drift_drill"):
             page = client.list_pipeline_runs(
@@ -48,13 +48,13 @@ def monitoring_of(stack: str | None, name: str, limit: int = 30) -> dict[str, An
 
 
 def verdicts_of(stack: str | None, names: list[str]) -> dict[str, Any]:
-    """Return, by use case, the newest run of monitoring that has compared anything; None where there is none.
+    """Return each use case's newest monitoring run that made a comparison; None if there is none.
 
     Raises:
         StackError: The stack is unknown, or ZenML's server does not answer.
     """
     found: dict[str, Any] = dict.fromkeys(names)
-    with asked_stack(stack) as client:
+    with stack_client(stack) as client:
         page = client.list_pipeline_runs(
             pipeline_name="monitoring", sort_by="desc:created", size=_LOOKED_AT, hydrate=True
         )
@@ -94,7 +94,7 @@ def _row(run: PipelineRunResponse) -> dict[str, Any]:
 
 
 def _outputs(run: PipelineRunResponse) -> tuple[dict[str, Any], str]:
-    """Return what its steps made, by name, and why something of it cannot be read; "" for nothing."""
+    """Return the outputs of a run's steps by name, and why one cannot be read; "" if all can."""
     found: dict[str, Any] = {}
     problem = ""
     for step in run.steps.values():
@@ -102,13 +102,13 @@ def _outputs(run: PipelineRunResponse) -> tuple[dict[str, Any], str]:
             if name in _WANTED and versions:
                 try:
                     found[name] = versions[0].load()
-                except (OSError, ValueError, KeyError) as error:  # the store may have been emptied since
+                except (OSError, ValueError, KeyError) as error:  # the store may have been emptied
                     problem = f"{name} cannot be read ({type(error).__name__}: {error})"
     return found, problem
 
 
 def _alerts(run: PipelineRunResponse, outputs: dict[str, Any]) -> list[dict[str, str]]:
-    """Return the alerts that the run sent, those that have ended left out."""
+    """Return the alerts that the run sent, except resolved ones."""
     if "told" not in outputs:
         return []
     from visionops.alerts import decision_alerts
@@ -137,7 +137,7 @@ def _drift(report: DriftReport) -> dict[str, Any]:
 
 
 def _ratio(column: ColumnDrift) -> float | None:
-    """Return the effect in units of the one from which on it matters."""
+    """Return the effect divided by the smallest effect that counts as drift."""
     if column.effect is None or not column.min_effect:
         return None
     ratio: float | None = plain(abs(column.effect) / column.min_effect)

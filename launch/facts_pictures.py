@@ -1,4 +1,4 @@
-"""Facts with pictures: images of a window and of its reference, and test images on which two versions differ."""
+"""Return images of a window and of its reference, and test images on which two versions differ."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from launch.facts_runs import use_case_of
-from launch.facts_zenml import asked_stack, plain, stamp
+from launch.facts_zenml import plain, stack_client, stamp
 from visionops.errors import DataError, RegistryError, VisionOpsError
 
 if TYPE_CHECKING:
@@ -27,24 +27,24 @@ _SIZE = 160
 """Pixels of the longer side of a thumbnail."""
 _MOST_COMPARED = 300
 _COMPARING_SECONDS = 60.0
-"""For the images of a comparison; who asks gives up after two minutes, and loading two models takes some."""
+"""Time limit for comparing images, in seconds; the caller waits two minutes, and loading two models takes some."""
 _SAME = 0.999
-"""Agreement from which on two answers are the same."""
+"""Agreement above which two answers count as the same."""
 _LOOKED_AT = 50
 
 
 def pictures_of(stack: str | None, name: str, file: str, most: int = 8) -> dict[str, Any]:
-    """Return thumbnails of images that the champion was shown lately, and of those that it was validated on.
+    """Return thumbnails of recent images of the champion, and of its validation images.
 
     Args:
-        file: Of the use case; it says how long a window is.
-        most: Of each of the two.
+        file: File of the use case, which sets the length of a window.
+        most: Maximum number of thumbnails of each kind.
 
     Returns:
-        ``window`` and ``reference``: ``pictures`` with ``name`` and ``data`` (a data URI), the number of ``images``
-        there are, and ``problem``, why there are none.
+        ``window`` and ``reference``: ``pictures`` with ``name`` and ``data`` (a data URI), the total number of
+        ``images``, and ``problem``, the reason if there are none.
     """
-    with asked_stack(stack) as client:
+    with stack_client(stack) as client:
         return {
             "window": _attempted(_window, name, Path(file), most),
             "reference": _attempted(_val, client, name, most),
@@ -52,17 +52,17 @@ def pictures_of(stack: str | None, name: str, file: str, most: int = 8) -> dict[
 
 
 def differences_of(stack: str | None, name: str, first: str, second: str, most: int = 24) -> dict[str, Any]:
-    """Ask two versions for the images of the newest test split, and return those on which they differ, the worst first.
+    """Run two versions on the newest test split and return the images on which they differ, worst first.
 
     Args:
-        first: Version.
-        second: The other.
-        most: Images that are returned.
+        first: One version.
+        second: Other version.
+        most: Maximum number of images to return.
 
     Raises:
-        VisionOpsError: A version or the test split cannot be had.
+        VisionOpsError: A version or the test split is not available.
     """
-    with asked_stack(stack) as client:
+    with stack_client(stack) as client:
         import numpy as np
 
         from steps.context import active_registry, version_bundle
@@ -74,12 +74,12 @@ def differences_of(stack: str | None, name: str, first: str, second: str, most: 
         if None in versions:
             raise RegistryError(f"{name}: has no version {first if versions[0] is None else second}")
         test = _newest_dataset(client, name).only(Split.TEST).select_split(Split.TEST)
-        # Mixed, so that those that there was time for stand for all.
-        asked = test.take(np.random.default_rng(0).permutation(test.num_images)[:_MOST_COMPARED])
+        # Shuffled, so that the images compared within the time limit are a fair sample.
+        images = test.take(np.random.default_rng(0).permutation(test.num_images)[:_MOST_COMPARED])
         with version_bundle(versions[0]) as ours, version_bundle(versions[1]) as theirs:  # type: ignore[arg-type]
             predictors = Predictor(ours), Predictor(theirs)
             rows, end = [], time.monotonic() + _COMPARING_SECONDS
-            for path in asked.paths():
+            for path in images.paths():
                 if time.monotonic() > end:
                     break
                 data = path.read_bytes()
@@ -129,9 +129,9 @@ def _window(name: str, file: Path, most: int) -> dict[str, Any]:
     ]
     problem = ""
     if not here and kept.num_rows:
-        problem = f"{kept.num_rows} images are kept in a store, which is not read here"
+        problem = f"{kept.num_rows} images are in a store, which is not read here"
     elif not here:
-        problem = "no image of the window is kept; serving.prediction_log_images is the share that is"
+        problem = "no images of the window are stored; set serving.prediction_log_images to the share to store"
     return {"pictures": shown, "images": log.num_rows, "problem": problem}
 
 
@@ -142,7 +142,7 @@ def _val(client: Client, name: str, most: int) -> dict[str, Any]:
     val = stored.tables.select_split(Split.VAL)
     here = stored.fetch(val.take_evenly(most))
     shown = [{"name": path.name, "at": None, "data": _thumbnail(path)} for path in here.paths() if path.is_file()]
-    problem = "" if shown else "the images of the val split are not on this machine any more"
+    problem = "" if shown else "the images of the val split are no longer on this machine"
     return {"pictures": shown, "images": val.num_images, "problem": problem}
 
 
@@ -150,7 +150,7 @@ def _newest_dataset(client: Client, name: str) -> StoredDataset:
     """Return the data set of the newest training of a use case.
 
     Raises:
-        DataError: No training of it has kept one.
+        DataError: No training of it has stored one.
     """
     from materializers.dataset import DatasetMaterializer
     from visionops.data.shards import StoredDataset
@@ -162,7 +162,7 @@ def _newest_dataset(client: Client, name: str) -> StoredDataset:
             found = DatasetMaterializer(versions[0].uri, client.active_stack.artifact_store).load(StoredDataset)
             assert isinstance(found, StoredDataset)
             return found
-    raise DataError(f"{name}: none of the last {_LOOKED_AT} trainings has kept its data set; train again")
+    raise DataError(f"{name}: none of the last {_LOOKED_AT} trainings has stored its data set; train again")
 
 
 def _thumbnail(path: Path) -> str:

@@ -1,11 +1,11 @@
-"""Facts on pipeline runs: the newest ones, and one with its steps, settings, figures and training curves."""
+"""Report the newest pipeline runs, and one run with its steps, settings, metrics and training curves."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from launch.facts_zenml import asked_stack, plain, stamp
+from launch.facts_zenml import plain, stack_client, stamp
 from visionops.errors import RegistryError, VisionOpsError
 from visionops.review.errors import NotFound
 
@@ -15,33 +15,33 @@ if TYPE_CHECKING:
 __all__ = ["run_of", "runs_of", "use_case_of"]
 
 _OUR_CURVES_ONLY = ("test_", "system/")
-"""Begin the metrics that have no value per epoch."""
+"""Prefixes of the metrics that have no value per epoch."""
 _MOST_SERIES = 40
 
 
 def runs_of(stack: str | None, limit: int = 40) -> dict[str, Any]:
-    """Return the newest runs of all pipelines, the latest first, and where ZenML and the tracker show them.
+    """Return the newest runs of all pipelines, latest first, with their addresses in ZenML and in the tracker.
 
     Raises:
         StackError: The stack is unknown, or ZenML's server does not answer.
     """
-    with asked_stack(stack) as client:
+    with stack_client(stack) as client:
         found = client.list_pipeline_runs(sort_by="desc:created", size=limit, hydrate=True)
         return {"runs": [_row(run) for run in found.items], "tracker": _tracker_address()}
 
 
 def run_of(stack: str | None, name: str) -> dict[str, Any]:
-    """Return a run: its steps, its settings by dotted key, what it came to, and its curves.
+    """Return a run with its steps, its settings by dotted key, its results and its curves.
 
     Raises:
         NotFound: ZenML has no run of this name.
         StackError: The stack is unknown, or ZenML's server does not answer.
     """
-    with asked_stack(stack) as client:
+    with stack_client(stack) as client:
         try:
             run = client.get_pipeline_run(name, allow_name_prefix_match=False)
         except KeyError as error:
-            raise NotFound(f"run {name}: ZenML has none of this name") from error
+            raise NotFound(f"run {name}: unknown in ZenML") from error
         return _row(run) | {
             "steps": [_step(label, step) for label, step in run.steps.items()],
             "settings": plain(dict(_flat(_config(run)))),
@@ -51,7 +51,7 @@ def run_of(stack: str | None, name: str) -> dict[str, Any]:
 
 
 def use_case_of(run: PipelineRunResponse) -> str:
-    """Return the use case of a run; "" where it is none of ours."""
+    """Return the use case of a run; "" for runs of other pipelines."""
     return str(_config(run).get("name", ""))
 
 
@@ -85,7 +85,7 @@ def _step(label: str, step: Any) -> dict[str, Any]:
 
 
 def _summary(run: PipelineRunResponse) -> dict[str, Any]:
-    """Return what a run came to, or why that cannot be read: an artifact store may be empty by now."""
+    """Return the results of a run, or why they cannot be read, as the artifact store may have been emptied."""
     from launch.summary import summarize
 
     try:
@@ -103,7 +103,7 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 
 def _tracker_address() -> dict[str, str]:
-    """Return the kind of the tracker and its address, "" where it has none that a browser opens."""
+    """Return the tracker's flavor and its address; "" if a browser cannot open it."""
     from zenml.client import Client
     from zenml.enums import StackComponentType
 
@@ -118,12 +118,12 @@ def _tracker_address() -> dict[str, str]:
 
 
 def _curves(run: PipelineRunResponse) -> dict[str, Any]:
-    """Return ``curves``, metric to its pairs of epoch and value, ``tracked``, the address, and ``curves_problem``."""
+    """Return ``curves``: pairs of epoch and value by metric, ``tracked``: the address, and ``curves_problem``."""
     tracker = _tracker_address()
     none: dict[str, Any] = {"curves": {}, "tracked": "", "curves_problem": ""}
     if tracker["flavor"] != "mlflow":
         where = tracker["flavor"] or "no experiment tracker"
-        return none | {"curves_problem": f"curves are read from MLflow alone; the stack has {where}"}
+        return none | {"curves_problem": f"curves are only available from MLflow; the stack has {where}"}
     try:
         return none | _mlflow_curves(tracker["uri"], use_case_of(run), run.name)
     except RegistryError as error:
@@ -141,21 +141,21 @@ def _mlflow_curves(uri: str, experiment: str, name: str) -> dict[str, Any]:
     try:
         with brief_waits():
             found = client.get_experiment_by_name(experiment)
-            # A run's name is ours: a pipeline's name and digits, so it closes no quote.
+            # Our run names consist of a pipeline's name and digits, so they need no quoting.
             named = f"attributes.run_name = '{name}'"
             runs = client.search_runs([found.experiment_id], named, max_results=1) if found and "'" not in name else []
             if not runs:
-                return {"curves_problem": "MLflow has no run of this name: nothing was trained in it"}
+                return {"curves_problem": "MLflow has no run of this name: it trained nothing"}
             run = runs[0]
             names = [key for key in sorted(run.data.metrics) if not key.startswith(_OUR_CURVES_ONLY)][:_MOST_SERIES]
             curves = {key: _series(client, run.info.run_id, key) for key in names}
     except (MlflowException, sqlalchemy.exc.SQLAlchemyError, OSError) as error:
-        raise RegistryError(f"MLflow: does not answer ({type(error).__name__}); see whether its server runs") from error
+        raise RegistryError(f"MLflow: does not answer ({type(error).__name__}); check that its server runs") from error
     address = f"{uri}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}" if uri.startswith("http") else ""
     return {"curves": {key: pairs for key, pairs in curves.items() if pairs}, "tracked": address}
 
 
 def _series(client: Any, run: str, key: str) -> list[list[float | None]]:
-    """Return the last value of each epoch: a training that was resumed has written some twice."""
+    """Return the last value of each epoch, because a resumed training writes some epochs twice."""
     last = {one.step: plain(float(one.value)) for one in client.get_metric_history(run, key)}
     return [[step, last[step]] for step in sorted(last)]

@@ -1,11 +1,11 @@
-"""Facts on registered versions: figures with intervals, per class, and the numbers of the gate's decision."""
+"""Report registered versions with metrics, intervals, values per class, and the numbers of the gate's decision."""
 
 from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any
 
-from launch.facts_zenml import asked_stack, plain
+from launch.facts_zenml import plain, stack_client
 
 if TYPE_CHECKING:
     from zenml.models import ArtifactVersionResponse
@@ -16,23 +16,23 @@ __all__ = ["versions_of"]
 
 _NEWEST = 20
 _MOST_EVALUATIONS = 200
-"""Artifacts among which those of the versions are looked for."""
+"""Number of newest evaluations to search for those of the versions."""
 _GATE = "gate."
 _KEPT = ("headline", "metrics", "intervals", "per_class", "num_images", "test_fingerprint", "engine", "precision")
 
 _read: dict[str, dict[str, Any]] = {}
-"""Address of an evaluation to what it says: an artifact never changes."""
+"""Evaluations already read, by address; artifacts never change."""
 
 
 def versions_of(stack: str | None, name: str) -> dict[str, Any]:
-    """Return the newest versions of a use case, the latest first, with all that is known of each.
+    """Return the newest versions of a use case with all their details, latest first.
 
-    ``evaluation`` is None where the artifact store has none of its bundle any more.
+    ``evaluation`` is None if the artifact store no longer has the one of its bundle.
 
     Raises:
-        VisionOpsError: The registry or ZenML does not answer, or there is no such stack.
+        VisionOpsError: The registry or ZenML does not answer, or the stack is unknown.
     """
-    with asked_stack(stack) as client:
+    with stack_client(stack) as client:
         from stacks.registry import active_registry_uri
         from visionops.registry import ModelRegistry
 
@@ -72,7 +72,7 @@ def _row(version: RegisteredVersion, evaluation: dict[str, Any] | None) -> dict[
 
 
 def _evaluations(stored: list[ArtifactVersionResponse], digests: set[str]) -> dict[str, dict[str, Any]]:
-    """Return, by the digest of its bundle, the newest evaluation of each that is wanted."""
+    """Return the newest evaluation of each wanted bundle, by the bundle's digest."""
     found: dict[str, dict[str, Any]] = {}
     for artifact in stored:
         if len(found) == len(digests):
@@ -87,12 +87,12 @@ def _evaluations(stored: list[ArtifactVersionResponse], digests: set[str]) -> di
 
 
 def _load(uri: str) -> dict[str, Any] | None:
-    """Read the figures alone, without the pictures; None where the store does not have them any more."""
+    """Read the metrics without the pictures; None if the store no longer has them."""
     from zenml.client import Client
 
     store = Client().active_stack.artifact_store
     path = f"{uri}/evaluation.json"
-    # Artifacts of another stack's store lie elsewhere, and those of a store that was emptied nowhere.
+    # Artifacts may be in another stack's store, or removed from a store that was emptied.
     if not uri.startswith(str(store.path)) or not store.exists(path):
         return None
     with store.open(path, "rb") as file:

@@ -1,4 +1,4 @@
-"""What the facts of the console share: a stack to ask, and plain values for JSON."""
+"""Open a stack for reading and convert values to JSON, for the facts of the console."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from pydantic_core import to_json
 if TYPE_CHECKING:
     from zenml.client import Client
 
-__all__ = ["asked_stack", "plain", "stamp"]
+__all__ = ["plain", "stack_client", "stamp"]
 
 
 @contextmanager
-def asked_stack(stack: str | None) -> Iterator[Client]:
-    """Make a stack the active one while the block looks at it; nothing is applied or locked.
+def stack_client(stack: str | None) -> Iterator[Client]:
+    """Make a stack the active one during a block that only reads; nothing is applied or locked.
 
     Args:
-        stack: Its name; None for the active one.
+        stack: Name of the stack; None for the active one.
 
     Raises:
-        StackError: It is unknown, or ZenML's server does not answer.
+        StackError: The stack is unknown, or ZenML's server does not answer.
     """
     from launch.environment import quieten_libraries
 
@@ -36,12 +36,12 @@ def asked_stack(stack: str | None) -> Iterator[Client]:
 
 
 def plain(value: Any) -> Any:
-    """Return a value as JSON has it; a number that is not finite becomes None."""
+    """Return a value as JSON; a number that is not finite becomes None."""
     return json.loads(to_json(value, inf_nan_mode="null", fallback=str))
 
 
 def stamp(moment: datetime | None) -> str | None:
-    """Return a time in ISO 8601, UTC; ZenML's own have no zone."""
+    """Return a time in ISO 8601 in UTC; ZenML's own times have no zone."""
     if moment is None:
         return None
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC).isoformat()

@@ -1,4 +1,4 @@
-"""Ctrl-C while a run is under way elsewhere: stop it there, or leave it."""
+"""Handle Ctrl-C while a run is active on other machines: stop the run, or leave it."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from contextlib import contextmanager
 
 from visionops.errors import ConfigError
 
-__all__ = ["INTERRUPT_VARIABLE", "asking_on_interrupt"]
+__all__ = ["INTERRUPT_VARIABLE", "confirm_on_interrupt"]
 
 INTERRUPT_VARIABLE = "VISIONOPS_INTERRUPT"
-"""`stop` or `leave`: what an interrupt does to a run elsewhere, without a question."""
+"""Environment variable with `stop` or `leave`, the action on an interrupt without a question."""
 _STOP, _LEAVE = "stop", "leave"
 
 
 @contextmanager
-def asking_on_interrupt(run: str, stack: str, show: Callable[[str], None]) -> Iterator[None]:
-    """While the block starts or follows a run, ask once at Ctrl-C whether the run is to stop, too.
+def confirm_on_interrupt(run: str, stack: str, show: Callable[[str], None]) -> Iterator[None]:
+    """Ask once at Ctrl-C, while the block starts or follows a run, whether to stop the run as well.
 
-    Without a terminal the run is left, unless `VISIONOPS_INTERRUPT` says `stop`. The interrupt goes on in any case.
+    Without a terminal the run continues, unless `VISIONOPS_INTERRUPT` is `stop`. The interrupt always propagates.
 
     Args:
-        run: Its name.
-        show: Called with one line.
+        run: Name of the run.
+        show: Function that receives one line.
 
     Raises:
         ConfigError: `VISIONOPS_INTERRUPT` has another value.
@@ -46,14 +46,14 @@ def asking_on_interrupt(run: str, stack: str, show: Callable[[str], None]) -> It
             stop_run(run)
             show(f"run {run}: stopped")
         else:
-            show(f"run {run} goes on; the same command attaches to it, and this stops it: {how_to_stop(run, stack)}")
+            show(f"run {run} continues; the same command attaches to it; stop it with: {how_to_stop(run, stack)}")
         raise
 
 
 def _wants_to_stop(run: str) -> bool:
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return False
-    sys.stderr.write(f"\nstop run {run} in the cluster, too? [y/N] ")
+    sys.stderr.write(f"\nstop run {run} in the cluster as well? [y/N] ")
     sys.stderr.flush()
     try:
         return sys.stdin.readline().strip().lower() in {"y", "yes"}

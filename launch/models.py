@@ -1,4 +1,4 @@
-"""`visionops models` and `visionops promote`: what is registered, and which version is served."""
+"""Implement `visionops models` and `visionops promote`: list registered versions and choose the served one."""
 
 from __future__ import annotations
 
@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["list_models", "models_of", "promote_model"]
 
 _NEWEST = 20
-_Stack = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Stack whose registry it is (default: the active one).")
-]
+_Stack = Annotated[str | None, typer.Option(metavar="NAME", help="Stack with the registry (default: the active one).")]
 
 
 def list_models(
@@ -28,7 +26,7 @@ def list_models(
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
     stack: _Stack = None,
 ) -> None:
-    """List the newest versions of use cases, with their aliases and what the gate said."""
+    """List the newest versions of use cases, with their aliases and the gate's decisions."""
 
     def work() -> None:
         found = models_of(names, stack)
@@ -47,23 +45,21 @@ def list_models(
 def promote_model(
     config: Annotated[Path, typer.Option(metavar="FILE", help="Use case, a YAML file.", show_default=False)],
     version: Annotated[str, typer.Option(metavar="N", help="Registered version.", show_default=False)],
-    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why; kept with the version.", show_default=False)],
-    override: Annotated[bool, typer.Option("--override", help="Although the gate speaks against it.")] = False,
-    who: Annotated[
-        str | None, typer.Option("--as", metavar="NAME", help="Who does it (default: your account).")
-    ] = None,
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Reason, stored with the version.", show_default=False)],
+    override: Annotated[bool, typer.Option("--override", help="Promote it even if the gate refused it.")] = False,
+    who: Annotated[str | None, typer.Option("--as", metavar="NAME", help="Author (default: your account).")] = None,
     stack: _Stack = None,
-    summary: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the outcome as JSON, too.")] = None,
+    summary: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write the outcome as JSON.")] = None,
 ) -> None:
-    """Serve a version as champion; one that the gate has refused only with --override."""
+    """Serve a version as champion; a version that the gate refused needs --override."""
     raise typer.Exit(exit_code(lambda: _promote(config, version, reason, override, who, stack, summary)))
 
 
 def models_of(names: list[str], stack: str | None) -> dict[str, Any]:
-    """Return, by use case, its champion and its newest versions.
+    """Return the champion and the newest versions of each use case.
 
     Raises:
-        VisionOpsError: The registry does not answer, or there is no such stack.
+        VisionOpsError: The registry does not answer, or the stack is unknown.
     """
     from launch.environment import quieten_libraries
 
@@ -101,7 +97,7 @@ def _release(version: RegisteredVersion) -> dict[str, Any] | None:
 
     try:
         state = release_state(version)
-    except RegistryError as error:  # of one version: the others are listed all the same
+    except RegistryError as error:  # affects one version; list the others
         return {"stage": "unreadable", "reason": str(error)}
     return state.model_dump(mode="json") if state else None
 
@@ -119,7 +115,7 @@ def _promote(
     from visionops.config import load_config
 
     if not reason.strip():
-        raise ConfigError("--reason: is empty; say why the version is promoted")
+        raise ConfigError("--reason: empty; give the reason of the promotion")
     config = load_config(config_file)
     quieten_libraries()
     from stacks.session import open_session

@@ -1,4 +1,4 @@
-"""`visionops predict`: print or draw the answers of an endpoint."""
+"""Implement `visionops predict`: print or draw the answers of an endpoint."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ if TYPE_CHECKING:
 __all__ = ["KEY_VARIABLE", "predict_images"]
 
 KEY_VARIABLE = "VISIONOPS_API_KEY"
-"""The key of a server that wants one: a command line is read by many."""
+"""Environment variable with the server's key, because command lines are visible to other users."""
 
 
 def predict_images(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files.", show_default=False)],
     url: Annotated[str, typer.Option(metavar="URL", help="The server.")] = "http://127.0.0.1:8000",
     conf: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Of a detector: lowest confidence of a box.", show_default=False)
+        float | None, typer.Option(min=0, max=1, help="Lowest confidence of a box, for detectors.", show_default=False)
     ] = None,
     model: Annotated[str, typer.Option(metavar="NAME", help="One of its models (default: its default).")] = "",
     draw: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Write each image with its answer drawn.", show_default=False)
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a line of JSON for each image.")] = False,
-    wait: Annotated[float, typer.Option(min=0, metavar="SECONDS", help="How long to try while nobody answers.")] = 30,
+    wait: Annotated[float, typer.Option(min=0, metavar="SECONDS", help="How long to wait for the server.")] = 30,
 ) -> None:
-    """Print what a model says of images; VISIONOPS_API_KEY has the key, where the server wants one."""
+    """Print a model's answers for images; set VISIONOPS_API_KEY if the server needs a key."""
     raise typer.Exit(exit_code(lambda: _predict(images, url, conf, model, draw, as_json=as_json, wait=wait)))
 
 
@@ -47,7 +47,7 @@ def _predict(
         try:
             draw.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise ConfigError(f"--draw {draw}: cannot be made ({error.strerror})") from error
+            raise ConfigError(f"--draw {draw}: cannot create the folder ({error.strerror})") from error
     with Client(url, os.environ.get(KEY_VARIABLE), retry=Retry(seconds=wait)) as client:
         for number, path in enumerate(images):
             try:

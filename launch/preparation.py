@@ -1,4 +1,4 @@
-"""From a request to a pipeline with its inputs; what would stop it is known before anything runs."""
+"""Turn a request into a pipeline with its inputs, and check its requirements before anything runs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = ["PipelineCall", "check_plan", "check_request", "prepare_call"]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PipelineCall:
-    """A pipeline and what it is called with, beside the use case."""
+    """A pipeline with its arguments besides the use case."""
 
     pipeline: Any
     """ZenML's pipeline object."""
@@ -121,10 +121,10 @@ def _check_images(images: str) -> None:
 
 
 def prepare_call(request: Request, config: Config) -> PipelineCall:
-    """Look at what the pipeline needs on the active stack, and put its inputs together.
+    """Check the pipeline's requirements on the active stack and collect its inputs.
 
     Raises:
-        VisionOpsError: The data cannot be found, there is no champion or no endpoint, or no traffic is logged.
+        VisionOpsError: The data, the champion or the endpoint is missing, or traffic is not logged.
     """
     return _PREPARED[type(request)](request, config)
 
@@ -164,7 +164,7 @@ def _predict_batch(request: BatchRequest, config: Config) -> PipelineCall:
         list_remote(folder)
     else:
         list_images(Path(folder), config.name)
-    open_output(output).names("")  # a place that cannot be read is known now, not after hours
+    open_output(output).names("")  # fail now, not after hours, if the output cannot be read
     inputs = {"folder": folder, "output": output, "champion": champion, "shards": request.shards}
     return PipelineCall(batch_inference, fingerprint | inputs)
 
@@ -192,7 +192,7 @@ def _drill(request: DrillRequest, config: Config) -> PipelineCall:
     from pipelines.drift_drill import drift_drill
     from steps.context import live_endpoint
 
-    live_endpoint(config.name)  # without one, say so before anything is read
+    live_endpoint(config.name)  # fail before anything is read if it is missing
     return PipelineCall(drift_drill, _fingerprint(config) | {"drill": request.drill()})
 
 
@@ -229,7 +229,7 @@ def _require_log(config: Config) -> None:
 
 
 def _require_champion(config: Config) -> None:
-    """Without one, say so before anything is read."""
+    """Check, before anything is read, that the use case has a champion."""
     from steps.context import active_registry
 
     active_registry().champion(config.name)

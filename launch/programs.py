@@ -1,4 +1,4 @@
-"""How a person calls the programs of this environment."""
+"""Find the command that calls a program of this environment."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ __all__ = ["program"]
 
 
 def program(name: str) -> str:
-    """Return a program of this environment as it is typed here: ``zenml`` where PATH has it, or ``.venv/bin/zenml``."""
+    """Return the command for a program of this environment: ``zenml`` if PATH has it, or ``.venv/bin/zenml``."""
     beside, here = Path(sys.executable).parent / name, Path.cwd()
-    if shutil.which(name) == str(beside):  # not that of another environment
+    if shutil.which(name) == str(beside):  # PATH may have another environment's program
         return name
     return shlex.quote(str(beside.relative_to(here) if beside.is_relative_to(here) else beside))

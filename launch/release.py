@@ -1,4 +1,4 @@
-"""`visionops release`: look at the version that is tried beside the champion, and end its release."""
+"""Implement `visionops release`: inspect the candidate next to the champion, and end its release."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ if TYPE_CHECKING:
 __all__ = ["release_app"]
 
 release_app = typer.Typer(
-    help="Look at the version that is tried beside the champion (serving.release), and end its release.",
+    help="Inspect the candidate next to the champion (serving.release), and end its release.",
     no_args_is_help=True,
 )
 
 _Config = Annotated[Path, typer.Option("--config", metavar="FILE", help="Use case, a YAML file.", show_default=False)]
 _Stack = Annotated[
-    str | None, typer.Option("--stack", metavar="NAME", help="Stack that serves it (default: the active one).")
+    str | None, typer.Option("--stack", metavar="NAME", help="Stack of the endpoint (default: the active one).")
 ]
 _Reason = Annotated[
-    str, typer.Option("--reason", metavar="TEXT", help="Why; kept with the version.", show_default=False)
+    str, typer.Option("--reason", metavar="TEXT", help="Reason, stored with the version.", show_default=False)
 ]
-_Who = Annotated[str | None, typer.Option("--as", metavar="NAME", help="Who does it (default: your account).")]
+_Who = Annotated[str | None, typer.Option("--as", metavar="NAME", help="Author (default: your account).")]
 _Summary = Annotated[
-    Path | None, typer.Option("--summary", metavar="FILE", help="Write the outcome as JSON, too.", show_default=False)
+    Path | None, typer.Option("--summary", metavar="FILE", help="Also write the outcome as JSON.", show_default=False)
 ]
 
 
 @release_app.command("status", epilog="Example: visionops release status --config configs/steel.yaml")
 def print_status(config: _Config, stack: _Stack = None, summary: _Summary = None) -> None:
-    """Print how champion and candidate do, and what follows by now; change nothing."""
+    """Print the results of champion and candidate and the resulting action, without taking it."""
 
     def work() -> None:
         known = _load(config)
@@ -60,12 +60,12 @@ def print_status(config: _Config, stack: _Stack = None, summary: _Summary = None
 @release_app.command("watch", epilog="Example: visionops release watch --config configs/steel.yaml --every 60")
 def watch_release(
     config: _Config,
-    every: Annotated[float, typer.Option(metavar="SECONDS", min=1, help="Time between two looks.")] = 60,
-    once: Annotated[bool, typer.Option("--once", help="Look once and do what follows: for a timer.")] = False,
+    every: Annotated[float, typer.Option(metavar="SECONDS", min=1, help="Time between two checks.")] = 60,
+    once: Annotated[bool, typer.Option("--once", help="Check once and act on the result, for a timer.")] = False,
     stack: _Stack = None,
     summary: _Summary = None,
 ) -> None:
-    """Promote the candidate when it has kept its bounds for as long as configured; take it back when it has not."""
+    """Promote the candidate when it has kept its limits for the configured time; remove it when it has not."""
 
     def work() -> None:
         known = _load(config)
@@ -76,7 +76,7 @@ def watch_release(
 
         said = ""
         while True:
-            with open_session(known.name, stack):  # others may train between two looks
+            with open_session(known.name, stack):  # others may train between two checks
                 now = datetime.now(UTC)
                 held, verdict = settle(active_registry(), active_deployer(), known.name, known.serving, now)
                 alerts, alerter = release_alerts(held), active_alerter()
@@ -97,7 +97,7 @@ def watch_release(
     "promote", epilog="Example: visionops release promote --config configs/steel.yaml --reason 'seen on line 3'"
 )
 def promote_now(config: _Config, reason: _Reason, who: _Who = None, stack: _Stack = None) -> None:
-    """Make the candidate champion before its hold is over."""
+    """Make the candidate champion before its hold time ends."""
     raise typer.Exit(exit_code(lambda: _end_by_hand(config, reason, who, stack, promotes=True)))
 
 
@@ -105,13 +105,13 @@ def promote_now(config: _Config, reason: _Reason, who: _Who = None, stack: _Stac
     "abort", epilog="Example: visionops release abort --config configs/steel.yaml --reason 'misses scratches'"
 )
 def abort_now(config: _Config, reason: _Reason, who: _Who = None, stack: _Stack = None) -> None:
-    """Take the candidate back; the champion answers all."""
+    """Remove the candidate; the champion answers all requests."""
     raise typer.Exit(exit_code(lambda: _end_by_hand(config, reason, who, stack, promotes=False)))
 
 
 @release_app.command("compare", epilog="Example: visionops release compare --config configs/steel.yaml")
 def compare_labelled(config: _Config, stack: _Stack = None) -> None:
-    """Score champion and candidate, each on the labelled images drawn at random from what it answered."""
+    """Score champion and candidate, each on labelled images drawn at random from its own answers."""
     raise typer.Exit(exit_code(lambda: _compare(config, stack)))
 
 
@@ -126,7 +126,7 @@ def _load(config_file: Path) -> Config:
 
 def _end_by_hand(config_file: Path, reason: str, who: str | None, stack: str | None, *, promotes: bool) -> None:
     if not reason.strip():
-        raise ConfigError("--reason: is empty; say why")
+        raise ConfigError("--reason: empty; give a reason")
     config = _load(config_file)
     from stacks.session import open_session
     from steps.context import active_deployer, active_registry
@@ -163,7 +163,7 @@ def _compare(config_file: Path, stack: str | None) -> None:
         registry = active_registry()
         held = find_held(registry, config.name)
         if held is None:
-            raise RegistryError(f"{config.name}: there is no candidate beside the champion to compare")
+            raise RegistryError(f"{config.name}: no candidate next to the champion, so there is nothing to compare")
         champion = registry.by_version(config.name, held.state.champion) or registry.champion(config.name)
         with open_review() as review:
             use_case = review.store.use_case(config.name)

@@ -1,4 +1,4 @@
-"""Summaries and plans for a terminal."""
+"""Print summaries and plans to a terminal."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ _Rows = list[tuple[str, str]]
 
 
 def print_summary(summary: RunSummary) -> None:
-    """Print the table, and a `curl` line that works as it stands; before it, what opens the way into a cluster."""
-    # No markup: [x] in the name of a folder is no style, and :smile: no picture.
+    """Print the summary table and a complete `curl` command, after the command that forwards a cluster's port."""
+    # Markup is off, so that [x] or :smile: in the name of a folder is printed unchanged.
     console = Console(highlight=False, markup=False, emoji=False)
     if summary.dags:
         console.print(f"for Airflow, in {summary.dag_folder}: {', '.join(summary.dags)}", soft_wrap=True)
@@ -42,7 +42,7 @@ def print_summary(summary: RunSummary) -> None:
     console.print()
     console.print(table)
     for file in summary.batch.files if summary.batch else ():
-        console.print(f"  {file}", soft_wrap=True)  # outside the table, which would break it in two
+        console.print(f"  {file}", soft_wrap=True)  # outside the table, which would wrap it
     if summary.endpoint:
         if summary.endpoint.record:
             manage = f"{program('zenml')} model-deployer models describe {summary.endpoint.record}"
@@ -56,7 +56,7 @@ def print_plan(request: Request, config: Config, stack: str) -> None:
     print(f"stack     {stack}")
     print(f"use case  {config.name} ({request.config})")
     if isinstance(request, TrainRequest) and request.tuned:
-        print("settings  below, with the best ones of the newest tuning in their place")
+        print("settings  below, overridden by the best ones of the newest tuning")
     if isinstance(request, TuneRequest):
         print(f"trials    {len(config.tuning.grid) or config.tuning.trials}, {config.tuning.parallel} at once")
     if isinstance(request, DrillRequest):
@@ -66,7 +66,7 @@ def print_plan(request: Request, config: Config, stack: str) -> None:
 
 
 def print_list() -> None:
-    """Print the pipelines, use cases and stacks that there are."""
+    """Print the available pipelines, use cases and stacks."""
     print("pipelines (--pipeline)")
     for name, request in REQUESTS.items():
         print(f"  {name:<16} {request.description}")
@@ -84,14 +84,14 @@ def _first_comment(path: Path) -> str:
 
 
 def _curl(endpoint: Endpoint, image: str) -> str:
-    """The lines that ask the endpoint, for a shell."""
+    """Return shell commands that send an image to the endpoint."""
     key = f'-H "X-API-Key: $({endpoint.key_command})" ' if endpoint.key_command else ""
     way, url = (f"{endpoint.tunnel} &\n", "http://127.0.0.1:8000") if endpoint.tunnel else ("", endpoint.url)
     return f"{way}curl {key}-F {shlex.quote(f'file=@{_form_path(image)}')} {shlex.quote(f'{url}/predict')}"
 
 
 def _form_path(path: str) -> str:
-    """``path`` as curl reads it behind ``file=@``: there ``;`` and ``,`` end it, unless it is in double quotes."""
+    """Return ``path`` for curl's ``file=@``, in double quotes if it has ``;`` or ``,``, which would end it."""
     if not re.search(r'[;,"]|^\s|\s$', path):
         return path
     escaped = path.replace("\\", "\\\\").replace('"', '\\"')
@@ -160,7 +160,7 @@ def _tuning_rows(tuning: TuningResult) -> _Rows:
     best, default = tuning.best_trial, tuning.default_value
     gain = "" if default is None else f"; unchanged settings {default:.4f}, a gain of {tuning.gain:.4f}"
     if best.is_default:
-        gain = ", the unchanged settings: nothing that was tried is better"
+        gain = ", the unchanged settings: no trial is better"
     return [
         ("trials", ", ".join(f"{count} {state}" for state, count in tuning.counts().items())),
         ("best", f"trial {tuning.best}: val {tuning.metric} {tuning.value:.4f}{gain}"),
@@ -169,7 +169,7 @@ def _tuning_rows(tuning: TuningResult) -> _Rows:
 
 
 def _batch_rows(batch: BatchSummary) -> _Rows:
-    answered = f"{batch.predicted} asked now, {batch.failed} without an answer"
+    answered = f"{batch.predicted} predicted now, {batch.failed} failed"
     rows = [
         ("model", f"{batch.model} version {batch.version}"),
         ("images", f"{batch.images} ({answered}) in {batch.seconds:.1f} s"),

@@ -1,4 +1,4 @@
-"""What can be launched: one typed request per pipeline."""
+"""Define one typed request per pipeline."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 _MOST_SHARDS = 1000
-"""Steps of one kind that an orchestrator can keep in one run."""
+"""Maximum number of parallel steps of one kind in a run."""
 _ROOT = Path(__file__).resolve().parents[1]
 _SAMPLE = Path("configs/sample.yaml")
 
@@ -36,35 +36,35 @@ def _sample_config() -> Path:
 
 
 class Request(BaseModel):
-    """What every pipeline needs to know.
+    """Parameters of every pipeline.
 
     Raises:
-        pydantic.ValidationError: An unknown field, or a value that it does not take.
+        pydantic.ValidationError: A field is unknown, or its value is invalid.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     pipeline: ClassVar[str]
-    """Its name, as `--pipeline` takes it."""
+    """Name of the pipeline for `--pipeline`."""
     description: ClassVar[str]
-    """What it does, in one line."""
+    """Description of the pipeline in one line."""
 
     config: Path = Field(default_factory=_sample_config)
     """Use case, a YAML file (default: configs/sample.yaml)."""
     settings: tuple[str, ...] = ()
-    """Override a setting of the use case, as training.epochs=5; repeatable."""
+    """Override a setting of the use case, for example training.epochs=5; repeatable."""
     stack: str | None = None
     """Stack for this run (default: the active one, or 'local')."""
     cache: bool = True
-    """Whether a step whose inputs, settings and code have not changed keeps its last result."""
+    """Whether steps with unchanged inputs, settings and code reuse their last result."""
     schedule: Cron | None = None
-    """On a stack with Airflow: run it then, as '15 6 * * *'; monitoring also retrains."""
+    """Cron expression for a stack with Airflow, for example '15 6 * * *'; monitoring also retrains."""
 
     def load_config(self) -> Config:
         """Read the use case and apply the settings.
 
         Raises:
-            ConfigError: With file and line, or the setting, and the fix.
+            ConfigError: The use case is invalid; the message has the file and line or the setting, and the fix.
         """
         return load_config(self.config, self.settings)
 
@@ -78,14 +78,14 @@ class TrainRequest(Request):
     )
 
     tuned: bool = False
-    """Train with the best settings of the newest tuning; what --set says wins."""
+    """Train with the best settings of the newest tuning; --set overrides them."""
 
 
 class ValidateRequest(Request):
     """Check a data set as training does."""
 
     pipeline: ClassVar[str] = "validation"
-    description: ClassVar[str] = "data -> validated: stops where training would, for the CI of a data set"
+    description: ClassVar[str] = "data -> validated: fails if training would stop, for the CI of a data set"
 
 
 class TuneRequest(Request):
@@ -106,11 +106,11 @@ class BatchRequest(Request):
     )
 
     input: str | None = None
-    """Images to predict, in a folder or below s3://bucket/prefix (default: the unlabelled ones of the data set)."""
+    """Folder of images to predict, or s3://bucket/prefix (default: the unlabelled images of the data set)."""
     output: str | None = None
-    """Where the tables go: a folder or s3://bucket/prefix."""
+    """Destination of the tables: a folder or s3://bucket/prefix."""
     shards: int = 1
-    """Number of steps that the images are cut into, which a cluster runs at once."""
+    """Number of steps that share the images and that a cluster runs in parallel."""
 
     @field_validator("shards")
     @classmethod
@@ -121,48 +121,48 @@ class BatchRequest(Request):
 
 
 class MonitorRequest(Request):
-    """Look for drift, and train again where the policy says so."""
+    """Look for drift, and train again if the policy says so."""
 
     pipeline: ClassVar[str] = "monitoring"
     description: ClassVar[str] = (
-        "what the endpoint was asked and people labelled -> drift, performance -> decided -> told -> trained"
+        "logged predictions and reviews -> drift, performance -> decided -> alerts sent -> trained"
     )
 
     retrain: bool = False
-    """Train again, whatever is found."""
+    """Train again, whatever monitoring finds."""
     decide_only: bool = False
     """Decide, but send no alert and train nothing."""
     ignore_drills: bool = False
-    """Leave what a drill sent out of the comparison, as monitoring.ignore_drills: true does."""
+    """Exclude images of drills from the comparison, like monitoring.ignore_drills: true."""
 
     def load_config(self) -> Config:
-        """Read the use case, whose ``monitoring.ignore_drills`` the flag sets; the training that follows reads its own.
+        """Read the use case and set ``monitoring.ignore_drills`` from the flag, which a following training ignores.
 
         Raises:
-            ConfigError: As of any request.
+            ConfigError: The use case is invalid.
         """
         flagged = ("monitoring.ignore_drills=true",) if self.ignore_drills else ()
         return load_config(self.config, (*self.settings, *flagged))
 
 
 class DrillRequest(Request):
-    """Send changed images to the endpoint, for monitoring to find.
+    """Send changed images to the endpoint, to test monitoring.
 
     Raises:
-        ConfigError: The severity has no meaning for the kind, or there are too few or too many images.
+        ConfigError: The severity is invalid for the kind, or the number of images is too low or too high.
     """
 
     pipeline: ClassVar[str] = "drift-drill"
     description: ClassVar[str] = (
-        "test images -> changed by --kind and --severity -> sent to the endpoint, for monitoring to find"
+        "test images -> changed by --kind and --severity -> sent to the endpoint, to test monitoring"
     )
 
     kind: Kind
-    """What changes."""
+    """Kind of change."""
     severity: float = Drill.model_fields["severity"].default
-    """0 changes nothing, 1 is strong (half the light), at most 10; brightness below 0 is more light."""
+    """Strength: 0 changes nothing, 1 is strong (half the light), at most 10; brightness below 0 is more light."""
     images: int = Drill.model_fields["images"].default
-    """How many are sent."""
+    """Number of images to send."""
 
     @model_validator(mode="after")
     def _check(self) -> DrillRequest:
@@ -170,7 +170,7 @@ class DrillRequest(Request):
         return self
 
     def drill(self) -> Drill:
-        """What is sent."""
+        """Return the settings of the drill."""
         return Drill(kind=self.kind, severity=self.severity, images=self.images)
 
 
@@ -188,7 +188,7 @@ class DeployRequest(Request):
     description: ClassVar[str] = "serve the champion again; with --rollback, the champion before it"
 
     rollback: bool = False
-    """Go back to the champion before this one."""
+    """Restore the previous champion."""
 
 
 REQUESTS: dict[str, type[Request]] = {
@@ -204,4 +204,4 @@ REQUESTS: dict[str, type[Request]] = {
         DeployRequest,
     )
 }
-"""Name of a pipeline to its request, in the order of use."""
+"""Requests by pipeline name, in the order of use."""

@@ -1,4 +1,4 @@
-"""The commands below `visionops review`: what a person at a terminal does with reviews."""
+"""Define the commands of `visionops review`."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ __all__ = ["review_app"]
 
 review_app = typer.Typer(
     help="Images that people confirm, correct or reject.",
-    epilog="Where they are kept: VISIONOPS_REVIEW_DATABASE and VISIONOPS_REVIEW_IMAGES; see docs/how-to/review.md.",
+    epilog="VISIONOPS_REVIEW_DATABASE and VISIONOPS_REVIEW_IMAGES set their storage; see docs/how-to/review.md.",
     no_args_is_help=True,
 )
 
 Name = Annotated[str, typer.Argument(help="Name of the use case, as in its file.", show_default=False)]
 Reviewer = Annotated[
-    str | None, typer.Option("--as", metavar="NAME", help="Who does it (default: your account).", show_default=False)
+    str | None, typer.Option("--as", metavar="NAME", help="Author (default: your account).", show_default=False)
 ]
 
 
@@ -35,13 +35,13 @@ def _import(
     labels: Annotated[
         str | None,
         typer.Option(
-            "--labels", metavar="FORMAT", help="Take its labels, too: auto, coco, yolo, csv, …", show_default=False
+            "--labels", metavar="FORMAT", help="Also import its labels: auto, coco, yolo, csv, …", show_default=False
         ),
     ] = None,
     decided: Annotated[bool, typer.Option("--decided", help="Its labels are decisions, not proposals.")] = False,
     reviewer: Reviewer = None,
 ) -> None:
-    """Take a folder of images in; again, and nothing changes."""
+    """Import a folder of images; a second import changes nothing."""
     raise typer.Exit(exit_code(lambda: import_folder(folder, config, labels, reviewer, decided=decided)))
 
 
@@ -58,33 +58,31 @@ def _intake(
     ] = None,
     follow: Annotated[
         float | None,
-        typer.Option(
-            metavar="SECONDS", min=0.1, help="Go on until interrupted, looking each so often.", show_default=False
-        ),
+        typer.Option(metavar="SECONDS", min=0.1, help="Repeat at this interval until interrupted.", show_default=False),
     ] = None,
 ) -> None:
-    """Make items of sampled traffic and of feedback, each once."""
+    """Create review items from sampled traffic and feedback, each once."""
     raise typer.Exit(exit_code(lambda: take_server_logs(config, log, follow)))
 
 
 @review_app.command("export", epilog="Example: visionops review export steel /data/steel-1 --format coco")
 def _export(
     name: Name,
-    folder: Annotated[Path, typer.Argument(help="Where images and labels go; not there yet.", show_default=False)],
+    folder: Annotated[Path, typer.Argument(help="New folder for images and labels.", show_default=False)],
     format_: Annotated[str, typer.Option("--format", metavar="FORMAT", help="coco, yolo, csv or fiftyone.")] = "coco",
     version: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Write this data version again (default: make the next).", show_default=False),
+        typer.Option(metavar="N", help="Write this data version again (default: create the next).", show_default=False),
     ] = None,
-    dvc: Annotated[bool, typer.Option("--dvc", help="Track FOLDER with DVC, in whose repository it lies.")] = False,
-    push: Annotated[bool, typer.Option("--push", help="With --dvc: push it, too.")] = False,
+    dvc: Annotated[bool, typer.Option("--dvc", help="Track FOLDER with DVC; it must be in a DVC repository.")] = False,
+    push: Annotated[bool, typer.Option("--push", help="With --dvc: also push it.")] = False,
     remote: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="With --push: DVC's remote (default: the repository's).", show_default=False),
     ] = None,
     reviewer: Reviewer = None,
 ) -> None:
-    """Make a data version of what is decided and in none yet, and write it."""
+    """Create a data version from decisions that no version has yet, and write it."""
     tracking = Tracking(push, remote) if dvc else None
     if (push and not dvc) or (remote is not None and not push):
         raise typer.Exit(exit_code(_refuse_push))
@@ -98,9 +96,9 @@ def _list(
         list[str] | None,
         typer.Option(metavar="STATE", help="pending, claimed, decided or exported; repeatable.", show_default=False),
     ] = None,
-    limit: Annotated[int, typer.Option(metavar="N", help="At most so many.")] = 20,
+    limit: Annotated[int, typer.Option(metavar="N", help="Maximum number of items.")] = 20,
     after: Annotated[
-        str | None, typer.Option(metavar="ITEM", help="Go on behind this item.", show_default=False)
+        str | None, typer.Option(metavar="ITEM", help="Continue after this item.", show_default=False)
     ] = None,
 ) -> None:
     """List items, newest first."""
@@ -109,9 +107,9 @@ def _list(
 
 @review_app.command("show", epilog="Example: visionops review show 2064b84b9b987c6357ede46641d4b7c0")
 def _show(
-    item: Annotated[str, typer.Argument(help="Id of an item, as `list` has it.", show_default=False)],
+    item: Annotated[str, typer.Argument(help="Id of an item, from `list`.", show_default=False)],
     opinions: Annotated[
-        bool, typer.Option("--opinions", help="Show opinions that reviewers must not see yet, too.")
+        bool, typer.Option("--opinions", help="Also show opinions that are still hidden from reviewers.")
     ] = False,
 ) -> None:
     """Show the history of an item."""
@@ -122,7 +120,7 @@ def _show(
 def _history(
     image: Annotated[str, typer.Argument(help="SHA-256 of an image, or the id of an item.", show_default=False)],
 ) -> None:
-    """Show all that is known of an image: arrivals, predictions, decisions, data versions, models."""
+    """Show the full history of an image: arrivals, predictions, decisions, data versions, models."""
     raise typer.Exit(exit_code(lambda: print_history(image)))
 
 
@@ -136,14 +134,14 @@ def _stats(
 
 @review_app.command("agreement", epilog="Example: visionops review agreement steel")
 def _agreement(name: Name) -> None:
-    """Show how far reviewers agree who answered the same images blind."""
+    """Show the agreement of reviewers who answered the same images blind."""
     raise typer.Exit(exit_code(lambda: print_agreement(name)))
 
 
 @review_app.command("audit", epilog="Example: visionops review audit --config configs/casting.yaml --limit 50")
 def _audit(
     config: Annotated[Path, typer.Option(metavar="FILE", help="Use case, a YAML file.", show_default=False)],
-    limit: Annotated[int, typer.Option(metavar="N", min=1, help="At most so many, the worst first.")] = 100,
+    limit: Annotated[int, typer.Option(metavar="N", min=1, help="Maximum number of labels, worst first.")] = 100,
     model: Annotated[
         Path | None,
         typer.Option(metavar="FOLDER", help="Folder of a bundle (default: the champion).", show_default=False),
@@ -165,13 +163,13 @@ def _prioritize(
         str | None,
         typer.Option(
             metavar="VERSION",
-            help="Whose disagreement counts: a version, or none (default: the challenger).",
+            help="Version to compare with for disagreement, or none (default: the challenger).",
             show_default=False,
         ),
     ] = None,
     reviewer: Reviewer = None,
 ) -> None:
-    """Put the pending items in order, by what the champion says of them."""
+    """Sort the pending items by the champion's answers."""
     from launch.review_queue import prioritize_queue
 
     raise typer.Exit(exit_code(lambda: prioritize_queue(config, bundle, shadow, reviewer)))
@@ -184,7 +182,7 @@ def _index(
         bool, typer.Option("--history/--no-history", help="Keep the splits of earlier versions of the model.")
     ] = True,
 ) -> None:
-    """Make the images of the data set and their splits known; again, and only new ones are looked at."""
+    """Index the images of the data set with their splits; a second run only reads new images."""
     raise typer.Exit(exit_code(lambda: index_dataset(config, with_history=history)))
 
 
@@ -192,28 +190,28 @@ def _index(
 def _similar(
     name: Name,
     image: Annotated[Path, typer.Argument(help="An image file.", show_default=False)],
-    limit: Annotated[int, typer.Option(metavar="N", help="At most so many.", min=1, max=100)] = 10,
+    limit: Annotated[int, typer.Option(metavar="N", help="Maximum number of images.", min=1, max=100)] = 10,
 ) -> None:
-    """List the known images that an image resembles most."""
+    """List the indexed images that are most similar to an image."""
     raise typer.Exit(exit_code(lambda: list_similar(name, image, limit)))
 
 
 @review_app.command("sweep")
 def _sweep(dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count.")] = False) -> None:
-    """Remove images that an intake which died has left, a day after."""
+    """Remove images that a crashed intake left more than a day ago."""
     raise typer.Exit(exit_code(lambda: _sweep_images(dry_run=dry_run)))
 
 
 @review_app.command("migrate")
 def _migrate() -> None:
-    """Bring the database to the schema of this version; make a backup first."""
+    """Migrate the database to the schema of this version; make a backup first."""
     raise typer.Exit(exit_code(_migrate_database))
 
 
 def _refuse_push() -> None:
     from visionops.errors import ConfigError
 
-    raise ConfigError("--push: needs --dvc, and --remote needs --push; add it")
+    raise ConfigError("--push: needs --dvc, and --remote needs --push; add the missing option")
 
 
 def _sweep_images(*, dry_run: bool) -> None:
@@ -222,7 +220,7 @@ def _sweep_images(*, dry_run: bool) -> None:
 
     with open_review() as review:
         found = sweep(review.store, review.images, datetime.now(UTC), dry_run=dry_run)
-    typer.echo(f"images    {found.images}, {len(found.orphans)} of them left by an intake that died")
+    typer.echo(f"images    {found.images}, {len(found.orphans)} of them left by a crashed intake")
     typer.echo(f"removed   {found.removed} images, {found.drafts} drafts")
 
 
@@ -235,5 +233,5 @@ def _migrate_database() -> None:
         before, now = migrate(database)
     finally:
         database.close()
-    was = "made" if before is None else "is the newest already" if before == now else f"was {before}"
+    was = "created" if before is None else "already the newest" if before == now else f"was {before}"
     typer.echo(f"schema    {now} ({was}) of {database.place}")

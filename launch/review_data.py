@@ -1,4 +1,4 @@
-"""What brings images and labels into a review, from a terminal."""
+"""Bring images and labels into a review, from a terminal."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-# Not above: `visionops --help` must wait neither for SQLAlchemy nor for image libraries.
+# Imported late, so that `visionops --help` does not wait for SQLAlchemy and image libraries.
 if TYPE_CHECKING:
     from visionops.config import Config
     from visionops.data.dataset import Dataset
@@ -22,12 +22,12 @@ _MOST_REFUSALS = 10
 
 
 def import_folder(folder: Path, config: Path, labels: str | None, reviewer: str | None, *, decided: bool) -> None:
-    """Take a folder of images in, with labels where ``labels`` names their format, and print what came of it.
+    """Import a folder of images, with labels if ``labels`` names their format, and print the result.
 
     Raises:
-        ConfigError: The format is not known, or decisions have no labels.
-        DataError: The folder is not there, or holds nothing that can be taken.
-        ReviewError: The database cannot be reached, or refuses the use case.
+        ConfigError: The format is unknown, or decisions have no labels.
+        DataError: The folder is missing or has no images.
+        ReviewError: The database does not answer, or refuses the use case.
     """
     from visionops.config import load_config
     from visionops.errors import ConfigError
@@ -50,7 +50,7 @@ def import_folder(folder: Path, config: Path, labels: str | None, reviewer: str 
 
 
 def take_server_logs(config: Path, log: str | None, follow: float | None) -> None:
-    """Take in what servers have logged; see `take_logs`.
+    """Import the logs of servers; see `take_logs`.
 
     Raises:
         VisionOpsError: The use case, the log or the database cannot be used.
@@ -74,7 +74,7 @@ def _print_refused(lines: Sequence[str]) -> None:
 
 
 def _read(folder: Path, labels: str | None, use_case: Config) -> Dataset:
-    """The images of a folder, with their labels where they are wanted."""
+    """Read the images of a folder, with their labels if requested."""
     from visionops.data.dataset import Dataset
     from visionops.data.files import walk_files
     from visionops.data.formats import read_dataset
@@ -88,7 +88,7 @@ def _read(folder: Path, labels: str | None, use_case: Config) -> Dataset:
     if labels is None:
         names = [file.name for file in walk_files(root) if file.is_image]
         if not names:
-            raise DataError(f"{root}: holds no images")
+            raise DataError(f"{root}: no images in this folder")
         return Dataset.from_columns(use_case.name, (), {"key": names, "path": [str(root / n) for n in names]}, {})
     if labels not in set(Format):
         raise ConfigError(f"--labels: unknown format {labels!r}; expected one of {', '.join(Format)}")
@@ -97,7 +97,7 @@ def _read(folder: Path, labels: str | None, use_case: Config) -> Dataset:
 
 
 def _know(review: Review, use_case: Config, dataset: Dataset | None = None) -> None:
-    """Put the classes of the use case's data set there, unless they are, and the share of second opinions."""
+    """Add the use case to the review with the classes of its data set, and set the share of second opinions."""
     from visionops.review.exchange import scheme_of
     from visionops.review.items import UseCase
 
@@ -108,7 +108,7 @@ def _know(review: Review, use_case: Config, dataset: Dataset | None = None) -> N
 
 
 def _read_own(use_case: Config) -> Dataset:
-    """The data set of a use case."""
+    """Read the data set of a use case."""
     from visionops.data.formats import read_dataset
     from visionops.data.sources import fetch
     from visionops.home import visionops_home
@@ -119,7 +119,7 @@ def _read_own(use_case: Config) -> Dataset:
 
 
 def index_dataset(config: Path, *, with_history: bool) -> None:
-    """Make the images of the data set and their splits known.
+    """Index the images of the data set with their splits.
 
     Raises:
         VisionOpsError: The use case, its data set, the registry or the database cannot be used.
@@ -136,7 +136,7 @@ def index_dataset(config: Path, *, with_history: bool) -> None:
 
 
 def list_similar(name: str, image: Path, limit: int) -> None:
-    """Print the known images that an image resembles most.
+    """Print the indexed images that are most similar to an image.
 
     Raises:
         VisionOpsError: The image cannot be read, or the use case is not in review.
@@ -155,9 +155,9 @@ def queue_label_errors(config: Path, limit: int, model: Path | None, reviewer: s
         model: Folder of a bundle; the champion when None.
 
     Raises:
-        VisionOpsError: The data set, the model or the database cannot be used, or no label can be looked at.
+        VisionOpsError: The data set, the model or the database cannot be used, or no label can be checked.
     """
-    from launch.review_model import asked_model
+    from launch.review_model import open_model
     from visionops.config import load_config
     from visionops.errors import DataError
     from visionops.review.label_audit import audit_labels
@@ -166,14 +166,16 @@ def queue_label_errors(config: Path, limit: int, model: Path | None, reviewer: s
 
     use_case = load_config(config)
     dataset = _read_own(use_case)
-    with asked_model(use_case, model) as asked, open_review() as review:
+    with open_model(use_case, model) as checker, open_review() as review:
         _know(review, use_case)
         actor, now = Actor(reviewer or getpass.getuser()), datetime.now(UTC)
-        found = audit_labels(review, use_case.name, dataset, asked, actor, now, limit=limit)
+        found = audit_labels(review, use_case.name, dataset, checker, actor, now, limit=limit)
     _print_refused(found.refused)
     if not found.labelled:
-        raise DataError(f"{use_case.name}: has no image with a label that can be looked at")
-    typer.echo(f"labels    {found.labelled} looked at by {asked.name} {asked.version}, {found.suspects} probably wrong")
-    typer.echo(f"queued    {found.new} new, {found.known} that were in review")
+        raise DataError(f"{use_case.name}: no image has a label that can be checked")
+    typer.echo(
+        f"labels    {found.labelled} checked by {checker.name} {checker.version}, {found.suspects} probably wrong"
+    )
+    typer.echo(f"queued    {found.new} new, {found.known} already in review")
     if found.decided:
-        typer.echo(f"left      {found.decided} that reviewers have decided already")
+        typer.echo(f"left      {found.decided} already decided by reviewers")

@@ -1,4 +1,4 @@
-"""`visionops review export`: write a data version, and track it with DVC."""
+"""Implement `visionops review export`: write a data version, and track it with DVC."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ __all__ = ["Tracking", "export_version"]
 
 
 class Tracking(NamedTuple):
-    """What DVC does with an export."""
+    """Options for tracking an export with DVC."""
 
     push: bool
     remote: str | None
-    """The repository's default when None."""
+    """DVC remote; None for the repository's default."""
 
 
 def export_version(
     name: str, folder: Path, format_: str, version: int | None, reviewer: str | None, tracking: Tracking | None
 ) -> None:
-    """Make a data version and write it, or write an earlier one again.
+    """Create a data version and write it, or write an earlier one again.
 
     Args:
-        version: Number of the earlier one.
-        tracking: Track it with DVC, if given.
+        version: Number of an earlier version.
+        tracking: DVC options; None does not track it.
 
     Raises:
-        ConfigError: The format is not known.
-        DataError: The folder is there, cannot be written, or cannot be tracked; or nothing is left to export.
-        ReviewError: The use case or version is not known, or the database cannot be reached.
+        ConfigError: The format is unknown.
+        DataError: The folder exists, cannot be written or cannot be tracked, or nothing is left to export.
+        ReviewError: The use case or version is unknown, or the database does not answer.
     """
     from visionops.data.dvc_tracking import require_repository, track
     from visionops.data.settings import Format
@@ -54,7 +54,7 @@ def export_version(
             if made is None:
                 also = f" ({left_out} resemble images of the test split)" if left_out else ""
                 raise DataError(
-                    f"{name}: nothing decided is left to export{also}; --version N writes an earlier version"
+                    f"{name}: no new decisions to export{also}; use --version N to write an earlier version"
                 )
             version = made.number
             if left_out:

@@ -1,4 +1,4 @@
-"""`visionops review history`: all that is known of an image, and which models learned it."""
+"""Implement `visionops review history`: print the history of an image, and the models trained on it."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def print_history(name: str) -> None:
         name: SHA-256 of the image, or the id of an item.
 
     Raises:
-        NotFound: It is in no review.
-        Unavailable: The database cannot be reached.
+        NotFound: The image is in no review.
+        Unavailable: The database does not answer.
     """
     from visionops.review.tracing import find_items, image_history
     from visionops.review_store.opening import open_review
@@ -39,7 +39,7 @@ def print_history(name: str) -> None:
 
 
 def _trained_models(use_cases: list[str]) -> tuple[dict[str, list[TrainedModel]], str]:
-    """Return the models that were trained on each review, and why they are not known."""
+    """Return the models that were trained on each review, and why they are unknown; "" otherwise."""
     from visionops.errors import RegistryError, StackError
     from visionops.review.tracing import TrainedModel
 

@@ -1,4 +1,4 @@
-"""`visionops review intake`: once, or again and again until it is interrupted."""
+"""Implement `visionops review intake`: import server logs once, or repeatedly until interrupted."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 
 from visionops.errors import DataError, VisionOpsError, one_line
 
-# Not above: `visionops --help` must wait for neither SQLAlchemy nor pyarrow.
+# Imported late, so that `visionops --help` does not wait for SQLAlchemy and pyarrow.
 if TYPE_CHECKING:
     from visionops.config import Config
     from visionops.review.intake import Taken
@@ -24,10 +24,10 @@ _MOST_REFUSALS = 10
 
 
 def server_logs(use_case: Config, place: str | None) -> ServerLogs:
-    """Return the logs at ``place``, or else those of the active stack's endpoint.
+    """Return the logs at ``place``, by default those of the active stack's endpoint.
 
     Raises:
-        DataError: There is no such folder.
+        DataError: The folder is missing.
         StackError: The active stack has no deployer.
     """
     from visionops.monitoring.stores import is_store
@@ -39,7 +39,7 @@ def server_logs(use_case: Config, place: str | None) -> ServerLogs:
     if place is not None:
         folder = Path(place).expanduser().absolute()
         if not folder.is_dir():
-            raise DataError(f"{folder}: no such folder; give that of --prediction-log, or the URI of its store")
+            raise DataError(f"{folder}: no such folder; give the server's --prediction-log, or the URI of its store")
         return ServerLogs(folder, store)
     from steps.context import active_deployer
 
@@ -47,10 +47,10 @@ def server_logs(use_case: Config, place: str | None) -> ServerLogs:
 
 
 def take_logs(review: Review, use_case: Config, logs: ServerLogs, follow: float | None) -> None:
-    """Take the logs in and print what came of it, each ``follow`` seconds where that is given.
+    """Import the logs and print the result, once or every ``follow`` seconds.
 
     Raises:
-        VisionOpsError: It cannot be done; while following, only the first time.
+        VisionOpsError: The import fails; while following, only on the first attempt.
     """
     from visionops.review.intake import Intake
 
@@ -61,8 +61,8 @@ def take_logs(review: Review, use_case: Config, logs: ServerLogs, follow: float 
             time.sleep(follow)
             try:
                 _show(intake.run(datetime.now(UTC)), is_quiet=True)
-            except VisionOpsError as error:  # a database that restarts, say: what was not taken is there next time
-                typer.echo(f"again in {follow:g} s: {one_line(str(error))}", err=True)
+            except VisionOpsError as error:  # for example a restarting database; the next attempt imports the rest
+                typer.echo(f"retrying in {follow:g} s: {one_line(str(error))}", err=True)
     except KeyboardInterrupt:
         return
 

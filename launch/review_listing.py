@@ -1,4 +1,4 @@
-"""What a review holds, printed for a terminal."""
+"""Print the contents of a review to a terminal."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-# Not above: `visionops --help` must wait neither for SQLAlchemy nor for image libraries.
+# Imported late, so that `visionops --help` does not wait for SQLAlchemy and image libraries.
 if TYPE_CHECKING:
     from visionops.review.items import ReviewItem
 
@@ -18,8 +18,8 @@ def list_items(name: str | None, states: list[str], limit: int, after: str | Non
     """Print a page of items, newest first.
 
     Raises:
-        ConfigError: A state is not known.
-        ReviewError: The use case, or the item to go on behind, is not known.
+        ConfigError: A state is unknown.
+        ReviewError: The use case, or the item to continue after, is unknown.
     """
     from visionops.errors import ConfigError
     from visionops.review.ports import Wanted
@@ -51,10 +51,10 @@ def _line(item: ReviewItem) -> str:
 
 
 def show_item(name: str, *, shows_all: bool) -> None:
-    """Print an item with its history; opinions that reviewers must not see yet with ``shows_all`` alone.
+    """Print an item with its history; only ``shows_all`` includes opinions that are hidden from reviewers.
 
     Raises:
-        ReviewError: There is no such item.
+        ReviewError: The item is unknown.
     """
     from launch.similar import describe_likeness
     from visionops.errors import one_line
@@ -84,10 +84,10 @@ def show_item(name: str, *, shows_all: bool) -> None:
 
 
 def print_stats(name: str | None) -> None:
-    """Print how the queue of one use case, or of all, stands.
+    """Print statistics of the queue of one use case, or of all.
 
     Raises:
-        ReviewError: The use case is not known.
+        ReviewError: The use case is unknown.
     """
     from visionops.errors import one_line
     from visionops.review_store.opening import open_review
@@ -96,7 +96,7 @@ def print_stats(name: str | None) -> None:
         names = [name] if name is not None else [use_case.name for use_case in review.store.use_cases()]
         found = [(one, review.store.stats(one)) for one in names]
     if not found:
-        typer.echo("no use case is in review yet; `visionops review import` begins one")
+        typer.echo("no use case is in review yet; `visionops review import` adds one")
     for one, stats in found:
         typer.echo(f"{one_line(one)}")
         typer.echo(f"  items      {', '.join(f'{count} {state}' for state, count in stats.states.items())}")
@@ -109,14 +109,14 @@ def print_stats(name: str | None) -> None:
         if stats.second or stats.third:
             typer.echo(f"  waiting    {stats.second} for a second opinion, {stats.third} for a third")
         if stats.oldest_pending:
-            typer.echo(f"  oldest     waits since {stats.oldest_pending:%Y-%m-%d %H:%M} UTC")
+            typer.echo(f"  oldest     waiting since {stats.oldest_pending:%Y-%m-%d %H:%M} UTC")
 
 
 def print_agreement(name: str) -> None:
-    """Print how far the reviewers of a use case agree.
+    """Print the agreement of a use case's reviewers.
 
     Raises:
-        ReviewError: The use case is not known.
+        ReviewError: The use case is unknown.
     """
     from launch.agreement_table import agreement_lines
     from visionops.review.agreement import agreement_of

@@ -1,4 +1,4 @@
-"""The model that `visionops review audit` asks about labels."""
+"""Load the model that `visionops review audit` uses to check labels."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from visionops.inference.bundle import ModelBundle
 from visionops.inference.predictor import Predictor
 from visionops.review.label_audit import Model
 
-__all__ = ["asked_model"]
+__all__ = ["open_model"]
 
 
 @contextmanager
-def asked_model(use_case: Config, folder: Path | None) -> Iterator[Model]:
-    """The model of a bundle in ``folder``, or else the champion, while the block runs.
+def open_model(use_case: Config, folder: Path | None) -> Iterator[Model]:
+    """Load the model of a bundle in ``folder``, by default the champion, while the block runs.
 
     Raises:
-        RegistryError: There is no champion.
-        BundleError: It cannot be used, or is a model of another task.
+        RegistryError: The use case has no champion.
+        BundleError: The bundle is invalid, or its model is for another task.
     """
     with ExitStack() as stack:
         if folder is None:
@@ -33,6 +33,6 @@ def asked_model(use_case: Config, folder: Path | None) -> Iterator[Model]:
             bundle = ModelBundle.load(folder)
             name, number = bundle.card.name, bundle.digest[:12]
         if bundle.card.task != use_case.task:
-            raise BundleError(f"{bundle.folder}: is a model of {bundle.card.task}, not {use_case.task}")
+            raise BundleError(f"{bundle.folder}: expected a model for {use_case.task}, got one for {bundle.card.task}")
         predictor = Predictor(bundle, use_case.serving.engine)
         yield Model(name, number, lambda data, where: predictor.predict(data, where=where).to_dict())

@@ -1,4 +1,4 @@
-"""`visionops review prioritize`: the champion of the active stack, or a bundle, puts the queue in order."""
+"""Implement `visionops review prioritize`: sort the queue by the active stack's champion, or by a bundle."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-# Not above: `visionops --help` must wait neither for SQLAlchemy nor for image libraries.
+# Imported late, so that `visionops --help` does not wait for SQLAlchemy and image libraries.
 if TYPE_CHECKING:
     from visionops.registry import RegisteredVersion
     from visionops.review.looking import Model
@@ -23,12 +23,12 @@ _MOST_PROBLEMS = 10
 
 
 def prioritize_queue(config: Path, bundle: Path | None, shadow: str | None, reviewer: str | None) -> None:
-    """Put the pending items of a use case in order, and print what changed.
+    """Sort the pending items of a use case, and print the changes.
 
     Args:
-        bundle: A bundle of that folder instead of the champion's.
-        shadow: A registered version, or ``none``; the challenger, where there is one, when absent.
-        reviewer: The user's account when absent.
+        bundle: Folder of a bundle to use instead of the champion's.
+        shadow: A registered version, or ``none``; by default the challenger, if there is one.
+        reviewer: Author; by default the user's account.
     """
     from visionops.config import load_config
     from visionops.errors import ConfigError, one_line
@@ -40,7 +40,7 @@ def prioritize_queue(config: Path, bundle: Path | None, shadow: str | None, revi
     now = datetime.now(UTC)
     if not use_case.review.selection.disagreement:
         if shadow not in {None, _NO_SHADOW}:
-            raise ConfigError("--shadow: review.selection.disagreement is 0, so nothing asks it; set a weight")
+            raise ConfigError("--shadow: unused, because review.selection.disagreement is 0; set a weight")
         shadow = _NO_SHADOW
     with open_review() as review, _models(use_case.name, bundle, shadow) as (model, other):
         review.store.use_case(use_case.name)
@@ -62,20 +62,20 @@ def prioritize_queue(config: Path, bundle: Path | None, shadow: str | None, revi
     if len(found.problems) > _MOST_PROBLEMS:
         typer.echo(f"no answer {len(found.problems) - _MOST_PROBLEMS} more")
     stored = found.stored
-    typer.echo(f"items     {stored.changed} moved, {stored.same} as before, {stored.left} claimed meanwhile")
-    typer.echo(f"random    {found.random} of those that wait")
+    typer.echo(f"items     {stored.changed} moved, {stored.same} unchanged, {stored.left} claimed meanwhile")
+    typer.echo(f"random    {found.random} of the pending items")
 
 
 @contextmanager
 def _models(name: str, bundle: Path | None, shadow: str | None) -> Iterator[tuple[Model, Model | None]]:
-    """The model that answers, and the one whose disagreement counts, while the block runs."""
+    """Load the model that answers, and the one to compare with for disagreement, while the block runs."""
     from visionops.errors import ConfigError
     from visionops.inference.bundle import ModelBundle
     from visionops.review.looking import Model
 
     if bundle is not None:
         if shadow not in {None, _NO_SHADOW}:
-            raise ConfigError("--shadow: a version of the registry goes with the champion; leave out --bundle")
+            raise ConfigError("--shadow: only works with the champion; remove --bundle")
         opened = ModelBundle.load(bundle.expanduser().absolute())
         yield Model(opened.card.name, opened.digest[:12], opened), None
         return

@@ -1,4 +1,4 @@
-"""How a run ended, for Prometheus."""
+"""Push metrics of ended runs to Prometheus."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ __all__ = ["run_with_metrics"]
 
 
 def run_with_metrics(gateway: Pushgateway, pipeline: str, use_case: str, run: Callable[[], RunSummary]) -> RunSummary:
-    """Call ``run`` and push how it ended to a Pushgateway; of a run that a person interrupts, nothing.
+    """Call ``run`` and push metrics of its end to a Pushgateway, except after an interrupt.
 
-    A gateway that does not answer is a line on the terminal, and fails no run.
+    If the gateway does not answer, print a line; the run does not fail.
     """
     start = time.monotonic()
 
@@ -39,7 +39,7 @@ def run_with_metrics(gateway: Pushgateway, pipeline: str, use_case: str, run: Ca
 
     try:
         summary = run()
-    except Exception:  # whatever a step raises: it is counted, and goes on
+    except Exception:  # count any error of a step, then raise it again
         push(None)
         raise
     push(summary)

@@ -1,4 +1,4 @@
-"""Make the DAGs of a use case's `schedules`, for an Airflow to run."""
+"""Create the DAGs of a use case's `schedules` for Airflow."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ __all__ = ["make_schedules", "planned", "schedule_pipelines"]
 
 
 def make_schedules(base: Request) -> RunSummary:
-    """Make a DAG for each pipeline that the use case has a schedule for; those of the same names are replaced.
+    """Create a DAG for each schedule of the use case, replacing DAGs of the same names.
 
     Args:
-        base: The use case, the settings and the stack.
+        base: Request with the use case, the settings and the stack.
 
     Raises:
         ConfigError: The use case has no schedules.
@@ -35,7 +35,7 @@ def make_schedules(base: Request) -> RunSummary:
     config = base.load_config()
     if config.schedules.is_empty:
         raise ConfigError(
-            f"{base.config}: has no schedules; give a cron expression for schedules.training, schedules.monitoring or "
+            f"{base.config}: no schedules; set a cron expression for schedules.training, schedules.monitoring or "
             "schedules.retraining"
         )
     quieten_libraries()
@@ -46,7 +46,7 @@ def make_schedules(base: Request) -> RunSummary:
     with open_session(config.name, base.stack) as session:
         if not session.dags:
             raise StackError(
-                f"stack {session.stack!r} has no Airflow, so nothing runs by the clock; take one that has, as "
+                f"stack {session.stack!r} has no Airflow to run schedules; use a stack with Airflow, for example "
                 "--stack airflow-local (docs/how-to/airflow.md)"
             )
         plans = planned(base, config)
@@ -57,9 +57,9 @@ def make_schedules(base: Request) -> RunSummary:
 
 
 def planned(base: Request, config: Config) -> list[tuple[Request, DagPlan]]:
-    """Return what runs by the schedules of a use case, and the DAG of each.
+    """Return the requests that a use case's schedules run, each with its DAG.
 
-    The retraining has one as well where only monitoring may start it.
+    Retraining also has a DAG if only monitoring starts it.
     """
     from launch.dags import dag_plan, retraining_plan
 
@@ -90,7 +90,7 @@ def schedule_pipelines(
         typer.Option("--set", metavar="KEY=VALUE", help="Override a setting of the use case; repeatable."),
     ] = None,
 ) -> None:
-    """Make the DAGs of a use case's schedules, for an Airflow to run."""
+    """Create the DAGs of a use case's schedules for Airflow."""
     given = {"config": config} if config else {}
     base = Request(**given, stack=stack, settings=tuple(settings or ()))
     raise typer.Exit(exit_code(lambda: print_summary(make_schedules(base))))

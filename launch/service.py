@@ -1,4 +1,4 @@
-"""Launch a request: on its stack, one run of a use case at a time, with the training that a monitoring decides on."""
+"""Launch a request on its stack, one run per use case at a time, with the training that a monitoring starts."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ __all__ = ["launch", "start_call", "start_pipeline", "tuned_config"]
 
 
 def launch(request: Request, on_end: Callable[[RunSummary], None] = lambda _: None) -> RunSummary:
-    """Run the pipeline of a request to its end, or hand it over to Airflow where the stack has it.
+    """Run the pipeline of a request to its end, or submit it to Airflow if the stack has it.
 
-    A monitoring that decides to train again is followed by that training, whose summary is ``training`` of its own.
+    If a monitoring decides to train again, that training follows, and its summary is the monitoring's ``training``.
 
     Args:
-        on_end: Called with the summary of each run when it has ended, before the next begins.
+        on_end: Function that receives the summary of each ended run before the next one starts.
 
     Raises:
-        VisionOpsError: One line with the place and the fix: a mistake in the use case, data that cannot be used, a
-            server that does not answer, or a step that has failed.
+        VisionOpsError: The use case or its data is invalid, a server does not answer, or a step has failed; the message
+            is one line with the place and the fix.
     """
     config = request.load_config()
     check_request(request, config)
@@ -54,7 +54,7 @@ def launch(request: Request, on_end: Callable[[RunSummary], None] = lambda _: No
             return summary
         if request.schedule:
             raise StackError(
-                f"--schedule: stack {session.stack!r} has no Airflow; let cron or a CronJob start this command "
+                f"--schedule: stack {session.stack!r} has no Airflow; use cron or a CronJob to start this command "
                 "(docs/how-to/monitoring.md)"
             )
 
@@ -73,7 +73,7 @@ def launch(request: Request, on_end: Callable[[RunSummary], None] = lambda _: No
 
 
 def start_pipeline(request: Request, config: Config, plan: DagPlan) -> PipelineRunResponse:
-    """Run the pipeline of a request on the active stack; with Airflow, make its DAG.
+    """Run the pipeline of a request on the active stack; with Airflow, create its DAG.
 
     Raises:
         VisionOpsError: As `launch`.
@@ -82,7 +82,7 @@ def start_pipeline(request: Request, config: Config, plan: DagPlan) -> PipelineR
 
 
 def start_call(call: PipelineCall, request: Request, config: Config, plan: DagPlan) -> PipelineRunResponse:
-    """Run a pipeline whose inputs are put together already; see `start_pipeline`."""
+    """Run a pipeline with collected inputs; see `start_pipeline`."""
     from zenml.client import Client
     from zenml.config.schedule import Schedule
 
@@ -94,10 +94,10 @@ def start_call(call: PipelineCall, request: Request, config: Config, plan: DagPl
 
     options = placement(call.pipeline, plan, config=config, **call.inputs)
     if request.schedule:
-        # From now on: with an earlier start Airflow would at once make up for the last time that it has missed.
+        # Start now, because with an earlier start Airflow would immediately run the last missed interval.
         options["schedule"] = Schedule(cron_expression=request.schedule, start_time=datetime.now(UTC))
     settings = options.pop("settings", {}) | tracker_settings(config.name)
-    # What was read when a DAG was made says nothing of the data when it runs.
+    # Data read when a DAG is created may differ from the data when it runs.
     is_cached = False if not request.cache or plan.id else None
     extra, digest = deployer_settings(), request_digest(request, config)
     if not steps_run_here():
@@ -122,11 +122,11 @@ def start_call(call: PipelineCall, request: Request, config: Config, plan: DagPl
 
 
 def tuned_config(request: TrainRequest, config: Config) -> Config:
-    """Return the use case with the best settings of the newest search, but for those that the request sets.
+    """Return the use case with the best settings of the newest search, except those that the request sets.
 
     Raises:
-        ConfigError: A setting is not known any more.
-        StackError: There is no search yet.
+        ConfigError: A setting no longer exists.
+        StackError: No search has finished yet.
     """
     from steps.progress import announce
     from steps.tuned import newest_tuning
@@ -145,14 +145,14 @@ def tuned_config(request: TrainRequest, config: Config) -> Config:
 
 
 def _hand_over(request: Request, config: Config, session: Session) -> RunSummary:
-    """Make DAGs for Airflow to run; with a scheduled monitoring, one of the training that it may start."""
+    """Create DAGs for Airflow; a scheduled monitoring also gets one for the training that it may start."""
     from launch.dags import dag_plan, following_training, retraining_plan
 
     plan = dag_plan(request, config.name)
     if not request.schedule and (run := attach(request_digest(request, config), config.name)):
         return summarize(run, config.name, session.stack)
     start_pipeline(request, config, plan)
-    dags = [plan.id or f"{request.pipeline}-…, at once and once"]
+    dags = [plan.id or f"{request.pipeline}-…, once, immediately"]
     if request.schedule and (training := following_training(request)):
         retraining = retraining_plan(config)
         training = training.model_copy(update={"schedule": config.schedules.retraining})

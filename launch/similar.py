@@ -1,4 +1,4 @@
-"""What `visionops review index` and `visionops review similar` do, and how a likeness is shown."""
+"""Implement `visionops review index` and `visionops review similar`, and describe similarities."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-# Not above: `visionops --help` must wait neither for SQLAlchemy nor for image libraries.
+# Imported late, so that `visionops --help` does not wait for SQLAlchemy and image libraries.
 if TYPE_CHECKING:
     from visionops.config import Config
     from visionops.data.dataset import Dataset
@@ -21,11 +21,11 @@ _MOST_REFUSALS = 10
 
 
 def index_images(review: Review, use_case: Config, dataset: Dataset, *, with_history: bool) -> None:
-    """Make the images of a data set known with the splits that a training gives them, and check the items again.
+    """Index the images of a data set with the splits that a training gives them, and check the items again.
 
     Args:
-        dataset: As it was read.
-        with_history: Whether earlier versions of the model say which splits images had.
+        dataset: Data set as it was read.
+        with_history: Also use the splits stored with earlier versions of the model.
     """
     from visionops.data.history import SplitHistory
     from visionops.review.indexing import seen_images
@@ -51,12 +51,12 @@ def _history(use_case: Config) -> SplitHistory:
 
     history, silent = recall_splits(active_registry(), use_case.name)
     for version in silent:
-        typer.echo(f"version {version} does not say how its data were split, so that its images are split anew")
+        typer.echo(f"version {version} has no stored split, so its images are split again")
     return history
 
 
 def _dealt(use_case: Config, dataset: Dataset, history: SplitHistory) -> Dataset:
-    """Return the labelled images as the pipeline checks, cleans and splits them."""
+    """Return the labelled images, checked, cleaned and split as the pipeline does."""
     from visionops.data.cleaning import clean
     from visionops.data.hashing import hash_images
     from visionops.data.splitting.assignment import assign_splits
@@ -70,7 +70,7 @@ def _dealt(use_case: Config, dataset: Dataset, history: SplitHistory) -> Dataset
 
 
 def describe_likeness(likeness: Likeness, *, is_held_out: bool) -> str:
-    """Return what an item resembles, in one line."""
+    """Return the similarity of an item in one line."""
     parts = ["nothing to compare with"]
     if likeness.distance is not None:
         near = "near" if likeness.is_near else "not near"
@@ -83,12 +83,12 @@ def describe_likeness(likeness: Likeness, *, is_held_out: bool) -> str:
 
 
 def print_similar(review: Review, use_case: str, image: Path, limit: int) -> None:
-    """Print the images that one resembles most, a line each.
+    """Print the images that are most similar to an image, one per line.
 
     Raises:
         DataError: The file cannot be read.
-        ImageError: It is no usable image.
-        NotFound: The use case is not known.
+        ImageError: The file is not a usable image.
+        NotFound: The use case is unknown.
     """
     from visionops.data.files import describe_os_error
     from visionops.errors import DataError
@@ -101,7 +101,7 @@ def print_similar(review: Review, use_case: str, image: Path, limit: int) -> Non
         raise DataError(f"{image}: cannot be read ({describe_os_error(error)})") from error
     found = review.similar.find(use_case, data, limit)
     if not found:
-        typer.echo("nothing is known yet; `visionops review import` and `visionops review index` make images known")
+        typer.echo("no images are indexed yet; add some with `visionops review import` or `visionops review index`")
         return
     typer.echo(f"{'distance':<8}  {'near':<4}  {'state':<8}  {'split':<5}  name")
     for neighbour in found:

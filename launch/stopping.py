@@ -1,4 +1,4 @@
-"""`visionops stop`: end a run that is under way elsewhere."""
+"""Implement `visionops stop`: stop a run on other machines."""
 
 from __future__ import annotations
 

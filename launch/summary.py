@@ -1,4 +1,4 @@
-"""What a run came to, typed, and the same as JSON."""
+"""Summarize a run as typed results and as JSON."""
 
 from __future__ import annotations
 
@@ -35,33 +35,33 @@ __all__ = ["ModelSummary", "RunSummary", "summarize"]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ModelSummary:
-    """The version that a run has registered."""
+    """Model version that a run registered."""
 
     name: str
     version: str
     alias: str
-    """``champion`` where the endpoint serves it, else ``challenger``."""
+    """``champion`` if the endpoint serves it, else ``challenger``."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RunSummary:
-    """What a run came to; a field is None where the pipeline does not make it."""
+    """Results of a run; a field is None if the pipeline does not produce it."""
 
     use_case: str
     stack: str
     run: str = ""
-    """Name of the run; "" where an orchestrator has taken it over for later."""
+    """Name of the run; "" if an orchestrator runs it later."""
     seconds: float | None = None
     steps: dict[str, int] | None = None
-    """``ran`` and ``cached`` to their number; not part of `to_dict`."""
+    """Number of steps that ``ran`` and that were ``cached``; not part of `to_dict`."""
     splits: dict[str, int] | None = None
-    """Split to its number of images."""
+    """Number of images in each split."""
     sample_image: str | None = None
     """An image of the test split, to try the endpoint with."""
     findings: dict[str, int] | None = None
-    """Code of a finding of the validation to its count."""
+    """Number of findings of the validation by code."""
     review: ReviewVersion | None = None
-    """What a review added to the data."""
+    """Data that a review added."""
     evaluation: Evaluation | None = None
     gate: GateDecision | None = None
     model: ModelSummary | None = None
@@ -76,13 +76,13 @@ class RunSummary:
     dashboard: str | None = None
     """Address of the run on ZenML's dashboard; None without a ZenML server."""
     untold: tuple[str, ...] | None = None
-    """Alerts that could not be sent, with the fix; None where nothing was to be sent."""
+    """Alerts that could not be sent, with the fix; None if there was nothing to send."""
     training: RunSummary | None = None
     """The training that followed a monitoring."""
     dag_folder: str = ""
-    """Where ``dags`` lie, for Airflow."""
+    """Folder of ``dags``, for Airflow."""
     dags: tuple[str, ...] = ()
-    """DAGs that were made instead of a run."""
+    """DAGs that were created instead of a run."""
 
     @property
     def is_retraining(self) -> bool:
@@ -90,7 +90,7 @@ class RunSummary:
         return self.retraining is not None and self.retraining.action == Action.RETRAIN
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what `--summary FILE` holds: JSON's types alone, a key for each section that there is."""
+        """Return the contents of `--summary FILE`: JSON types only, with a key for each section that exists."""
         found: dict[str, Any] = {
             "use_case": self.use_case,
             "stack": self.stack,
@@ -122,7 +122,7 @@ class RunSummary:
         return found | {name: value for name, value in plain.items() if value is not None}
 
     def write(self, path: Path) -> None:
-        """Write `to_dict` as JSON, whole or not at all.
+        """Write `to_dict` as JSON atomically.
 
         Raises:
             VisionOpsError: The file cannot be written.
@@ -153,10 +153,10 @@ _ARTIFACTS: dict[str, type] = {
     "drill": DrillResult,
     "told": NotificationReport,
 }
-"""Output of a step to its type. Others are not loaded: that of a bundle would hash all its files for nothing."""
+"""Types by step output. Other outputs are not loaded, as loading a bundle would hash all its files."""
 
 _RAN, _CACHED = "completed", "cached"
-"""ZenML's words for how a step ended."""
+"""ZenML's statuses of successful steps."""
 
 _FIELDS: dict[type, str] = {
     ReviewVersion: "review",
@@ -171,7 +171,7 @@ _FIELDS: dict[type, str] = {
     Decision: "retraining",
     DrillResult: "drill",
 }
-"""Artifacts that stand in a summary as they are."""
+"""Artifacts that a summary contains unchanged."""
 
 
 def summarize(run: PipelineRunResponse, use_case: str, stack: str) -> RunSummary:
@@ -194,7 +194,7 @@ def summarize(run: PipelineRunResponse, use_case: str, stack: str) -> RunSummary
 
 
 def _count_steps(statuses: Iterable[str]) -> dict[str, int]:
-    """Count the steps that ended well, by whether their result was there already."""
+    """Count the successful steps that ran and those that were cached."""
     counts = Counter(statuses)
     return {"ran": counts[_RAN], "cached": counts[_CACHED]}
 
@@ -209,7 +209,7 @@ def _outputs(run: PipelineRunResponse) -> list[tuple[str, Any]]:
 
 
 def _stored(artifact: Any) -> StoredDataset:
-    """Its images do not come to this machine."""
+    """Load a data set without fetching its images."""
     from zenml.client import Client
 
     from materializers.dataset import DatasetMaterializer

@@ -1,4 +1,4 @@
-"""What the command lines share: run a request, print what comes of it, and end with the right exit code."""
+"""Run a request for a command line, print its results and return the exit code."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ __all__ = [
 
 
 def exit_code(work: Callable[[], None]) -> int:
-    """Do ``work`` for a person at a terminal, or in a pod that the cluster may end.
+    """Run ``work`` at a terminal, or in a pod that the cluster may stop.
 
     Returns:
-        0 when it is done, 2 after an error that the user can fix, which is printed in one line, 130 when interrupted by
-        Ctrl-C or SIGTERM.
+        0 after success, 2 after an error that the user can fix, which is printed in one line, 130 after Ctrl-C or
+        SIGTERM.
     """
     try:
         with _ended_by_interrupt():
@@ -47,16 +47,16 @@ def exit_code(work: Callable[[], None]) -> int:
         sys.stderr.write(f"error: {error}\n")
         return 2
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted; the same command resumes\n")
+        sys.stderr.write("interrupted; run the same command to resume\n")
         return 130
-    except BrokenPipeError:  # `| head` has seen enough; nothing more may be written, not even at exit
+    except BrokenPipeError:  # `| head` has closed the pipe; write nothing more, not even at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 
 @contextlib.contextmanager
 def _ended_by_interrupt() -> Iterator[None]:
-    """Make SIGTERM what Ctrl-C is: the first process of a container ignores it otherwise, and is killed in its work."""
+    """Handle SIGTERM like Ctrl-C, because a container's first process otherwise ignores it and is killed later."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -74,7 +74,7 @@ def run_request(
     dry_run: bool = False,
     summary_file: Path | None = None,
 ) -> None:
-    """Launch a request and print the summary of each run, and the command that comes next where there is one.
+    """Launch a request and print the summary of each run, with the next command if there is one.
 
     Args:
         to_command: From a request to the words of the command line that runs it.
@@ -92,7 +92,7 @@ def run_request(
     if summary.dags:
         return
     if (following := following_request(request)) is not None:
-        question = "has monitoring seen it?\n" if isinstance(request, DrillRequest) else ""
+        question = "check that monitoring detects it:\n" if isinstance(request, DrillRequest) else ""
         print(f"\n{question}{shlex.join(to_command(following))}")
     if summary_file:
         summary.write(summary_file)
@@ -101,7 +101,7 @@ def run_request(
 
 
 def following_request(request: Request) -> Request | None:
-    """Return what a person is likely to run next, on the same use case with the same settings; None for nothing."""
+    """Return the likely next request with the same use case and settings; None for nothing."""
     settings = tuple(text for text in request.settings if not text.startswith(("tuning.", "tuning=")))
     shared: dict[str, Any] = {"config": request.config, "stack": request.stack, "settings": settings}
     if isinstance(request, TuneRequest):
@@ -112,12 +112,12 @@ def following_request(request: Request) -> Request | None:
 
 
 def own_fields(request: type[Request]) -> list[str]:
-    """Fields that a request has beside those of every request."""
+    """Return the fields that only this request has."""
     return [name for name in request.model_fields if name not in Request.model_fields]
 
 
 def flag_problem(error: ValidationError) -> str:
-    """Return the first problem of a request in words, with the flag that it is about."""
+    """Return the first problem of a request, with its flag."""
     (first, *_) = error.errors()
     name = str(first["loc"][0])
     message = describe_expectation(first)
@@ -125,7 +125,7 @@ def flag_problem(error: ValidationError) -> str:
 
 
 def request_flags(request: Request) -> list[str]:
-    """The flags that say what a request does, as both command lines take them; nothing for a default."""
+    """Return the flags of a request that differ from the defaults, for both command lines."""
     flags = ["--config", str(request.config)]
     if request.stack:
         flags += ["--stack", request.stack]
@@ -143,13 +143,13 @@ def request_flags(request: Request) -> list[str]:
 
 
 def run_inspection(path: Path, output: Path | None, settings: Sequence[str], command: Sequence[str]) -> None:
-    """Look at a data set, write its pages and a use case, and print what it is.
+    """Inspect a data set, write its pages and a use case, and print a description.
 
     Args:
         path: A folder or an archive.
-        output: Where the pages go; ``inspections/NAME`` when None.
+        output: Folder for the pages; None for ``inspections/NAME``.
         settings: Settings below ``data`` as `KEY=VALUE`, without ``data.``.
-        command: The words of the command line that trains with ``--config FILE``.
+        command: Command line that trains with ``--config FILE``, as words.
 
     Raises:
         VisionOpsError: The data cannot be read, or the pages cannot be written.
@@ -166,5 +166,5 @@ def run_inspection(path: Path, output: Path | None, settings: Sequence[str], com
     print("\n".join(summary_lines(found)))
     print(f"written   {', '.join(map(str, files))}")
     if stops_training(found):
-        print("training stops on the errors above: correct them, or set validation.severities in the use case")
+        print("training would stop on the errors above; fix them, or set validation.severities in the use case")
     print(f"\n{shlex.join([*command, '--config', str(files[-1])])}")

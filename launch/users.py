@@ -1,4 +1,4 @@
-"""The commands below `visionops user`: who may use the console."""
+"""Define the commands of `visionops user`, which manage the users of the console."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from visionops.errors import ConfigError, one_line
 from visionops.review.users import SessionRules, UserRole
 from visionops.suggestions import suggest_variable
 
-# Not above: `visionops --help` must not wait for SQLAlchemy.
+# Imported late, so that `visionops --help` does not wait for SQLAlchemy.
 if TYPE_CHECKING:
     from visionops.review_store.users import SqlUserStore
 
@@ -28,16 +28,16 @@ PASSWORD = "VISIONOPS_USER_PASSWORD"  # noqa: S105 - the name of a variable
 
 user_app = typer.Typer(
     help="People who may use the console, and what each may do.",
-    epilog="Where they are kept: VISIONOPS_REVIEW_DATABASE; see docs/how-to/console.md.",
+    epilog="VISIONOPS_REVIEW_DATABASE sets their storage; see docs/how-to/console.md.",
     no_args_is_help=True,
 )
 
-Name = Annotated[str, typer.Argument(help="Name of the user; upper and lower case are the same.", show_default=False)]
+Name = Annotated[str, typer.Argument(help="Name of the user; case is ignored.", show_default=False)]
 PasswordFile = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help=f"Read the password from its first line; - is standard input (default: {PASSWORD}, or a question).",
+        help=f"Read the password from its first line; - is standard input (default: {PASSWORD}, or a prompt).",
         show_default=False,
     ),
 ]
@@ -46,9 +46,9 @@ PasswordFile = Annotated[
 @user_app.command("add", epilog="Example: visionops user add anna --role admin")
 def _add(
     name: Name,
-    role: Annotated[UserRole, typer.Option(help="What they may do; each may do what the one before it may.")] = (
-        UserRole.VIEWER
-    ),
+    role: Annotated[
+        UserRole, typer.Option(help="Rights of the user; each role includes those of the previous one.")
+    ] = (UserRole.VIEWER),
     password_file: PasswordFile = None,
 ) -> None:
     """Add a user."""
@@ -90,7 +90,7 @@ def _list() -> None:
 
 @user_app.command("role", epilog="Example: visionops user role anna reviewer")
 def _role(name: Name, role: Annotated[UserRole, typer.Argument(help="The new role.", show_default=False)]) -> None:
-    """Give a user another role; open pages know it at once."""
+    """Change the role of a user; it applies to open pages immediately."""
 
     def work() -> None:
         with _store() as users:
@@ -110,14 +110,14 @@ def _set_password(name: Name, password_file: PasswordFile = None) -> None:
         with _store() as users:
             user = users.user(name)
             users.set_password(name, hash_password(_password(user.name, password_file), user.name), _account(), _now())
-        typer.echo(f"password  of {user.name} is new; their sessions have ended")
+        typer.echo(f"password  of {user.name} changed; their sessions have ended")
 
     raise typer.Exit(exit_code(work))
 
 
 @user_app.command("disable", epilog="Example: visionops user disable anna")
 def _disable(name: Name) -> None:
-    """End a user's sessions, and let them sign in no more; nothing that they signed is lost."""
+    """End a user's sessions and block further sign-ins; their decisions are kept."""
     raise typer.Exit(exit_code(lambda: _set_disabled(name, is_disabled=True)))
 
 
@@ -146,7 +146,7 @@ def _store() -> Iterator[SqlUserStore]:
 
 
 def _password(name: str, file: Path | None) -> str:
-    """Return the password from a file or a variable, or else as it is typed twice."""
+    """Return the password from a file or a variable, or else from a prompt, typed twice."""
     from visionops.review.passwords import check_password
 
     if file is not None:
@@ -155,10 +155,10 @@ def _password(name: str, file: Path | None) -> str:
         return check_password(given, name)
     if not _is_terminal():
         other = suggest_variable(PASSWORD, os.environ)
-        raise ConfigError(f"password: this is no terminal; give --password-file FILE, or set {PASSWORD}{other}")
+        raise ConfigError(f"password: not a terminal; use --password-file FILE, or set {PASSWORD}{other}")
     first = check_password(getpass.getpass(f"Password of {name}: "), name)
     if getpass.getpass("Again: ") != first:
-        raise ConfigError("password: the two are not the same; nothing was changed")
+        raise ConfigError("password: the two entries differ; nothing was changed")
     return first
 
 
@@ -170,13 +170,13 @@ def _first_line(file: Path) -> str:
     try:
         text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "no UTF-8 text"
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise ConfigError(f"--password-file: {file} cannot be read ({reason})") from error
     return text.partition("\n")[0].rstrip("\r")
 
 
 def _account() -> str:
-    """Who changes users by command line: the account of this machine."""
+    """Return the author of changes by command line: this machine's account."""
     return f"{getpass.getuser()} (command line)"
 
 

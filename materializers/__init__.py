@@ -1,1 +1,1 @@
-"""How our artifacts live in an artifact store."""
+"""Store and load our artifacts in an artifact store."""

@@ -1,4 +1,4 @@
-"""How a `ConvertedDataset` lives in an artifact store: its tables, and its files without the images they refer to."""
+"""Store and load a `ConvertedDataset`: its tables, and its files without the images that they refer to."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ _PLAN = "conversion.json"
 
 
 class ConvertedMaterializer(ShardedMaterializer):
-    """Tables, and the files that a trainer reads.
+    """Materializer for the tables and the files that a trainer reads.
 
-        tables/            the data set; ``path`` of what lies in the layout is relative to it
-        conversion.json    by which settings, and what the task wrote down
-        files/             of a local store: the layout itself, moved here; its images are links
-                           of a remote one: a data set that names each file and its bytes
-        shards             of a remote store: names the index of the bytes
+        tables/            the data set; ``path`` of files in the layout is relative to it
+        conversion.json    settings of the conversion, and the task's notes
+        files/             local store: the layout itself, moved here; its images are links
+                           remote store: a data set that names each file and its bytes
+        shards             remote store: name of the index of the bytes
 
-    With a remote store all bytes travel in the shards of data sets. Those of images are there since the data set was
-    prepared, so that none travels a second time; the layout is linked together anew from this machine's cache.
+    A remote store keeps all bytes in the shards of data sets. Images were uploaded when the data set was prepared and
+    are not uploaded again; loading links the layout together from this machine's cache.
     """
 
     ASSOCIATED_TYPES: ClassVar[tuple[type[Any], ...]] = (ConvertedDataset,)
@@ -43,17 +43,17 @@ class ConvertedMaterializer(ShardedMaterializer):
     SKIP_REGISTRATION: ClassVar[bool] = False
 
     def save(self, data: ConvertedDataset) -> None:
-        """Write the tables; move the layout here, or upload what a remote store lacks of it.
+        """Write the tables; move the layout here, or upload the files that a remote store lacks.
 
         Raises:
-            DataError: The layout is gone.
+            DataError: The layout is missing.
         """
         if not data.folder.is_dir():
-            raise DataError(f"{data.folder}: is gone, as when two runs convert the same data at once; run again")
+            raise DataError(f"{data.folder}: missing, as when two runs convert the same data at once; run again")
         with self.writing() as folder:
             data.moved(Path()).dataset.save(folder / _TABLES)
-            told = {"plan": data.plan.model_dump(mode="json"), "facts": dict(data.facts)}
-            (folder / _PLAN).write_text(json.dumps(told, indent=1), encoding="utf-8")
+            stored = {"plan": data.plan.model_dump(mode="json"), "facts": dict(data.facts)}
+            (folder / _PLAN).write_text(json.dumps(stored, indent=1), encoding="utf-8")
             if self._is_local:
                 shutil.move(data.folder, folder / _FILES)
                 return
@@ -63,25 +63,26 @@ class ConvertedMaterializer(ShardedMaterializer):
         shutil.rmtree(data.folder)
 
     def load(self, data_type: type[Any]) -> ConvertedDataset:  # noqa: ARG002 - ZenML's signature
-        """Read the tables; of a remote store fetch what training reads, and link the layout together."""
+        """Read the tables; from a remote store also fetch the files for training and link the layout together."""
         folder = self.reading()
         tables = Dataset.load(folder / _TABLES)
-        told = json.loads((folder / _PLAN).read_text(encoding="utf-8"))
-        plan = ConversionPlan.model_validate(told["plan"])
+        stored = json.loads((folder / _PLAN).read_text(encoding="utf-8"))
+        plan = ConversionPlan.model_validate(stored["plan"])
         if self._is_local:
-            return ConvertedDataset(tables, plan, Path(), told["facts"]).moved(folder / _FILES)
+            return ConvertedDataset(tables, plan, Path(), stored["facts"]).moved(folder / _FILES)
         files = self._stored(Dataset.load(folder / _FILES), folder)
         layout, fetched = visionops_home() / "cache" / "converted" / folder.name, files.fetch(files.tables)
         if not layout.is_dir():
             restore_layout(fetched, layout)
         paths = tables.column("path")
-        rows = [row for row, path in enumerate(paths) if Path(path).is_absolute()]  # of the machine that converted
+        # Absolute paths are those of the machine that converted the data.
+        rows = [row for row, path in enumerate(paths) if Path(path).is_absolute()]
         for row, path in zip(rows, files.fetch(tables.take(rows)).column("path"), strict=True):
             paths[row] = path
-        return ConvertedDataset(tables.replace_column("path", paths), plan, Path(), told["facts"]).moved(layout)
+        return ConvertedDataset(tables.replace_column("path", paths), plan, Path(), stored["facts"]).moved(layout)
 
     def save_visualizations(self, data: ConvertedDataset) -> dict[str, VisualizationType]:
-        """What it is converted for, as a small page."""
+        """Write a small page with the task and the settings of the conversion."""
         path = f"{self.uri}/summary.viz.html"
         settings = json.dumps(data.plan.training.model_dump(mode="json", exclude_defaults=True), indent=1)
         with self.artifact_store.open(path, "w") as file:
@@ -92,7 +93,7 @@ class ConvertedMaterializer(ShardedMaterializer):
         return {path: VisualizationType.HTML}
 
     def extract_metadata(self, data: ConvertedDataset) -> dict[str, Any]:
-        """Return what the dashboard shows beside the artifact."""
+        """Return the metadata for the dashboard."""
         return {
             "task": data.plan.task,
             "splits": data.dataset.split_counts(),
@@ -100,12 +101,12 @@ class ConvertedMaterializer(ShardedMaterializer):
         }
 
     def compute_content_hash(self, data: ConvertedDataset) -> str:
-        """Return the identity of the content: the same data under another address call for no new training."""
+        """Return a hash of the content, so that the same data at another address does not train again."""
         return data.fingerprint()
 
 
 def _bytes_of(files: Dataset, dataset: Dataset) -> Dataset:
-    """Return the files, and the images that training opens beside them."""
+    """Return the files and the images that training opens."""
     rows = [row for row, path in enumerate(dataset.column("path")) if Path(path).is_absolute()]
     parts = (files, dataset.take(rows))
     columns = {

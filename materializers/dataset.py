@@ -1,4 +1,4 @@
-"""How a `Dataset` lives in an artifact store: its tables, and the images only where another machine needs them."""
+"""Store and load a `Dataset`: its tables, and the images only if other machines need them."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from visionops.home import visionops_home
 __all__ = ["DatasetMaterializer", "ShardedMaterializer"]
 
 _INDEX = "shards"
-"""Of a remote store: the file that names the index of the images."""
+"""File with the name of the index of the images, in remote stores."""
 
 
 class ShardedMaterializer(FolderMaterializer):
-    """Base: gives subclasses the shards of a remote store, below `<store>/visionops/shards`."""
+    """Base for materializers that use the shards of a remote store, below `<store>/visionops/shards`."""
 
     SKIP_REGISTRATION: ClassVar[bool] = True
 
     def _pack(self, data: Dataset, folder: Path) -> None:
-        """Send the bytes of ``data`` that the store does not have; name their index in ``folder``."""
+        """Upload the bytes of ``data`` that the store lacks, and write the name of their index into ``folder``."""
         store = self.artifact_store
         store.makedirs(self._shards_uri)
         stored = self._read_by_step()
@@ -40,7 +40,7 @@ class ShardedMaterializer(FolderMaterializer):
         return stored_dataset(tables, self._shards_uri, self._read_shards(folder), self.artifact_store.open, cache)
 
     def _read_by_step(self) -> Shards:
-        """Return the shards of the data sets that the running step was given: what comes of these needs no new ones."""
+        """Return the shards of the running step's input data sets, which its outputs can reuse."""
         step = StepContext.get()
         given = [artifact for inputs in step.inputs.values() for artifact in inputs] if step else []
         found: Shards = {}
@@ -59,10 +59,10 @@ class ShardedMaterializer(FolderMaterializer):
 
 
 class DatasetMaterializer(ShardedMaterializer):
-    """Tables that refer to the images.
+    """Materializer for tables that refer to images.
 
-    With a local store the images stay where they are, so the cost does not grow with their bytes. With a remote store
-    they travel once, as uncompressed shards addressed by content below `<store>/visionops/shards`.
+    With a local store the images stay in place, so the cost does not grow with their size. With a remote store they
+    are uploaded once, as uncompressed shards addressed by content below `<store>/visionops/shards`.
     """
 
     ASSOCIATED_TYPES: ClassVar[tuple[type[Any], ...]] = (Dataset, StoredDataset)
@@ -70,16 +70,16 @@ class DatasetMaterializer(ShardedMaterializer):
     SKIP_REGISTRATION: ClassVar[bool] = False
 
     def save(self, data: Dataset) -> None:
-        """Write the tables; upload the shards that a remote store does not have."""
+        """Write the tables; upload the shards that a remote store lacks."""
         with self.writing() as folder:
             data.save(folder)
             if not self._is_local:
                 self._pack(data, folder)
 
     def load(self, data_type: type[Any]) -> Dataset | StoredDataset:
-        """Read the tables; of a remote store fetch the images that this machine does not have.
+        """Read the tables; from a remote store also fetch the images that this machine lacks.
 
-        A step that asks for a `StoredDataset` fetches them itself, as many as it needs.
+        A step with an input of type `StoredDataset` fetches the images that it needs itself.
         """
         folder = self.reading()
         tables = Dataset.load(folder)
@@ -87,14 +87,14 @@ class DatasetMaterializer(ShardedMaterializer):
         return stored if data_type is StoredDataset else stored.fetch(tables)
 
     def save_visualizations(self, data: Dataset) -> dict[str, VisualizationType]:
-        """Images and boxes per split and class, as a small page."""
+        """Write a small page with images and boxes per split and class."""
         path = f"{self.uri}/summary.viz.html"
         with self.artifact_store.open(path, "w") as file:
             file.write(_summary(data))
         return {path: VisualizationType.HTML}
 
     def extract_metadata(self, data: Dataset) -> dict[str, Any]:
-        """What the dashboard shows beside the artifact."""
+        """Return the metadata for the dashboard."""
         return {
             "images": data.num_images,
             "boxes": data.num_boxes,
@@ -104,7 +104,7 @@ class DatasetMaterializer(ShardedMaterializer):
         }
 
     def compute_content_hash(self, data: Dataset) -> str:
-        """The content, and where the bytes lie: a moved folder must not be answered from the cache."""
+        """Return a hash of the content and its location, so that a moved folder is not answered from the cache."""
         where = hashlib.sha256("\n".join(data.column("path")).encode()).hexdigest()
         return f"{data.fingerprint()}-{where[:16]}"
 
@@ -112,8 +112,8 @@ class DatasetMaterializer(ShardedMaterializer):
 def _summary(data: Dataset) -> str:
     rows = "".join(f"<tr><td>{html.escape(s)}</td><td>{n}</td></tr>" for s, n in data.split_counts().items())
     notes = "".join(f"<li>{html.escape(note)}</li>" for note in data.notes)
-    asked = [f"{a.name} ({', '.join(a.class_names)})" for a in data.attributes if len(data.attributes) > 1]
-    classes = html.escape(", ".join(asked or data.all_class_names))
+    heads = [f"{a.name} ({', '.join(a.class_names)})" for a in data.attributes if len(data.attributes) > 1]
+    classes = html.escape(", ".join(heads or data.all_class_names))
     return (
         f"<h3>{html.escape(data.name)}</h3><p>{html.escape(data.describe())}: {classes}</p>"
         f"<table border='1' cellpadding='4'><tr><th>split</th><th>images</th></tr>{rows}</table><ul>{notes}</ul>"

@@ -1,4 +1,4 @@
-"""How an `Evaluation` lives in an artifact store."""
+"""Store and load an `Evaluation`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["EvaluationMaterializer"]
 
 
 class EvaluationMaterializer(FolderMaterializer):
-    """Figures, report and pictures, as files."""
+    """Materializer for metrics, report and pictures, as files."""
 
     ASSOCIATED_TYPES: ClassVar[tuple[type[Any], ...]] = (Evaluation,)
     ASSOCIATED_ARTIFACT_TYPE: ClassVar[ArtifactType] = ArtifactType.DATA_ANALYSIS
@@ -26,17 +26,17 @@ class EvaluationMaterializer(FolderMaterializer):
             link_tree(data.folder, folder)
 
     def load(self, data_type: type[Any]) -> Evaluation:  # noqa: ARG002 - ZenML's signature
-        """Read the figures."""
+        """Read the metrics."""
         return load_evaluation(self.reading())
 
     def save_visualizations(self, data: Evaluation) -> dict[str, VisualizationType]:
-        """The report and every picture."""
+        """Return the report and every picture."""
         pages = {f"{self.uri}/report.html": VisualizationType.HTML}
         pictures = sorted(data.folder.glob("*.png"))
         return pages | {f"{self.uri}/{p.name}": VisualizationType.IMAGE for p in pictures}
 
     def extract_metadata(self, data: Evaluation) -> dict[str, Any]:
-        """What the dashboard shows beside the artifact."""
+        """Return the metadata for the dashboard."""
         facts = {"images": data.num_images, "engine": data.engine, "precision": data.precision, **data.metrics}
         shown = {name: data.intervals[name] for name in data.headline if name in data.intervals}
         return facts | {f"{name}_interval": f"{low:.3f} to {high:.3f}" for name, (low, high) in shown.items()}

@@ -1,4 +1,4 @@
-"""Artifacts that are a folder of files: neither packed nor copied where the store is local."""
+"""Store artifacts as a folder of files, neither packed nor copied in a local store."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ __all__ = ["FolderMaterializer", "link_tree"]
 
 
 class FolderMaterializer(BaseMaterializer):
-    """Base: gives subclasses a local folder to write into and to read from, wherever the store is.
+    """Base for materializers that write and read a local folder with any store.
 
-    With a local store that folder *is* the artifact. With a remote one it is a temporary folder that is uploaded file
-    by file, and a cache that is downloaded once per machine.
+    With a local store that folder is the artifact itself. With a remote store, writing uses a temporary folder that is
+    uploaded file by file, and reading uses a cache that is downloaded once per machine.
     """
 
     SKIP_REGISTRATION: ClassVar[bool] = True
 
     @contextmanager
     def writing(self) -> Iterator[Path]:
-        """A folder whose files become the artifact when the block ends without an error."""
+        """Yield a folder whose files become the artifact when the block ends without an error."""
         if self._is_local:
             folder = Path(self.uri)
             folder.mkdir(parents=True, exist_ok=True)
@@ -40,7 +40,7 @@ class FolderMaterializer(BaseMaterializer):
             self._upload(Path(name))
 
     def reading(self) -> Path:
-        """A local folder that holds the artifact's files."""
+        """Return a local folder with the artifact's files."""
         return Path(self.uri) if self._is_local else self._download()
 
     @property
@@ -55,7 +55,7 @@ class FolderMaterializer(BaseMaterializer):
                 shutil.copyfileobj(source, sink, 1 << 20)
 
     def _download(self) -> Path:
-        # An artifact never changes once it is written, so its address is a sound cache key.
+        # An artifact never changes after it is written, so its address is a valid cache key.
         folder = visionops_home() / "cache" / "artifacts" / hashlib.sha256(self.uri.encode()).hexdigest()[:32]
         if folder.is_dir():
             return folder
@@ -65,7 +65,7 @@ class FolderMaterializer(BaseMaterializer):
             self._fetch_into(self.uri, staging)
             try:
                 staging.rename(folder)
-            except OSError:  # another process was first, with the same bytes
+            except OSError:  # another process has already written the same bytes
                 if not folder.is_dir():
                     raise
         finally:
@@ -85,7 +85,7 @@ class FolderMaterializer(BaseMaterializer):
 
 
 def link_tree(source: Path, target: Path) -> None:
-    """Make the files of ``source`` appear in ``target``: hard links where the file system allows, else copies."""
+    """Add the files of ``source`` to ``target`` as hard links, or as copies if links are not possible."""
     for path in sorted(source.rglob("*")):
         destination = target / path.relative_to(source)
         if path.is_dir():

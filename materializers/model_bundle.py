@@ -1,4 +1,4 @@
-"""How a `ModelBundle` lives in an artifact store."""
+"""Store and load a `ModelBundle`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["ModelBundleMaterializer"]
 
 
 class ModelBundleMaterializer(FolderMaterializer):
-    """The bundle's files as they are; checked against their digests on every load."""
+    """Materializer for the bundle's unchanged files, which are checked against their digests on every load."""
 
     ASSOCIATED_TYPES: ClassVar[tuple[type[Any], ...]] = (ModelBundle,)
     ASSOCIATED_ARTIFACT_TYPE: ClassVar[ArtifactType] = ArtifactType.MODEL
@@ -25,18 +25,18 @@ class ModelBundleMaterializer(FolderMaterializer):
             link_tree(data.folder, folder)
 
     def load(self, data_type: type[Any]) -> ModelBundle:  # noqa: ARG002 - ZenML's signature
-        """Open and check."""
+        """Open and check the bundle."""
         return ModelBundle.load(self.reading())
 
     def save_visualizations(self, data: ModelBundle) -> dict[str, VisualizationType]:
-        """The card."""
+        """Return the card."""
         path = f"{self.uri}/card.viz.json"
         with self.artifact_store.open(path, "w") as file:
             file.write(data.card.model_dump_json(indent=1, exclude={"files"}))
         return {path: VisualizationType.JSON}
 
     def extract_metadata(self, data: ModelBundle) -> dict[str, Any]:
-        """What the dashboard shows beside the artifact."""
+        """Return the metadata for the dashboard."""
         card = data.card
         return {
             "architecture": card.architecture,
@@ -46,5 +46,5 @@ class ModelBundleMaterializer(FolderMaterializer):
         } | {f"val_{key}": value for key, value in card.metrics.items()}
 
     def compute_content_hash(self, data: ModelBundle) -> str:
-        """The digest over the card, which has that of every file."""
+        """Return the digest of the card, which includes the digest of every file."""
         return data.digest

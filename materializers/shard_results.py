@@ -1,4 +1,4 @@
-"""How what a shard came to lives in an artifact store, on its way to the step that joins all."""
+"""Store and load the results of one shard for the step that joins all shards."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["ShardMaterializer"]
 
 
 class ShardMaterializer(FolderMaterializer):
-    """A table of a row an image."""
+    """Materializer for a table with one row per image."""
 
     ASSOCIATED_TYPES: ClassVar[tuple[type[Any], ...]] = (BatchAnswers, InspectedImages)
     ASSOCIATED_ARTIFACT_TYPE: ClassVar[ArtifactType] = ArtifactType.DATA
@@ -31,5 +31,5 @@ class ShardMaterializer(FolderMaterializer):
         return kind.load(self.reading())
 
     def extract_metadata(self, data: BatchAnswers | InspectedImages) -> dict[str, Any]:
-        """What the dashboard shows beside the artifact."""
+        """Return the metadata for the dashboard."""
         return {"images": data.rows.num_rows}

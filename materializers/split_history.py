@@ -1,4 +1,4 @@
-"""How a `SplitHistory` lives in an artifact store."""
+"""Store and load a `SplitHistory`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["SplitHistoryMaterializer"]
 
 
 class SplitHistoryMaterializer(FolderMaterializer):
-    """One Parquet file."""
+    """Materializer that writes one Parquet file."""
 
     ASSOCIATED_TYPES: ClassVar[tuple[type[Any], ...]] = (SplitHistory,)
     ASSOCIATED_ARTIFACT_TYPE: ClassVar[ArtifactType] = ArtifactType.DATA
@@ -30,11 +30,11 @@ class SplitHistoryMaterializer(FolderMaterializer):
         return SplitHistory.load(self.reading())
 
     def extract_metadata(self, data: SplitHistory) -> dict[str, Any]:
-        """Return what the dashboard shows beside the artifact."""
+        """Return the metadata for the dashboard."""
         return {"images": data.num_images, "splits": {split or "left out": n for split, n in data.counts().items()}}
 
     def compute_content_hash(self, data: SplitHistory) -> str:
-        """Return a hash of the rows, so that a history that did not change calls for no step to run again."""
+        """Return a hash of the rows, so that an unchanged history does not run steps again."""
         digest = hashlib.sha256()
         for name in data.rows.column_names:
             digest.update(repr(data.rows.column(name).to_pylist()).encode())

@@ -1,4 +1,4 @@
-"""How a `TuningResult` lives in an artifact store."""
+"""Store and load a `TuningResult`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["TuningMaterializer"]
 
 
 class TuningMaterializer(FolderMaterializer):
-    """The trials, the report and its pictures, as files."""
+    """Materializer for the trials, the report and its pictures, as files."""
 
     ASSOCIATED_TYPES: ClassVar[tuple[type[Any], ...]] = (TuningResult,)
     ASSOCIATED_ARTIFACT_TYPE: ClassVar[ArtifactType] = ArtifactType.DATA_ANALYSIS
@@ -30,12 +30,18 @@ class TuningMaterializer(FolderMaterializer):
         return TuningResult.load(self.reading())
 
     def save_visualizations(self, data: TuningResult) -> dict[str, VisualizationType]:
-        """The report and every picture."""
+        """Return the report and every picture."""
         pages = {f"{self.uri}/report.html": VisualizationType.HTML}
         pictures = sorted(data.folder.glob("*.png"))
         return pages | {f"{self.uri}/{p.name}": VisualizationType.IMAGE for p in pictures}
 
     def extract_metadata(self, data: TuningResult) -> dict[str, Any]:
-        """What the dashboard shows beside the artifact."""
-        told: dict[str, Any] = {key: setting_text(value) for key, value in data.best_trial.settings.items()}
-        return {"use_case": data.use_case, "metric": data.metric, "value": data.value, "trials": data.counts(), **told}
+        """Return the metadata for the dashboard."""
+        settings: dict[str, Any] = {key: setting_text(value) for key, value in data.best_trial.settings.items()}
+        return {
+            "use_case": data.use_case,
+            "metric": data.metric,
+            "value": data.value,
+            "trials": data.counts(),
+            **settings,
+        }

@@ -1,4 +1,4 @@
-"""How a `ValidationReport` lives in an artifact store."""
+"""Store and load a `ValidationReport`."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ __all__ = ["ValidationReportMaterializer"]
 
 
 class ValidationReportMaterializer(FolderMaterializer):
-    """The report and its card, a page for the dashboard."""
+    """Materializer for the report and its card, a page for the dashboard."""
 
     ASSOCIATED_TYPES: ClassVar[tuple[type[Any], ...]] = (ValidationReport,)
     ASSOCIATED_ARTIFACT_TYPE: ClassVar[ArtifactType] = ArtifactType.DATA_ANALYSIS
     SKIP_REGISTRATION: ClassVar[bool] = False
 
     def save(self, data: ValidationReport) -> None:
-        """Write report and card."""
+        """Write the report and the card."""
         with self.writing() as folder:
             data.save(folder)
 
@@ -29,9 +29,9 @@ class ValidationReportMaterializer(FolderMaterializer):
         return ValidationReport.load(self.reading())
 
     def save_visualizations(self, data: ValidationReport) -> dict[str, VisualizationType]:  # noqa: ARG002
-        """The card."""
+        """Return the card."""
         return {f"{self.uri}/card.html": VisualizationType.HTML}
 
     def extract_metadata(self, data: ValidationReport) -> dict[str, Any]:
-        """What the dashboard shows beside the artifact."""
+        """Return the metadata for the dashboard."""
         return {"errors": len(data.errors), "findings": {str(k): v for k, v in data.counts_by_code().items()}}

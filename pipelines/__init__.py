@@ -1,1 +1,1 @@
-"""Which step feeds which."""
+"""Connect the steps to pipelines."""

@@ -1,8 +1,8 @@
-"""``python -m pipelines.airflow_task …``: run one step as a task of an Airflow on this machine.
+"""Run one step as a task of an Airflow on this machine: ``python -m pipelines.airflow_task …``.
 
-Takes the arguments of ZenML's own entrypoint. Beyond what that does, the step ends with its task however that dies,
-waits for other work on its use case, and is not run again when it has finished already, or its run was stopped: Airflow
-tries a task again that was killed after its step's end, or ended because of the stop.
+It takes the arguments of ZenML's own entrypoint. In addition, the step dies with its task and waits for other work on
+its use case. It does not run again if it has already finished or its run was stopped, because Airflow retries a task
+that was killed after the end of its step or that ended because of the stop.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ _STOPPED = {ExecutionStatus.STOPPED, ExecutionStatus.STOPPING}
 
 
 class _StepHere(StepEntrypointConfiguration):
-    """ZenML's way to run a step, in the folder that has the code."""
+    """ZenML's entrypoint for a step, in the folder with our code."""
 
     def prepare_code_environment(self) -> None:
-        """Stay here: ZenML would go to /app, which is a container's and which most users cannot make."""
+        """Stay in this folder, because ZenML would change to /app, which exists in containers only."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,9 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(prog="python -m pipelines.airflow_task")
     parser.add_argument("--use_case", required=True)
-    parser.add_argument("--gave_up", action="store_true", help="record that the step was tried for the last time")
+    parser.add_argument("--gave_up", action="store_true", help="record that the step's last try has failed")
     options, words = parser.parse_known_args(arguments)
-    die_with_parent()  # else a step whose task was killed would go on beside its next try
+    die_with_parent()  # otherwise a step whose task was killed would run in parallel with its next try
     set_custom_source_root(str(_ROOT))
     leave_out_unused_integrations()
     try:
@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _require_code_of_the_dag()
         with use_case_lock(options.use_case, lambda: announce(f"{options.use_case}: waits for another run's step")):
             _run(words)
-    except Exception as error:  # ZenML wraps what a step has raised
+    except Exception as error:  # ZenML wraps exceptions of steps
         if (said := _of_ours(error)) is None:
             raise
         sys.stderr.write(f"error: {said}\n")
@@ -74,15 +74,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(words: Sequence[str]) -> None:
     step_name, run, tries = _present(words)
     if run and run.status in _STOPPED:
-        close_run(run)  # a step that was killed before it could hear of the stop
-        raise StackError(f"run {run.name}: was stopped; give its command again, or trigger the DAG anew")
+        close_run(run)  # the step was killed before it noticed the stop
+        raise StackError(f"run {run.name}: was stopped; run its command again, or trigger the DAG again")
     if run and any(step.status.is_successful for step in tries):
         announce(f"{step_name}: finished before its task was killed; not run again")
         return
     if run and (run.status.is_failed or (tries and not tries[-1].is_retriable)):
         raise StackError(
             f"run {run.name}: {step_name} was tried {len(tries)} times, so the run has failed for good; "
-            "trigger the DAG anew rather than clear its tasks"
+            "trigger the DAG again instead of clearing its tasks"
         )
     with prevent_pipeline_execution():
         _StepHere(list(words)).run()
@@ -92,13 +92,13 @@ def _require_code_of_the_dag() -> None:
     wanted, here = os.environ.get(CODE_VARIABLE), code_digest()
     if wanted != here:
         raise StackError(
-            f"{_ROOT}: its code ({here}) is not that of which this DAG was made ({wanted}); make the DAG again by the "
-            "command that made it"
+            f"{_ROOT}: its code ({here}) differs from the code that created this DAG ({wanted}); create it again "
+            "with the same command"
         )
 
 
 def _give_up(words: Sequence[str]) -> None:
-    """Have ZenML's run failed where a try that was killed has left it at work."""
+    """Mark ZenML's run as failed if a killed try has left it active."""
     _, run, tries = _present(words)
     if tries and not tries[-1].status.is_finished:
         publish_failed_step_run(tries[-1].id)
@@ -107,7 +107,7 @@ def _give_up(words: Sequence[str]) -> None:
 
 
 def _present(words: Sequence[str]) -> tuple[str, PipelineRunResponse | None, list[StepRunResponse]]:
-    """The step's name, the run of this DAG run (None before its first step), and the step's tries in their order."""
+    """Return the step's name, the run of this DAG run (None before its first step), and the step's tries in order."""
     parser = argparse.ArgumentParser(prog="python -m pipelines.airflow_task")
     parser.add_argument("--snapshot_id", required=True)
     parser.add_argument("--step_name", required=True)
@@ -121,9 +121,9 @@ def _present(words: Sequence[str]) -> tuple[str, PipelineRunResponse | None, lis
 
 
 def _stopped_before_its_start(snapshot: str) -> PipelineRunResponse | None:
-    """Return the run that a client made when it handed the DAG over, where somebody stopped it before Airflow began.
+    """Return the run that a client created when it submitted the DAG, if it was stopped before Airflow started.
 
-    ZenML would not know it for this DAG run's, and make another one.
+    ZenML does not connect that run with this DAG run and would create another one.
     """
     stopped = Client().list_pipeline_runs(snapshot_id=snapshot, status=ExecutionStatus.STOPPED.value).items
     return next((run for run in stopped if not run.orchestrator_run_id), None)

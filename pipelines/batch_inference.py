@@ -1,4 +1,4 @@
-"""Unlabelled images in, tables of the champion's predictions out."""
+"""Predict unlabelled images with the champion and write tables."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from visionops.registry import RegisteredVersion
 __all__ = ["batch_inference"]
 
 
-# FAIL_FAST raises the error of the step; the other modes raise "a step failed".
+# FAIL_FAST raises the step's own error; the other modes only raise "a step failed".
 @pipeline(name="batch_inference", execution_mode=ExecutionMode.FAIL_FAST, on_init=require_same_code)
 def batch_inference(
     config: Config, source_fingerprint: str, folder: str, output: str, champion: RegisteredVersion, shards: int
 ) -> None:
-    """Predict the images below ``folder``, or where it is "" the unlabelled ones of the use case's own data.
+    """Predict the images below ``folder``, or for "" the unlabelled images of the use case's own data.
 
-    With more than one shard each is a step of its own, which an orchestrator of pods runs beside the others.
+    With more than one shard, each is a separate step, and an orchestrator of pods runs them in parallel.
     """
     use_case, serving = config.use_case, config.serving
     images = collect(use_case, folder) if folder else ingest(config.data, use_case, source_fingerprint)

@@ -1,4 +1,4 @@
-"""The champion into service again, or the one before it."""
+"""Serve the champion again, or the previous one."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from visionops.config import Config
 __all__ = ["deployment"]
 
 
-# FAIL_FAST raises the error of the step; the other modes raise "a step failed".
+# FAIL_FAST raises the step's own error; the other modes only raise "a step failed".
 @pipeline(name="deployment", execution_mode=ExecutionMode.FAIL_FAST, on_init=require_same_code)
 def deployment(config: Config, rollback: bool = False) -> None:
-    """Serve the champion; with ``rollback``, make the champion before it the champion and serve that."""
+    """Serve the champion; with ``rollback``, restore and serve the previous champion."""
     restore_model(config.use_case, config.serving, rollback)

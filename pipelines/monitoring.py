@@ -1,4 +1,4 @@
-"""What the endpoint was asked in, what changed and what follows out."""
+"""Compare recent predictions with the reference, decide whether to retrain, and notify."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from visionops.config import Config
 __all__ = ["monitoring"]
 
 
-# FAIL_FAST raises the error of the step; the other modes raise "a step failed".
+# FAIL_FAST raises the step's own error; the other modes only raise "a step failed".
 @pipeline(name="monitoring", execution_mode=ExecutionMode.FAIL_FAST, on_init=require_same_code)
 def monitoring(config: Config, is_requested: bool, tells: bool) -> None:
-    """Compare the champion's latest predictions with its own of the val split, score it, decide.
+    """Compare the champion's latest predictions with those of the val split, score it, and decide.
 
-    A training that is decided on is the next run: `--pipeline training` as it is, with its gate.
+    A decided training is the next run, an unchanged `--pipeline training` with its gate.
     """
     drift, _ = compare_traffic(config.use_case, config.monitoring, config.serving)
     labelled = score_labelled_traffic(config.data, config.validation.without_shards(), config.scoring)

@@ -1,4 +1,4 @@
-"""What the pipelines share that need data ready for learning, and a model judged and served."""
+"""Provide the steps that pipelines share: preparing data, and judging and serving a model."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ class Prepared(NamedTuple):
 
     dataset: Any
     splits: Any
-    """The history of splits, with those of this data set."""
+    """History of splits, including this data set."""
     reviewed: dict[str, Any]
-    """What `train` is given of a review: nothing where ``data.additions`` is none."""
+    """Arguments of `train` from a review; empty if ``data.additions`` is not a review."""
 
 
 def prepare_data(config: Config, source_fingerprint: str, *, makes_version: bool = False) -> Prepared:
-    """Add the steps from the source to a clean and split data set. Call it where a pipeline is put together.
+    """Add the steps from the source to a clean and split data set; call it inside a pipeline.
 
     Args:
-        makes_version: Whether a review that is added becomes a data version first.
+        makes_version: Whether to create a data version from the added review first.
     """
     reviewed: dict[str, Any] = {}
     source = config.data.additions
@@ -40,7 +40,7 @@ def prepare_data(config: Config, source_fingerprint: str, *, makes_version: bool
     policy = config.validation.without_shards()
     validation = validated(dataset, config.validation)
     history = recall_split_history(config.use_case)
-    # What was labelled since is no part of the data set that `ingest` makes, so that its files are part of a key here.
+    # New labels are not part of the output of `ingest`, so a fingerprint of their files goes into this cache key.
     added = "" if config.data.additions is None or reviewed else source_fingerprint
     prepared, _, splits = prepare(
         dataset, validation, history, config.data, policy, config.use_case, additions_fingerprint=added, **reviewed
@@ -50,14 +50,14 @@ def prepare_data(config: Config, source_fingerprint: str, *, makes_version: bool
 
 
 def judge_and_release(bundle: Any, prepared: Any, config: Config) -> Any:
-    """Add the steps from a bundle to its endpoint. Call it where a pipeline is put together.
+    """Add the steps from a bundle to its endpoint; call it inside a pipeline.
 
     Args:
         bundle: Output of a step.
-        prepared: The data set of `prepare_data`.
+        prepared: Data set of `prepare_data`.
 
     Returns:
-        Output of `register`: the version.
+        Output of `register`, the version.
     """
     evaluation = evaluate(bundle, prepared, config.scoring)
     version = register(bundle, evaluation, config.use_case)

@@ -1,4 +1,4 @@
-"""The champion in, the same in INT8 out; served if it loses little enough."""
+"""Quantize the champion to INT8 and serve it if its loss is within the limit."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from visionops.config import Config
 __all__ = ["quantize"]
 
 
-# FAIL_FAST raises the error of the step; the other modes raise "a step failed".
+# FAIL_FAST raises the step's own error; the other modes only raise "a step failed".
 @pipeline(name="quantize", execution_mode=ExecutionMode.FAIL_FAST, on_init=require_same_code)
 def quantize(config: Config, source_fingerprint: str) -> None:
-    """Ingest, validate and prepare as `training` does (and from its cache), quantize; then as `training` goes on."""
+    """Ingest, validate and prepare as `training` does (and from its cache), quantize, then go on as `training` does."""
     prepared, splits, _ = prepare_data(config, source_fingerprint)
     bundle = quantize_champion(prepared, splits, config.quantization_plan)
     judge_and_release(bundle, prepared, config)

@@ -21,14 +21,14 @@ __all__ = ["main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The program; arguments that are meant for the step itself are passed over."""
+    """Run the program, ignoring arguments for the step itself."""
     require_same_code()
     parser = argparse.ArgumentParser(prog="python -m pipelines.retraining_trigger")
     parser.add_argument("--snapshot_id", required=True)
     parser.add_argument("--step_name", required=True)
     options, _ = parser.parse_known_args(arguments)
     run_id = os.environ[ENV_ZENML_AIRFLOW_RUN_ID]
-    # Two use cases that are looked at in the same minute have runs of the same name.
+    # Two use cases monitored in the same minute have runs of the same name.
     (run,) = Client().list_pipeline_runs(orchestrator_run_id=run_id, snapshot_id=options.snapshot_id).items
     decision: Decision = run.steps[options.step_name].outputs["retraining"][0].load()
     announce(decision.sentence)

@@ -1,4 +1,4 @@
-"""Labelled images in, better settings out."""
+"""Search for better training settings with labelled images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from visionops.config import Config
 __all__ = ["tuning"]
 
 
-# FAIL_FAST raises the error of the step; the other modes raise "a step failed".
+# FAIL_FAST raises the step's own error; the other modes only raise "a step failed".
 @pipeline(name="tuning", execution_mode=ExecutionMode.FAIL_FAST, on_init=require_same_code)
 def tuning(config: Config, source_fingerprint: str) -> None:
     """Ingest, validate and prepare as `training` does (and from its cache), convert, then search."""

@@ -1,4 +1,4 @@
-"""Validation, in one step or in shards: a pipeline of its own, and a part of every pipeline that learns."""
+"""Validate a data set in one step or in shards, as a separate pipeline and as part of every training pipeline."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from visionops.data.settings import ValidationPolicy
 __all__ = ["shard_id", "validated", "validation"]
 
 
-# FAIL_FAST raises the error of the step; the other modes raise "a step failed".
+# FAIL_FAST raises the step's own error; the other modes only raise "a step failed".
 @pipeline(name="validation", execution_mode=ExecutionMode.FAIL_FAST, on_init=require_same_code)
 def validation(config: Config, source_fingerprint: str) -> None:
-    """Ingest and validate as `training` does, and stop where it would: for the CI of a data set."""
+    """Ingest and validate as `training` does, and fail if it would stop, for the CI of a data set."""
     dataset = ingest(config.data, config.use_case, source_fingerprint)
     require_usable(validated(dataset, config.validation))
 
 
 def validated(dataset: Any, validation: ValidationPolicy) -> Any:
-    """The report on a data set, an output of a step; of ``validation.shards`` steps and one that joins them.
+    """Add the validation steps: one, or ``validation.shards`` and one that joins them; return the report's output.
 
-    Call it where a pipeline is put together.
+    Call it inside a pipeline.
     """
     policy, shards = validation.without_shards(), validation.shards
     if shards == 1:
@@ -36,5 +36,5 @@ def validated(dataset: Any, validation: ValidationPolicy) -> Any:
 
 
 def shard_id(name: str, shard: int, shards: int) -> str:
-    """Of a step: the local orchestrator goes by name, so that shards are done in their order."""
+    """Return the id of a shard's step; the local orchestrator sorts by name, so ids sort in the order of shards."""
     return f"{name}_{shard + 1:0{len(str(shards))}}_of_{shards}"

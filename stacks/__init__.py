@@ -1,1 +1,1 @@
-"""Stacks: which components a pipeline runs on."""
+"""Define the stacks of components that pipelines run on."""

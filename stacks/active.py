@@ -1,4 +1,4 @@
-"""The stack that this process uses."""
+"""Select the stack that this process uses."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ __all__ = ["ViewedStack", "active_stack", "viewed_stack"]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ViewedStack:
-    """A stack that is looked at."""
+    """A stack to read from."""
 
     client: Client
     name: str
     is_active: bool
-    """Whether it is the active one of this machine, too."""
+    """Whether it is also this machine's active stack."""
 
 
 @contextmanager
 def active_stack(client: Client, name: str, *, keep: bool) -> Iterator[None]:
-    """Make a stack the active one of this process; with ``keep``, of those that come after it, too.
+    """Make a stack the active one of this process; with ``keep``, also of later processes.
 
     Raises:
-        StackError: It is unknown.
+        StackError: The stack is unknown.
     """
     try:
         found = client.get_stack(name, allow_name_prefix_match=False)
     except KeyError as error:
         if name in known_stacks():
-            raise StackError(f"stack {name!r}: ZenML does not have it yet; python -m stacks.apply {name}") from error
+            raise StackError(f"stack {name!r}: not in ZenML yet; run python -m stacks.apply {name}") from error
         raise unknown_stack(name) from error
     if keep and client.active_stack_model.id != found.id:
-        client.activate_stack(found.id)  # as `zenml stack set` does, so that `zenml model-deployer` sees our endpoints
+        client.activate_stack(found.id)  # like `zenml stack set`, so that `zenml model-deployer` sees our endpoints
     before = os.environ.get(ENV_ZENML_ACTIVE_STACK_ID)
     os.environ[ENV_ZENML_ACTIVE_STACK_ID] = str(found.id)
     try:
@@ -56,7 +56,7 @@ def active_stack(client: Client, name: str, *, keep: bool) -> Iterator[None]:
 
 @contextmanager
 def viewed_stack(stack: str | None) -> Iterator[ViewedStack]:
-    """Make a stack the active one while the block looks at it; nothing is applied or locked, and a run may be at work.
+    """Make a stack the active one during a block that only reads; nothing is applied or locked, and runs may be active.
 
     Args:
         stack: Its name; None for the active one.

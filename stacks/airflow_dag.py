@@ -1,8 +1,8 @@
-"""A pipeline as an Airflow DAG of pods or of commands. ZenML copies this file as it is into the DAG's archive.
+"""Turn a pipeline into an Airflow DAG of pods or of commands. ZenML copies this file unchanged into the DAG's archive.
 
-It replaces ZenML's own generator, which gives a pod neither its resources nor its volumes, and starts no other DAG. On
-Airflow's side there is neither ZenML nor this project: only Airflow 2.11 or newer, for pods with its cncf-kubernetes
-provider. A task of a stack whose operator is Airflow's BashOperator is a command of our environment on the worker.
+It replaces ZenML's own generator, which sets neither resources nor volumes of a pod and cannot start another DAG.
+Airflow has neither ZenML nor this project installed: only Airflow 2.11 or newer and, for pods, its cncf-kubernetes
+provider. With Airflow's BashOperator, a task is a command of our environment on the worker.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ __all__ = [
 ENV_ZENML_AIRFLOW_RUN_ID = "ZENML_AIRFLOW_RUN_ID"
 CONFIG_FILENAME = "config.json"
 NOTHING_TO_DO = 99
-"""The exit code with which a pod says that what follows is to be skipped."""
+"""Exit code by which a pod requests that the following tasks are skipped."""
 _ON_DEMAND = "on_demand"
 _TRIGGER = "trigger"
 _ON_WORKER = ".BashOperator"
 
 
 class TaskConfiguration(BaseModel):
-    """One step; the names are those that ZenML gives."""
+    """One step, with ZenML's field names."""
 
     id: str
     zenml_step_name: str
@@ -50,7 +50,7 @@ class TaskConfiguration(BaseModel):
 
 
 class DagConfiguration(BaseModel):
-    """One pipeline; the names are those that ZenML gives."""
+    """One pipeline, with ZenML's field names."""
 
     id: str
     tasks: list[TaskConfiguration]
@@ -61,12 +61,12 @@ class DagConfiguration(BaseModel):
     catchup: bool = False
     tags: list[str] = []
     dag_args: dict[str, Any] = {}
-    """Of Airflow's DAG, and ours. `on_demand`: it waits to be triggered. `trigger`: a task, what a pod of its image
-    asks when all is done, and the DAG that is started unless that pod ends with `NOTHING_TO_DO`."""
+    """Arguments of Airflow's DAG, and two of ours. `on_demand`: the DAG waits to be triggered. `trigger`: a task, the
+    command that a pod of its image runs at the end, and the DAG to start unless that pod exits with `NOTHING_TO_DO`."""
 
 
 def make_dag(config: DagConfiguration) -> Any:
-    """Airflow's DAG."""
+    """Return Airflow's DAG."""
     try:
         from airflow.sdk import DAG
     except ImportError:  # Airflow 2
@@ -109,7 +109,7 @@ def _task(
 def _command(
     _dag_id: str, task_id: str, task: TaskConfiguration, command: list[str], arguments: list[str], **more: Any
 ) -> Any:
-    """One program of our environment, in its place as seen from the client: see `stacks.run_options`."""
+    """Return a task that runs one program of our environment, with the client's paths: see `stacks.run_options`."""
     try:
         from airflow.providers.standard.operators.bash import BashOperator
     except ImportError:  # Airflow 2
@@ -124,18 +124,18 @@ def _command(
         given["retry_delay"] = datetime.timedelta(seconds=delay)
     if command == task.command:
         given["on_failure_callback"] = _giving_up([python, *step, "--gave_up", *arguments], environment, given["cwd"])
-    # `exec`: the program is the task's own child, which a signal reaches, and which sees that the task has died.
+    # `exec` makes the program the task's own child, so signals reach it and it notices when the task dies.
     return BashOperator(
         task_id=task_id, bash_command=f"exec {shlex.join(words)}", env=environment, append_env=True, **given, **more
     )
 
 
 def _giving_up(words: list[str], environment: dict[str, str], folder: str) -> Any:
-    """After the last try, which may have been killed: else ZenML's run would be at work for ever."""
+    """Return a callback that closes ZenML's run after the last try, which may have been killed."""
 
     def give_up(context: Any) -> None:
         variables = {**os.environ, **environment, ENV_ZENML_AIRFLOW_RUN_ID: str(context["run_id"])}
-        subprocess.run(words, env=variables, cwd=folder, timeout=600, check=False)  # noqa: S603 - words of the DAG itself
+        subprocess.run(words, env=variables, cwd=folder, timeout=600, check=False)  # noqa: S603 - the command is part of the DAG
 
     return give_up
 
@@ -165,6 +165,6 @@ def _triggers(dag_id: str) -> Any:
     return TriggerDagRunOperator(task_id=f"start_{dag_id}", trigger_dag_id=dag_id)
 
 
-if zipfile.is_zipfile(_archive := Path(__file__).parent):  # else it is imported as a module, on the client
+if zipfile.is_zipfile(_archive := Path(__file__).parent):  # the client imports this file as a module instead
     with zipfile.ZipFile(_archive) as _files:
         dag = make_dag(DagConfiguration.model_validate_json(_files.read(CONFIG_FILENAME)))

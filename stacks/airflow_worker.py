@@ -1,7 +1,7 @@
-"""ZenML orchestrator flavor ``visionops_airflow``: an Airflow of this machine runs each step in our environment.
+"""Define ZenML orchestrator flavor ``visionops_airflow``: Airflow on this machine runs each step in our environment.
 
-ZenML's own flavor makes containers of steps, and allows none of the components that live on this machine. The DAGs are
-written as there; their tasks are commands (`stacks.airflow_dag`), so no image is built and no cluster is needed.
+ZenML's own flavor runs steps in containers and allows no components on this machine. This flavor writes DAGs in the
+same way, but their tasks are commands (`stacks.airflow_dag`), so no image is built and no cluster is needed.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ __all__ = ["WorkerAirflowConfig", "WorkerAirflowFlavor", "WorkerAirflowOrchestra
 
 
 class WorkerAirflowConfig(AirflowOrchestratorConfig):
-    """As ZenML's, but for what containers need."""
+    """ZenML's settings without those for containers."""
 
     local: bool = False
-    """Of ZenML's flavor, where it mounts a folder into containers."""
+    """Setting of ZenML's flavor, which then mounts a folder into containers."""
 
     @property
     def is_local(self) -> bool:
-        """Whether it uses this machine: always."""
+        """Return True: it always uses this machine."""
         return True
 
     @property
     def handles_step_retries(self) -> bool:
-        """Whether the orchestrator tries a failed step again: Airflow does, a task that was killed as well."""
+        """Return True: Airflow retries failed steps, including killed tasks."""
         return True
 
 
@@ -41,12 +41,12 @@ class WorkerAirflowOrchestrator(AirflowOrchestrator):
 
     @property
     def config(self) -> WorkerAirflowConfig:
-        """The component's configuration."""
+        """Return the component's settings."""
         return cast("WorkerAirflowConfig", self._config)
 
     @property
     def validator(self) -> None:
-        """What the stack must have: nothing more."""
+        """Return None: the stack needs no other components."""
         return
 
     def get_docker_builds(self, snapshot: Any) -> list[Any]:
@@ -66,15 +66,15 @@ class WorkerAirflowFlavor(AirflowOrchestratorFlavor):
 
     @property
     def name(self) -> str:
-        """Of the flavor."""
+        """Return the name of the flavor."""
         return ON_WORKER
 
     @property
     def config_class(self) -> type[WorkerAirflowConfig]:
-        """The component's configuration."""
+        """Return the component's settings."""
         return WorkerAirflowConfig
 
     @property
     def implementation_class(self) -> type[WorkerAirflowOrchestrator]:
-        """The component."""
+        """Return the class of the component."""
         return WorkerAirflowOrchestrator

@@ -1,7 +1,7 @@
-"""ZenML alerter flavor ``visionops_alertmanager``: people are told through Prometheus' Alertmanager.
+"""Define ZenML alerter flavor ``visionops_alertmanager``, which sends alerts to Prometheus' Alertmanager.
 
-It groups, silences and routes; who gets a mail is written there (deploy/monitoring/alertmanager). Only ZenML is
-imported at the top: every `zenml` command loads this module.
+Alertmanager groups, silences and routes alerts; its configuration lists the receivers
+(deploy/monitoring/alertmanager). Only ZenML is imported at the top: every `zenml` command loads this module.
 """
 
 from __future__ import annotations
@@ -33,37 +33,37 @@ _TRIES = 3
 
 
 class AlertmanagerParameters(BaseAlerterStepParameters):
-    """What `post` tells beside its message."""
+    """Details that `post` sends with its message."""
 
     name: str = "VisionOpsMessage"
     severity: Severity = Severity.WARNING
     use_case: str = ""
     summary: str = ""
-    """The message's first line when absent."""
+    """Summary of the alert; the first line of the message when empty."""
     hours: float = 1.0
-    """So long it is true."""
+    """Hours for which the alert stays active."""
 
 
 class AlertmanagerConfig(BaseAlerterConfig):
-    """Where alerts and figures go."""
+    """Addresses and logins for alerts and metrics."""
 
     url: str = ""
-    """Of Alertmanager, as ``http://127.0.0.1:9093``; "": nobody is told."""
+    """URL of Alertmanager, for example ``http://127.0.0.1:9093``; "" sends no alerts."""
     pushgateway_url: str = ""
-    """Of the Pushgateway that pipelines push their figures to, as ``https://host:9091``; "": none."""
+    """URL of the Pushgateway for pipeline metrics, for example ``https://host:9091``; "" pushes none."""
     pushgateway_username: str = ""
-    """Of the Pushgateway; "" where it wants no login. As ``{{secret.key}}`` of ZenML, as the next two."""
+    """User name for the Pushgateway, best as ``{{secret.key}}`` of ZenML; "" if it needs no login."""
     pushgateway_password: str | None = SecretField(default=None)
-    """Of the Pushgateway."""
+    """Password for the Pushgateway, best as ``{{secret.key}}`` of ZenML."""
     pushgateway_ca: str = ""
-    """Certificate of the authority that signed the Pushgateway's: a file of the machine that pushes, or its text (PEM),
-    which pods have, too."""
+    """Certificate of the authority that signed the Pushgateway's certificate: a file on the machine that pushes, or the
+    PEM text, which also works in pods."""
     username: str = ""
-    """Of Alertmanager, where it asks for one."""
+    """User name for Alertmanager, if it needs a login."""
     password: str | None = SecretField(default=None)
-    """As ``{{secret.key}}`` of ZenML."""
+    """Password for Alertmanager, best as ``{{secret.key}}`` of ZenML."""
 
-    # Before: afterwards an attribute that refers to a secret is looked up in ZenML, which may not have it yet.
+    # Runs before validation: later, reading a reference looks the secret up in ZenML, which may not have it yet.
     @model_validator(mode="before")
     @classmethod
     def _check_pushgateway(cls, data: Any) -> Any:
@@ -71,11 +71,13 @@ class AlertmanagerConfig(BaseAlerterConfig):
             return data
         url, username, password = (str(data.get(f"pushgateway_{key}") or "") for key in ("url", "username", "password"))
         if "@" in urlsplit(url).netloc:
-            raise ValueError("pushgateway_url: holds a login; give it by pushgateway_username and pushgateway_password")
+            raise ValueError(
+                "pushgateway_url: contains a login; set pushgateway_username and pushgateway_password instead"
+            )
         if bool(username) != bool(password):
             lacks, has = ("USERNAME", "password") if password else ("PASSWORD", "username")
             raise ValueError(
-                f"pushgateway_{lacks.lower()}: is missing, and there is a {has}; set VISIONOPS_PUSHGATEWAY_{lacks}"
+                f"pushgateway_{lacks.lower()}: missing, but the {has} is set; set VISIONOPS_PUSHGATEWAY_{lacks}"
             )
         return data
 
@@ -83,7 +85,7 @@ class AlertmanagerConfig(BaseAlerterConfig):
         """Return the Pushgateway, with its login.
 
         Raises:
-            StackError: ZenML has not the secret that holds it.
+            StackError: The secret that holds the login is missing from ZenML.
         """
         try:
             return Pushgateway(
@@ -94,13 +96,13 @@ class AlertmanagerConfig(BaseAlerterConfig):
             )
         except KeyError as error:
             raise StackError(
-                f"Pushgateway {self.pushgateway_url}: {error.args[0]} Make it by zenml secret create, or set "
+                f"Pushgateway {self.pushgateway_url}: {error.args[0]} Create it with zenml secret create, or set "
                 "VISIONOPS_PUSHGATEWAY_USERNAME and VISIONOPS_PUSHGATEWAY_PASSWORD and apply the stack"
             ) from error
 
 
 class AlertmanagerAlerter(BaseAlerter):
-    """Posts to Alertmanager."""
+    """Alerter that posts to Alertmanager."""
 
     @property
     def config(self) -> AlertmanagerConfig:
@@ -108,7 +110,7 @@ class AlertmanagerAlerter(BaseAlerter):
         return cast("AlertmanagerConfig", self._config)
 
     def send(self, alerts: Sequence[Alert]) -> None:
-        """Tell people, all at once. Without an Alertmanager that is said on the terminal, and nobody is told.
+        """Send all alerts in one request, or without an Alertmanager print them to the terminal only.
 
         Raises:
             StackError: Alertmanager does not answer, or refuses them.
@@ -118,48 +120,48 @@ class AlertmanagerAlerter(BaseAlerter):
             return
         for alert in alerts:
             if alert.lasts:
-                print(f"nobody is told, for want of $VISIONOPS_ALERTMANAGER: {alert.summary}", file=sys.stderr)
+                print(f"alert not sent, VISIONOPS_ALERTMANAGER is not set: {alert.summary}", file=sys.stderr)
 
     def post(self, message: str, params: BaseAlerterStepParameters | None = None) -> bool:
-        """ZenML's way in, as its hooks use it.
+        """Send one alert, as ZenML's hooks do.
 
         Args:
-            params: `AlertmanagerParameters`; those of another alerter are passed over.
+            params: `AlertmanagerParameters`; parameters of another alerter are ignored.
 
         Returns:
-            Whether there is an Alertmanager.
+            Whether an Alertmanager is set.
 
         Raises:
             StackError: As `send`.
         """
-        told = params if isinstance(params, AlertmanagerParameters) else AlertmanagerParameters()
+        given = params if isinstance(params, AlertmanagerParameters) else AlertmanagerParameters()
         alert = Alert(
-            name=told.name,
-            severity=told.severity,
-            use_case=told.use_case,
-            summary=told.summary or message.strip().partition("\n")[0],
+            name=given.name,
+            severity=given.severity,
+            use_case=given.use_case,
+            summary=given.summary or message.strip().partition("\n")[0],
             description=message.strip(),
-            runbook=f"docs/how-to/alerts.md#{told.name.lower()}",
-            lasts=timedelta(hours=told.hours),
+            runbook=f"docs/how-to/alerts.md#{given.name.lower()}",
+            lasts=timedelta(hours=given.hours),
         )
         self.send([alert])
         return bool(self.config.url)
 
     def ask(self, question: str, params: BaseAlerterStepParameters | None = None) -> bool:
-        """Nobody can be asked.
+        """Refuse to ask a question, which Alertmanager cannot do.
 
         Raises:
             StackError: Always.
         """
         del params
-        raise StackError(f"alerter {self.name!r}: Alertmanager brings no answers back; nobody was asked: {question}")
+        raise StackError(f"alerter {self.name!r}: Alertmanager cannot ask questions; not sent: {question}")
 
     def _post(self, body: Sequence[dict[str, Any]]) -> None:
         import requests
         from requests.adapters import HTTPAdapter
         from urllib3 import Retry
 
-        # The same alert twice is one alert, so it may be sent again when it is not known whether it arrived.
+        # Alertmanager deduplicates alerts, so a retry is safe when it is unknown whether the first one arrived.
         again = Retry(_TRIES, backoff_factor=0.1, status_forcelist=(502, 503, 504), allowed_methods=None)
         url = f"{self.config.url.rstrip('/')}/api/v2/alerts"
         login = (self.config.username, self.config.password or "") if self.config.username else None
@@ -170,7 +172,7 @@ class AlertmanagerAlerter(BaseAlerter):
         except requests.RequestException as error:
             raise StackError(
                 f"Alertmanager {self.config.url}: does not answer ({type(error).__name__}); start it, or set "
-                "VISIONOPS_ALERTMANAGER to one that runs"
+                "VISIONOPS_ALERTMANAGER to a running one"
             ) from error
         if not answer.ok:
             why = " ".join(answer.text.split())[:200]
@@ -182,7 +184,7 @@ class AlertmanagerFlavor(BaseAlerterFlavor):
 
     @property
     def name(self) -> str:
-        """Of the flavor."""
+        """Return the name of the flavor."""
         return _FLAVOR
 
     @property
@@ -192,7 +194,7 @@ class AlertmanagerFlavor(BaseAlerterFlavor):
 
     @property
     def implementation_class(self) -> type[AlertmanagerAlerter]:
-        """The component."""
+        """Return the class of the component."""
         return AlertmanagerAlerter
 
 
@@ -210,6 +212,6 @@ def _as_posted(alert: Alert) -> dict[str, Any]:
             "description": alert.description,
             "runbook_url": alert.runbook,
         },
-        "startsAt": now.isoformat(),  # without it Alertmanager takes the end for the start
+        "startsAt": now.isoformat(),  # without it Alertmanager uses the end as the start
         "endsAt": (now + alert.lasts).isoformat(),
     }

@@ -1,9 +1,9 @@
-"""Make ZenML's stack what the stack file says: ``python -m stacks.apply [NAME] [--dry-run] [--activate]``.
+"""Update ZenML's stack from a stack file: ``python -m stacks.apply [NAME] [--dry-run] [--activate]``.
 
-Flavors, secrets and service connectors first, then the components that use them, then the stack.
+The order is: flavors, secrets and service connectors, then the components that use them, then the stack.
 
-Creates, updates or leaves; a second call changes nothing. Everything is checked before anything is changed, and what
-was changed is taken back when a later change fails: there is never half a stack.
+A second call changes nothing. Everything is checked before the first change, and a failed change undoes all earlier
+ones, so a stack is never half applied.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ _ROOT = Path(__file__).resolve().parents[1]
 
 
 def apply(name: str, *, dry_run: bool = False) -> list[Change]:
-    """Bring the stack ``name`` to what ``stacks/<name>.yaml`` says.
+    """Update the stack ``name`` to match ``stacks/<name>.yaml``.
 
     Args:
-        dry_run: Only say what would change.
+        dry_run: Return the changes without making them.
 
     Returns:
-        What was (or would be) changed; nothing, the second time.
+        The changes that were or would be made; empty on a second call.
 
     Raises:
-        StackError: The file cannot be used, ZenML refuses or does not answer; then nothing has changed.
+        StackError: The file is invalid, or ZenML refuses or does not answer; then nothing has changed.
     """
     from zenml.client import Client
     from zenml.utils import source_utils
@@ -47,7 +47,7 @@ def apply(name: str, *, dry_run: bool = False) -> list[Change]:
     spec = load_stack(name)
     require_usable_paths()
     require_zenml_server()
-    # ZenML finds our flavors from the folder of the main module, which is another one for each way to get here.
+    # ZenML finds our flavors from the folder of the main module, which differs between our entry points.
     source_utils.set_custom_source_root(str(_ROOT))
     client = Client()
     changes = _plan(client, spec)
@@ -57,9 +57,9 @@ def apply(name: str, *, dry_run: bool = False) -> list[Change]:
 
 
 def ensure(name: str) -> None:
-    """Bring a stack to what its file says before a run; one that others share is only made, never changed.
+    """Update a stack to match its file before a run; create a missing shared stack, but never change one.
 
-    The file is filled from this process's environment, which may name another namespace or bucket than theirs.
+    The file takes values from this process's environment, which may differ from that of other users.
 
     Raises:
         StackError: As `apply`; or ZenML has a server, whose stack differs from the file.
@@ -69,8 +69,8 @@ def ensure(name: str) -> None:
         return
     if shared := _shared_differences(name, changes):
         raise StackError(
-            f"stack {name!r}: is shared by ZenML's server, and differs from its file and this environment: {shared}; "
-            f"set the variables as they were, or change it for everybody: python -m stacks.apply {name}"
+            f"stack {name!r}: the shared stack in ZenML's server differs from its file and this environment: {shared}; "
+            f"restore the variables, or change it for everybody: python -m stacks.apply {name}"
         )
     _carry_out(changes)
 
@@ -86,15 +86,15 @@ def _shared_differences(name: str, changes: Sequence[Change]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line.
+    """Apply a stack from the command line.
 
     Returns:
-        2 after a mistake of the user, which is printed in one line.
+        2 after a user error, which is printed in one line.
     """
-    parser = argparse.ArgumentParser(prog="python -m stacks.apply", description="Make a stack what its file says.")
+    parser = argparse.ArgumentParser(prog="python -m stacks.apply", description="Update a stack to match its file.")
     parser.add_argument("name", nargs="?", default="local", help="one of: " + ", ".join(known_stacks()))
-    parser.add_argument("--dry-run", action="store_true", help="only say what would change")
-    parser.add_argument("--activate", action="store_true", help="make it the active stack, as `zenml stack set` does")
+    parser.add_argument("--dry-run", action="store_true", help="only print what would change")
+    parser.add_argument("--activate", action="store_true", help="make it the active stack, like `zenml stack set`")
     options = parser.parse_args(arguments)
     try:
         apply_and_print(options.name, dry_run=options.dry_run, activate=options.activate)
@@ -120,11 +120,11 @@ def apply_and_print(name: str, *, dry_run: bool, activate: bool) -> None:
     if not changes:
         print(f"stack {name}: nothing to change")
     elif not dry_run and any((change.kind, change.action) == ("stack", Action.CREATE) for change in changes):
-        print(f"see whether all of it works: python -m stacks.doctor {name}")
+        print(f"check that it works: python -m stacks.doctor {name}")
 
 
 def _plan(client: Client, spec: StackSpec) -> list[Change]:
-    """All changes, each checked as far as it can be without making it."""
+    """Return all changes, each checked as far as possible without making it."""
     flavors = {item.source: _load_flavor(item) for item in spec.flavors}
     changes = [change for item in spec.flavors if (change := _flavor_change(client, item, flavors[item.source]))]
     changes += secret_changes(client, spec) + connector_changes(client, spec)
@@ -199,7 +199,7 @@ def _component_change(
             if spec.connector:
                 try:
                     client.update_stack_component(made.id, component_type, **link(client, spec.connector))
-                except Exception:  # whatever it is: no component without its connector stays
+                except Exception:  # any failure: remove the component that has no connector
                     client.delete_stack_component(made.id, component_type)
                     raise
             return lambda: client.delete_stack_component(made.id, component_type)
@@ -230,7 +230,7 @@ def _component_change(
 def _checked_configuration(
     client: Client, kind: Any, spec: ComponentSpec, stack: StackSpec, own: Any | None
 ) -> dict[str, Any]:
-    """The configuration as ZenML would store it."""
+    """Return the configuration as ZenML would store it."""
     from zenml.stack.flavor import Flavor
 
     try:
@@ -238,7 +238,7 @@ def _checked_configuration(
         unknown = set(spec.configuration) - set(flavor.config_class.model_fields)
         if unknown:
             raise StackError(f"{kind.value} {spec.name!r}: unknown setting {', '.join(sorted(unknown))}")
-        # ZenML may have none of these secrets yet, and looks for them at once.
+        # ZenML reads secrets at once, but may not have these yet.
         filled = {key: fill_references(value, stack.secrets) for key, value in spec.configuration.items()}
         checked = flavor.config_class(**filled)
         stored: dict[str, Any] = checked.model_dump(mode="json", exclude_unset=True)
@@ -250,7 +250,7 @@ def _checked_configuration(
 
 
 def _difference(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
-    """What ZenML's merging update needs: changed settings, and None for those that go."""
+    """Return the argument of ZenML's merging update: changed settings, and None for removed ones."""
     gone: dict[str, Any] = dict.fromkeys(set(before) - set(after))
     return gone | {key: value for key, value in after.items() if before.get(key) != value}
 
@@ -292,7 +292,7 @@ def _ids(client: Client, components: dict[Any, str]) -> dict[Any, Any]:
 def _set_components(client: Client, stack_id: Any, components: dict[Any, Any]) -> None:
     from zenml.models import StackUpdate
 
-    # Client.update_stack can add and exchange components but not remove one.
+    # Client.update_stack can add and replace components but not remove one.
     client.zen_store.update_stack(stack_id, StackUpdate(components=components))
 
 

@@ -1,4 +1,4 @@
-"""What `stacks.apply` does to ZenML, one difference after the other, each with the way back."""
+"""Define the changes that `stacks.apply` makes in ZenML, each with its undo."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["Action", "Change", "one_line"]
 
 
 class Action(enum.StrEnum):
-    """What happens to an item."""
+    """Action on an item."""
 
     CREATE = "create"
     UPDATE = "update"
@@ -19,7 +19,7 @@ class Action(enum.StrEnum):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Change:
-    """One difference between the file and ZenML, and how it is removed."""
+    """One difference between the file and ZenML, and the function that resolves it."""
 
     action: Action
     kind: str
@@ -27,14 +27,14 @@ class Change:
     name: str
     detail: str = ""
     do: Callable[[], Callable[[], Any]] = dataclasses.field(repr=False, compare=False, default=lambda: lambda: None)
-    """Makes the change; returns what takes it back."""
+    """Function that makes the change and returns its undo."""
 
     def __str__(self) -> str:
         return f"{self.action} {self.kind} {self.name}" + (f" ({self.detail})" if self.detail else "")
 
 
 def one_line(error: Exception) -> str:
-    """What an error says, without its line breaks."""
+    """Return the message of an error without its line breaks."""
     # str() of a KeyError is the repr of its message.
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     return " ".join(text.split()) or type(error).__name__

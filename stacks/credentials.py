@@ -1,4 +1,4 @@
-"""Secrets and service connectors of a stack file. Their values are compared and stored, and never said."""
+"""Compare and store secrets and service connectors of a stack file, without ever printing their values."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ _HIDDEN = "***"
 
 
 def secret_changes(client: Client, spec: StackSpec) -> list[Change]:
-    """What brings ZenML's secrets to those of the file; keys that the file does not have go."""
+    """Return the changes that make ZenML's secrets match the file; keys that the file lacks are removed."""
     return list(filter(None, (_secret_change(client, name, _open(held)) for name, held in spec.secrets.items())))
 
 
 def connector_changes(client: Client, spec: StackSpec) -> list[Change]:
-    """What brings ZenML's service connectors to those of the file. Whether they connect is the doctor's to say.
+    """Return the changes that make ZenML's service connectors match the file. The doctor checks that they connect.
 
     Raises:
-        StackError: One's libraries are not there, it is no connector of ZenML's, or exists as another type.
+        StackError: A connector's library is not installed, its type is unknown, or it exists with another type.
     """
     return list(filter(None, (_connector_change(client, name, wanted) for name, wanted in spec.connectors.items())))
 
 
 def link(client: Client, connector: str) -> dict[str, Any]:
-    """What `update_stack_component` takes to link a component to a connector, or to none."""
+    """Return the arguments of `update_stack_component` that link a component to a connector, or to none."""
     if not connector:
         return {"disconnect": True}
     found = client.get_service_connector(connector, allow_name_prefix_match=False)
@@ -42,7 +42,7 @@ def link(client: Client, connector: str) -> dict[str, Any]:
 
 
 def fill_references(value: Any, secrets: Mapping[str, Mapping[str, SecretStr]]) -> Any:
-    """A setting with the values of those of ``secrets`` that it refers to; others stay as they are."""
+    """Return a setting with its references to ``secrets`` replaced by their values; other references stay."""
     if isinstance(value, dict):
         return {key: fill_references(item, secrets) for key, item in value.items()}
     if isinstance(value, list):
@@ -54,7 +54,7 @@ def fill_references(value: Any, secrets: Mapping[str, Mapping[str, SecretStr]]) 
 
 
 def without_values(text: str, secrets: Mapping[str, Mapping[str, SecretStr]]) -> str:
-    """A text in which none of the values of ``secrets`` stands."""
+    """Return a text with the values of ``secrets`` removed."""
     return _without(text, [value for held in secrets.values() for value in _open(held).values()])
 
 
@@ -108,7 +108,7 @@ def _connector_change(client: Client, name: str, wanted: ConnectorSpec) -> Chang
                     configuration=settings,
                     verify=False,
                 )
-            assert isinstance(made, ServiceConnectorResponse)  # a request is what a dry run would give back
+            assert isinstance(made, ServiceConnectorResponse)  # only a dry run returns a request
             return lambda: client.delete_service_connector(made.id)
 
         return Change(Action.CREATE, "connector", name, f"type {wanted.type}", create)
@@ -139,13 +139,13 @@ def _require_type(client: Client, name: str, wanted: ConnectorSpec) -> None:
     known = {found.connector_type: found for found in client.list_service_connector_types()}
     if wanted.type not in known:
         raise StackError(
-            f"connector {name!r}: type {wanted.type} is unknown, or its libraries are not here; choose one of "
+            f"connector {name!r}: type {wanted.type} is unknown, or its libraries are not installed; choose one of "
             f"{', '.join(sorted(known))}, or pip install 'zenml[connectors-{wanted.type}]'"
         )
     methods = known[wanted.type].auth_method_dict
     if wanted.auth_method not in methods:
         raise StackError(
-            f"connector {name!r}: auth_method {wanted.auth_method} is none of type {wanted.type}; choose one of "
+            f"connector {name!r}: auth_method {wanted.auth_method} is unknown for type {wanted.type}; choose one of "
             f"{', '.join(sorted(methods))}"
         )
 
@@ -156,10 +156,10 @@ def _open(values: Mapping[str, SecretStr]) -> dict[str, str]:
 
 @contextmanager
 def _values_hidden(values: Collection[str]) -> Iterator[None]:
-    """Errors of ZenML may quote what they were given."""
+    """Remove values from ZenML's errors, which may quote their arguments."""
     try:
         yield
-    except Exception as error:  # noqa: BLE001 - the one it was raised from would quote them, too
+    except Exception as error:  # noqa: BLE001 - its cause would quote them as well
         raise StackError(_without(one_line(error), values)) from None
 
 

@@ -1,4 +1,4 @@
-"""The first use of ZenML's and MLflow's databases, which both make when a program first opens them."""
+"""Serialize the first use of ZenML's and MLflow's databases, which both create on first access."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from stacks.lock_files import held_lock
 __all__ = ["opened_in_turn"]
 
 _NAME = ".first-use"
-"""Begins with a dot, as no use case does: their locks lie in the same folder."""
+"""Name of the lock. It starts with a dot, so that it differs from the locks of use cases in the same folder."""
 
 
 def opened_in_turn() -> AbstractContextManager[None]:
-    """Hold off the other programs of this machine while the block opens the databases: two that make one break it.
+    """Lock out other programs on this machine while the block opens the databases: parallel creation breaks them.
 
     Raises:
         VisionOpsError: VISIONOPS_HOME cannot be written.

@@ -1,4 +1,4 @@
-"""Follow a run that is under way elsewhere to its end, whoever started it."""
+"""Follow a run on another machine to its end, whoever started it."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ __all__ = ["follow_run"]
 
 _POLL_S = 5.0
 _LATE = 3
-"""Looks after the end of a run's Job for which ZenML may still lack the run's own end."""
+"""Number of polls after the end of a run's Job for which ZenML may still show the run as active."""
 
 
 def follow_run(name: str, show: Callable[[str], None]) -> PipelineRunResponse:
-    """Show the steps of a run until it has ended, and return it as it is then.
+    """Show the steps of a run until it has ended, and return the ended run.
 
     Args:
-        show: Called with one line for each change.
+        show: Function that receives one line for each change.
 
     Raises:
-        StackError: What starts its steps never will begin.
-        RuntimeError: What starts its steps has ended, and nobody else will end the run.
+        StackError: The pod that starts the steps will never start.
+        RuntimeError: The Job that starts the steps has ended, so the run will never end.
     """
     lines, pods = StepLines(), orchestrator_namespace()
     problem, starter, late = "", "", 0
@@ -46,15 +46,15 @@ def follow_run(name: str, show: Callable[[str], None]) -> PipelineRunResponse:
             problem = ""
         except _Hopeless:
             raise
-        except Exception as error:  # noqa: BLE001 - of ZenML's client or the cluster's; the run goes on all the same
+        except Exception as error:  # noqa: BLE001 - ZenML's or the cluster's client failed; the run continues
             if problem != (problem := one_line(error)[:200]):
-                show(f"the run cannot be seen now ({problem})")
+                show(f"cannot read the run now ({problem})")
         else:
             if waits and waits != starter:
                 show(f"run: waits; {waits}")
             starter, late = waits, late + 1 if ended else 0
             if late > _LATE:
-                raise RuntimeError(f"run {name}: {ended}, and the run is {run.status.value} for ever")
+                raise RuntimeError(f"run {name}: {ended}, but the run stays {run.status.value}")
         time.sleep(_POLL_S)
 
 
@@ -63,10 +63,10 @@ class _Hopeless(StackError):
 
 
 def _starter(pods: Namespace | None, run: PipelineRunResponse) -> tuple[str, str]:
-    """Why the pod that starts the steps does not run yet, and how its Job has ended; "" for neither.
+    """Return why the pod that starts the steps does not run yet, and how its Job has ended; each may be "".
 
     Raises:
-        _Hopeless: It never will.
+        _Hopeless: The pod will never run.
     """
     if pods is None:
         return "", ""

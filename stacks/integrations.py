@@ -1,4 +1,4 @@
-"""What of ZenML's integrations a run needs: none of the libraries whose objects never are artifacts here."""
+"""Skip ZenML's integrations for libraries whose objects are never artifacts of ours."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from zenml.integrations.registry import integration_registry
 __all__ = ["leave_out_unused_integrations"]
 
 _UNUSED = ("polars", "pytorch", "scipy", "sklearn")
-"""Each would be imported for its materializers by every run, one that finds all its steps cached as well.
-What travels between our steps has materializers of its own."""
+"""Integrations that every run would import for their materializers, even if all steps are cached. Our steps exchange
+only types with our own materializers."""
 
 
 def leave_out_unused_integrations() -> None:
-    """Keep ZenML from importing them: a rollback took 15 seconds instead of 22."""
+    """Keep ZenML from importing unused integrations: a rollback took 15 seconds instead of 22."""
     for name in integration_registry.integrations.keys() & set(_UNUSED):
         integration_registry.register_integration(name, Integration)

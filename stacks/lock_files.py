@@ -1,4 +1,4 @@
-"""Locks between the programs of this machine, as files below VISIONOPS_HOME."""
+"""Lock files below VISIONOPS_HOME, shared by the programs of this machine."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ __all__ = ["held_lock"]
 
 @contextmanager
 def held_lock(name: str, on_wait: Callable[[], None] | None) -> Iterator[None]:
-    """Hold a lock while the block runs. The kernel frees it when its holder dies, however it dies.
+    """Hold a lock while the block runs. The kernel frees it when its holder dies for any reason.
 
     Args:
-        name: Of the file, without suffix.
-        on_wait: Called before waiting for the present holder; without it nobody waits.
+        name: File name without suffix.
+        on_wait: Function to call before waiting for the current holder; None does not wait.
 
     Raises:
-        filelock.Timeout: Another program holds it, and nobody waits.
+        filelock.Timeout: Another program holds the lock, and ``on_wait`` is None.
         VisionOpsError: VISIONOPS_HOME cannot be written.
     """
     folder = visionops_home() / "locks"
@@ -37,7 +37,7 @@ def held_lock(name: str, on_wait: Callable[[], None] | None) -> Iterator[None]:
             on_wait()
             lock.acquire(timeout=-1)
     except PermissionError as error:
-        raise VisionOpsError(f"{error.filename}: cannot be written; set VISIONOPS_HOME to a folder that can") from error
+        raise VisionOpsError(f"{error.filename}: cannot be written; set VISIONOPS_HOME to a writable folder") from error
     try:
         yield
     finally:

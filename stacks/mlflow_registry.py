@@ -1,4 +1,4 @@
-"""ZenML's MLflow registry, at the address that its own configuration says."""
+"""Provide ZenML's MLflow registry at its own configured address."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ __all__ = ["MlflowRegistry"]
 
 
 class MlflowRegistry(MLFlowModelRegistry):
-    """What ``zenml model-registry`` asks; gate, aliases and rollback are `visionops.registry`'s."""
+    """Registry for ``zenml model-registry``; gate, aliases and rollback are in `visionops.registry`."""
 
     @property
     def config(self) -> MlflowRegistryConfig:  # type: ignore[override]
-        """The component's configuration."""
+        """Return the component's settings."""
         return cast("MlflowRegistryConfig", self._config)
 
     @property
     def validator(self) -> StackValidator | None:
-        """None: it stands beside any tracker."""
+        """Return None: it works with any tracker."""
         return None
 
     @property
     def mlflow_client(self) -> mlflow.MlflowClient:
-        """The client of the registry."""
+        """Return the client of the registry."""
         return mlflow.MlflowClient(tracking_uri=self.config.uri, registry_uri=self.config.uri)

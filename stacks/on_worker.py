@@ -1,4 +1,4 @@
-"""A stack file's `steps` for an Airflow that runs steps on this machine, in this environment."""
+"""Turn a stack file's `steps` into options for an Airflow that runs steps on this machine, in this environment."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from visionops.home import visionops_home
 __all__ = ["ON_WORKER", "worker_options"]
 
 ON_WORKER = "visionops_airflow"
-"""Flavor of its orchestrator, which `stacks.airflow_worker` registers."""
+"""Flavor of the orchestrator that `stacks.airflow_worker` registers."""
 _BASH = "airflow.providers.standard.operators.bash.BashOperator"
 _DAG_GENERATOR = "stacks.airflow_dag"
 _ROOT = Path(__file__).resolve().parents[1]
@@ -23,18 +23,18 @@ _Options = dict[str, Any]
 
 
 def worker_options(spec: StackSpec, names: Mapping[str, str], dag: Mapping[str, Any], use_case: str) -> _Options:
-    """Return what `with_options` of a pipeline takes, as `stacks.run_options.run_options`.
+    """Return the arguments of a pipeline's `with_options`, like `stacks.run_options.run_options`.
 
-    Steps are given a folder, variables, a time limit and tries; cores and memory are those of the machine.
+    Steps get a folder, variables, a time limit and retries; cores and memory are those of the machine.
 
     Args:
-        names: The pipeline's steps: as what each runs, and its name.
-        dag: The orchestrator's settings of the DAG.
-        use_case: Its name; steps of two runs of it do not work at the same time.
+        names: Name under which each step of the pipeline runs, mapped to the step's own name.
+        dag: The orchestrator's settings for the DAG.
+        use_case: Name of the use case; steps of two of its runs never work at the same time.
     """
     from zenml.enums import ExecutionMode
 
-    # One task at a time, as on the stack `local`: two steps would take each other's memory.
+    # One task at a time, as on the stack `local`: two steps would compete for memory.
     arguments = dag["dag_args"] | {"max_active_tasks": 1}
     settings = {**dag, "dag_args": arguments, "custom_dag_generator": _DAG_GENERATOR}
     return {
@@ -52,7 +52,7 @@ def _step_options(spec: StackSpec, step: StepSpec, use_case: str) -> _Options:
         **{name: value for name, value in step.environment.items() if value},
         CODE_VARIABLE: code_digest(),
         "VISIONOPS_HOME": str(visionops_home()),
-        # One that Airflow has would put its libraries before ours.
+        # A PYTHONPATH of Airflow would put its libraries before ours.
         "PYTHONPATH": str(_ROOT),
         "ZENML_CONFIG_PATH": str(GlobalConfiguration().config_directory),
     }
@@ -60,7 +60,7 @@ def _step_options(spec: StackSpec, step: StepSpec, use_case: str) -> _Options:
         "python": sys.executable,
         "step": ["-m", "pipelines.airflow_task", "--use_case", use_case],
         "env": environment,
-        # Paths of a use case may be relative to it.
+        # Paths of a use case may be relative to this folder.
         "cwd": str(Path.cwd()),
         "retries": step.retries,
     }

@@ -1,4 +1,4 @@
-"""A process that ends with the one that has started it, however that ends."""
+"""End a process together with its parent, however the parent ends."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _PR_SET_PDEATHSIG = 1
 
 
 def die_with_parent(*, dies: bool = True) -> None:
-    """Have the kernel kill this process when its parent dies; children are not affected. Does nothing but on Linux.
+    """Have the kernel kill this process when its parent dies; children are not affected. Works on Linux only.
 
     Args:
-        dies: False takes it back.
+        dies: False undoes it.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL) if dies else 0)

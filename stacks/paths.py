@@ -1,4 +1,4 @@
-"""Which folders the libraries below us can work in."""
+"""Check for paths that our libraries cannot use."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ _BREAKS = {"?": "SQLite", "\\": "ZenML", "'": "Ultralytics"}
 
 
 def require_usable_paths() -> None:
-    """See that the libraries can work where they are and where we keep things, before one prints a trace.
+    """Check the paths of the Python environment and of our folders, before a library fails with a traceback.
 
-    ZenML and MLflow give the folder of their migrations to Alembic's configuration, where ``%`` begins a variable. They
-    name SQLite databases by a URL, which ends at ``?``. ZenML turns a backslash of its artifact store into a
-    slash, and then finds the file outside of the store. Ultralytics drops an apostrophe from the path of a checkpoint,
-    and fails when all epochs are done.
+    ZenML and MLflow pass the folder of their migrations to Alembic's configuration, where ``%`` starts a variable. They
+    name SQLite databases by a URL, which ends at ``?``. ZenML turns a backslash in its artifact store's path into a
+    slash and then finds the file outside the store. Ultralytics drops an apostrophe from the path of a checkpoint and
+    fails after the last epoch.
 
     Raises:
-        StackError: The Python environment or a folder of ours has such a character in its path.
+        StackError: The path of the Python environment or of one of our folders has such a character.
     """
     for library in ("zenml", "mlflow"):
         spec = find_spec(library)
         if spec is not None and spec.origin is not None and "%" in spec.origin:
             raise StackError(
                 f"{Path(spec.origin).parent}: {library} cannot be used from a folder with % in its path; move the "
-                "project to one without, and make .venv anew"
+                "project to a path without it, and create .venv again"
             )
     places = (
         ("VISIONOPS_HOME", str(visionops_home()), "?\\'"),

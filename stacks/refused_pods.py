@@ -1,7 +1,7 @@
-"""What a cluster does not admit of a run.
+"""Find the pods and Jobs of a run that a cluster does not admit.
 
-A denied pod shows in an event alone, and its Job waits for ever; a denied Job shows in the log of the pod that starts
-steps.
+A denied pod only leaves an event, and its Job waits forever. A denied Job only leaves an error in the log of the pod
+that starts steps.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from visionops.errors import DeploymentError
 __all__ = ["JOB_LABEL", "refused_job", "refused_pods"]
 
 JOB_LABEL = "job-name"
-"""Label by which a pod names its Job."""
+"""Label of a pod with the name of its Job."""
 _REASON = "FailedCreate"
 _PREFIX = "Error creating: "
 _CONTAINER = "main"
@@ -28,11 +28,11 @@ _ANSWER = "HTTP response body: "
 def refused_pods(
     namespace: Namespace, jobs: Sequence[Manifest], pods: Sequence[Manifest]
 ) -> dict[str, tuple[bool, str]]:
-    """Return the Jobs for which the cluster makes no pod, by name: whether only a change helps, and why, with the fix.
+    """Return the Jobs whose pods the cluster denies, by name: whether only a person can fix it, and why, with the fix.
 
     Args:
-        jobs: Those that have not ended.
-        pods: Those that the Jobs have.
+        jobs: Jobs that have not ended.
+        pods: Pods of the Jobs.
     """
     has_pod = {pod["metadata"].get("labels", {}).get(JOB_LABEL) for pod in pods}
     names = {job["metadata"]["name"] for job in jobs} - has_pod
@@ -40,10 +40,10 @@ def refused_pods(
         return {}
     try:
         events = namespace.events("Job", _REASON)
-    except DeploymentError as error:  # most likely for want of the right; the run goes on all the same
-        return dict.fromkeys(names, (False, f"it has no pod, and why cannot be seen ({error})"))
+    except DeploymentError as error:  # probably a missing right; the run continues
+        return dict.fromkeys(names, (False, f"it has no pod, for an unknown reason ({error})"))
     found = {}
-    for event in events:  # the newest of a Job last
+    for event in events:  # the newest event of a Job comes last
         if (name := event["involvedObject"]["name"]) in names:
             said = " ".join(event.get("message", "").split()).removeprefix(_PREFIX)
             is_final, why = explain_denial(said)
@@ -52,16 +52,16 @@ def refused_pods(
 
 
 def refused_job(namespace: Namespace, starters: Sequence[Manifest]) -> str:
-    """Return what the cluster answered to the pod that starts steps when it was refused a Job, with the fix.
+    """Return the cluster's answer when it denied a Job to the pod that starts steps, with the fix.
 
     Args:
-        starters: The Jobs whose pods start those of the steps.
+        starters: Jobs whose pods start the steps.
 
     Returns:
-        "" where no log has such an answer.
+        The answer, or "" if no log has one.
 
     Raises:
-        DeploymentError: The cluster does not say which pods it has.
+        DeploymentError: The cluster does not list its pods.
     """
     for job in starters:
         for pod in namespace.select("Pod", {JOB_LABEL: job["metadata"]["name"]}):
@@ -72,7 +72,7 @@ def refused_job(namespace: Namespace, starters: Sequence[Manifest]) -> str:
 
 
 def _answer(line: str) -> str:
-    """Return the message of an answer that the client library's error shows; "" where the line has none."""
+    """Return the message of the answer in a client library's error; "" for a line without one."""
     try:
         return " ".join(str(json.loads(line.partition(_ANSWER)[2])["message"]).split())
     except (ValueError, KeyError, TypeError):

@@ -1,6 +1,6 @@
-"""ZenML model registry flavor ``visionops_mlflow``: MLflow's registry at an address of its own.
+"""Define ZenML model registry flavor ``visionops_mlflow``: MLflow's registry at its own address.
 
-ZenML's flavor ``mlflow`` takes the address of the stack's tracker, which must then be MLflow as well. Only ZenML is
+ZenML's flavor ``mlflow`` uses the address of the stack's tracker, which must then also be MLflow. Only ZenML is
 imported at the top: every `zenml` command loads this module.
 """
 
@@ -21,10 +21,10 @@ _FLAVOR = "visionops_mlflow"
 
 
 class MlflowRegistryConfig(BaseModelRegistryConfig):
-    """Where models are registered."""
+    """Address of the registry."""
 
     uri: str
-    """Of MLflow: a database, or a server, whose login is that of the environment (``MLFLOW_TRACKING_TOKEN``, or
+    """URI of MLflow: a database, or a server with a login from the environment (``MLFLOW_TRACKING_TOKEN``, or
     ``MLFLOW_TRACKING_USERNAME`` and ``_PASSWORD``)."""
 
 
@@ -33,27 +33,27 @@ class MlflowRegistryFlavor(BaseModelRegistryFlavor):
 
     @property
     def name(self) -> str:
-        """Of the flavor."""
+        """Return the name of the flavor."""
         return _FLAVOR
 
     @property
     def config_class(self) -> type[MlflowRegistryConfig]:
-        """The component's configuration."""
+        """Return the class of the component's settings."""
         return MlflowRegistryConfig
 
     @property
     def implementation_class(self) -> type[MlflowRegistry]:
-        """The component."""
+        """Return the class of the component."""
         from stacks.mlflow_registry import MlflowRegistry
 
         return MlflowRegistry
 
 
 def active_registry_uri() -> str:
-    """Return where the active stack registers models: its registry's own address, or that of its MLflow tracker.
+    """Return the active stack's registry URI: the registry's own address, or the one of its MLflow tracker.
 
     Raises:
-        StackError: It has neither.
+        StackError: The stack has neither.
     """
     from zenml.client import Client
 
@@ -63,5 +63,5 @@ def active_registry_uri() -> str:
     if tracked := getattr(stack.experiment_tracker, "get_tracking_uri", None):
         return str(tracked())
     raise StackError(
-        f"stack {stack.name!r}: has no model registry; add one of flavor {_FLAVOR}, or python -m stacks.apply local"
+        f"stack {stack.name!r}: missing model registry; add one of flavor {_FLAVOR}, or use the stack local"
     )

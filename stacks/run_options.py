@@ -1,4 +1,4 @@
-"""A stack file's `steps` in ZenML's words: what a pipeline is run with on that stack, the pipeline not knowing."""
+"""Turn a stack file's `steps` into the ZenML options that a pipeline runs with on that stack."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from visionops.errors import StackError
 __all__ = ["IN_THIS_PROCESS", "DagPlan", "pod_settings", "run_options"]
 
 IN_THIS_PROCESS = frozenset({"local"})
-"""Flavors of orchestrators whose steps need nothing to be given, and whose errors come through as they are."""
+"""Orchestrator flavors that run steps in this process: they need no options, and errors of steps reach the caller."""
 _SCRATCH = "scratch"
 _SCRATCH_PATH = "/scratch"
 _VOLUMES: dict[str, tuple[str, dict[str, Any]]] = {
-    # HOME and all that libraries write beside their results; open to whatever user a cluster chooses.
+    # HOME and temporary files of libraries; writable for any user that a cluster chooses.
     "cache": ("/cache", {"emptyDir": {}}),
     "tmp": ("/tmp", {"emptyDir": {}}),  # noqa: S108
-    # Workers hand images to training through it, and a container's own has 64 MB.
+    # Data loader workers pass images through it, and a container's default has 64 MB.
     "shm": ("/dev/shm", {"emptyDir": {"medium": "Memory"}}),  # noqa: S108
 }
 _HOME = "VISIONOPS_HOME"
@@ -32,14 +32,15 @@ _Options = dict[str, Any]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class DagPlan:
-    """When Airflow runs a pipeline; at once and once where nothing is said."""
+    """Schedule of a pipeline in Airflow; by default it runs at once and only once."""
 
     id: str = ""
-    """A later DAG of this name takes its place; one of its own for each where it is empty."""
+    """Name of the DAG, which replaces an earlier DAG of this name; "" creates a new DAG each time."""
     is_on_demand: bool = False
-    """Only when another DAG starts it."""
+    """Whether the DAG runs only when another DAG starts it."""
     after: str = ""
-    """A step. When the DAG is done, ``asks`` looks at what that step made, and ``starts`` is started if it says so."""
+    """Name of a step. When the DAG is done, ``asks`` checks the output of that step and decides whether to start the
+    DAG ``starts``."""
     asks: tuple[str, ...] = ()
     starts: str = ""
     use_case: str = ""
@@ -48,18 +49,18 @@ class DagPlan:
 def run_options(
     spec: StackSpec, names: Mapping[str, str], dag: DagPlan | None = None, *, reads_review: bool = False
 ) -> _Options:
-    """What `with_options` of a pipeline takes, so that each of its steps is given what the stack file says.
+    """Return the arguments of a pipeline's `with_options` that apply the stack file's `steps`.
 
     Args:
-        names: The pipeline's steps: as what each runs (`predict_1_of_2`), and its name (`predict_shard`).
-        dag: For Airflow.
-        reads_review: Whether the use case adds what people decided in review.
+        names: Name under which each step runs (`predict_1_of_2`), mapped to the step's own name (`predict_shard`).
+        dag: Schedule, for Airflow.
+        reads_review: Whether the use case adds people's decisions from the review.
 
     Returns:
-        Nothing for an orchestrator that runs steps in its own process: there is nothing to give.
+        Empty for an orchestrator that runs steps in its own process.
 
     Raises:
-        StackError: Steps would run in containers, and no image is named; or they read a review that no pod reaches.
+        StackError: Steps run in containers but no image is set, or they read a review that no pod reaches.
     """
     flavor = spec.components[ComponentType.ORCHESTRATOR].flavor
     if flavor in IN_THIS_PROCESS:
@@ -71,12 +72,14 @@ def run_options(
         return worker_options(spec, names, _dag_settings(plan), plan.use_case)
     default = spec.step("")
     if not default.image:
-        raise StackError(f"stack {spec.name!r}: runs steps in containers; give steps.default.image in its file")
+        raise StackError(
+            f"stack {spec.name!r}: runs steps in containers but has no image; set steps.default.image in its file"
+        )
     if reads_review:
         require_review(spec, names.values())
     settings: _Options = {"docker": _image(default)}
     if flavor == "kubernetes":
-        # A run is handed over, then followed like one that somebody else has started.
+        # The run is submitted, then followed like a run of another client.
         starter = pod_settings(spec.step(ORCHESTRATOR))
         settings["orchestrator"] = {"orchestrator_pod_settings": starter, "synchronous": False}
     if flavor == "airflow":
@@ -84,7 +87,7 @@ def run_options(
     steps = {runs_as: _step_options(spec, flavor, spec.step(name)) for runs_as, name in names.items()}
     options: _Options = {"settings": settings, "steps": steps}
     if flavor == "airflow":
-        # The only mode that ZenML's Airflow takes; what comes after a failed task does not run there, either.
+        # The only mode of ZenML's Airflow; tasks after a failed one do not run there either.
         options["execution_mode"] = ExecutionMode.CONTINUE_ON_FAILURE
     return options
 
@@ -98,7 +101,7 @@ def _step_options(spec: StackSpec, flavor: str, step: StepSpec) -> _Options:
         options["step_operator"] = operator.name
         options["settings"] |= _component_settings("step_operator", operator.flavor, step)
     elif flavor == "airflow":
-        # What the component says of all operators would be lost: ZenML puts a step's in its place.
+        # ZenML replaces the component's operator settings with a step's, so repeat them here.
         operator_args = spec.components[ComponentType.ORCHESTRATOR].configuration.get("operator_args", {})
         options["settings"]["orchestrator"] = {"operator_args": operator_args | _operator_args(step)}
     else:
@@ -107,7 +110,7 @@ def _step_options(spec: StackSpec, flavor: str, step: StepSpec) -> _Options:
 
 
 def _image(step: StepSpec) -> _Options:
-    """Ours as it is: nothing is built, installed or downloaded when a run starts."""
+    """Return settings that use our image unchanged, so that a run builds, installs and downloads nothing."""
     return {
         "parent_image": step.image,
         "skip_build": True,
@@ -129,7 +132,7 @@ def _component_settings(kind: str, flavor: str, step: StepSpec) -> _Options:
 
 
 def _resources(step: StepSpec) -> _Options:
-    """For flavors that understand no more than this."""
+    """Return ZenML's generic resource settings, for flavors without pod settings."""
     said = {
         "cpu_count": step.cpu,
         "memory": step.memory and f"{step.memory}B",  # ZenML writes 4GiB where Kubernetes writes 4Gi
@@ -139,7 +142,7 @@ def _resources(step: StepSpec) -> _Options:
 
 
 def pod_settings(step: StepSpec) -> _Options:
-    """ZenML's KubernetesPodSettings for the pod of a step."""
+    """Return ZenML's KubernetesPodSettings for the pod of a step."""
     volumes = dict(_VOLUMES)
     if step.scratch:
         volumes[_SCRATCH] = (_SCRATCH_PATH, _scratch_source(step.scratch))
@@ -147,7 +150,7 @@ def pod_settings(step: StepSpec) -> _Options:
         "resources": _quantities(step),
         "node_selectors": dict(step.node_selector),
         "tolerations": [{k: v for k, v in t.model_dump().items() if v} for t in step.tolerations],
-        # Not the `environment` of ZenML's step configuration: that would be part of the cache key.
+        # ZenML's own `environment` of a step would be part of the cache key.
         "env": [{"name": key, "value": value} for key, value in _environment(step).items()],
         "env_from": [source.model_dump(exclude_unset=True, exclude_none=True) for source in step.env_from],
         "image_pull_secrets": list(step.image_pull_secrets),
@@ -172,7 +175,7 @@ def _dag_settings(plan: DagPlan) -> _Options:
 
 
 def _operator_args(step: StepSpec) -> _Options:
-    """Of Airflow's KubernetesPodOperator, which lays image, command and variables over this pod."""
+    """Return arguments of Airflow's KubernetesPodOperator, which adds image, command and variables to this pod."""
     pod = pod_settings(step)
     container = {
         "name": "base",
@@ -214,7 +217,7 @@ def _environment(step: StepSpec) -> dict[str, str]:
 
 
 def _security_context(step: StepSpec) -> _Options:
-    # The group makes a fresh volume of a storage class writable.
+    # The group makes a new volume of a storage class writable.
     user = {"runAsUser": step.run_as, "runAsGroup": step.run_as, "fsGroup": step.run_as} if step.run_as else {}
     return {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}, **user}
 

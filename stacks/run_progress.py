@@ -1,4 +1,4 @@
-"""What the steps of a run elsewhere do and wait for, for the terminal of the client that waits for its end."""
+"""Show the progress of a run's steps on other machines in the terminal of the waiting client."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ _ENDS = {
     ExecutionStatus.COMPLETED: "done in",
     ExecutionStatus.FAILED: "failed after",
     ExecutionStatus.STOPPED: "stopped after",
-    ExecutionStatus.RETRIED: "failed, and is tried again, after",
+    ExecutionStatus.RETRIED: "failed, will be retried, after",
 }
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class StepState:
-    """How a step is."""
+    """State of a step."""
 
     status: ExecutionStatus
     seconds: float = 0.0
-    """From its start to its end, or to now."""
+    """Seconds from its start to its end, or to now."""
     waits: str = ""
-    """Why its pod does not run yet."""
+    """Reason why its pod does not run yet; "" otherwise."""
 
 
 class StepLines:
-    """Says each change of a run's steps once."""
+    """Turns each change of a run's steps into one line."""
 
     def __init__(self) -> None:
         self._said: dict[str, str] = {}
@@ -63,24 +63,24 @@ def _words(state: StepState) -> str:
     if state.waits:
         return f"waits; {state.waits}"
     if state.status is ExecutionStatus.CACHED:
-        return "is taken from an earlier run"
+        return "cached from an earlier run"
     if end := _ENDS.get(state.status):
         return f"{end} {state.seconds:.0f} s"
     return "runs" if state.status is ExecutionStatus.RUNNING else state.status.value
 
 
 def new_run_name(pipeline: str) -> str:
-    """Return a name that no other run has, as ZenML itself makes one."""
+    """Return a unique name for a run, in ZenML's format."""
     return f"{pipeline}-{datetime.now(UTC):%Y_%m_%d-%H_%M_%S_%f}"
 
 
 @contextmanager
 def printed_steps(run: str, show: Callable[[str], None], poll_seconds: float = _POLL_SECONDS) -> Iterator[None]:
-    """Show the steps of a run of the active stack while the block runs, which starts it and waits for its end.
+    """Show the steps of a run on the active stack while the block starts it and waits for its end.
 
     Args:
-        run: Its name; it need not be there yet.
-        show: Called from another thread, with one line each.
+        run: Name of the run, which need not exist yet.
+        show: Function that receives one line at a time, called from another thread.
     """
     ended, lines = threading.Event(), StepLines()
     pods = orchestrator_namespace()
@@ -96,10 +96,10 @@ def printed_steps(run: str, show: Callable[[str], None], poll_seconds: float = _
                 look()
                 problem = ""
             except KeyError:
-                continue  # not there yet
-            except Exception as error:  # noqa: BLE001 - of ZenML's client or the cluster's; the run goes on all the same
+                continue  # not created yet
+            except Exception as error:  # noqa: BLE001 - ZenML's or the cluster's client failed; the run continues
                 if problem != (problem := one_line(error)[:200]):
-                    show(f"the steps cannot be seen now ({problem})")
+                    show(f"cannot read the steps now ({problem})")
 
     thread = threading.Thread(target=watch, name="run-progress", daemon=True)
     thread.start()
@@ -110,15 +110,15 @@ def printed_steps(run: str, show: Callable[[str], None], poll_seconds: float = _
         thread.join(poll_seconds + 1)
         try:
             look()
-        except Exception as error:  # noqa: BLE001 - as above; how the run ended is said by who waits for it
-            show(f"how the last steps ended cannot be seen ({one_line(error)[:200]})")
+        except Exception as error:  # noqa: BLE001 - as above; the waiting caller reports how the run ended
+            show(f"cannot read how the last steps ended ({one_line(error)[:200]})")
 
 
 def step_states(found: PipelineRunResponse, pods: Namespace | None) -> dict[str, StepState]:
-    """Return how the steps of a run are.
+    """Return the states of a run's steps.
 
     Args:
-        pods: Where they are pods, to say why one does not start.
+        pods: Namespace of the steps' pods, to report why one does not start; None elsewhere.
     """
     now = datetime.now(UTC)
     states = {}
@@ -137,7 +137,7 @@ def _aware(moment: datetime) -> datetime:
 
 
 def _waiting(pods: Namespace | None, run: str) -> dict[str, str]:
-    """Steps whose pods do not run, and why."""
+    """Return the steps whose pods do not run, and why."""
     if pods is None:
         return {}
     found, own = {}, pods.select("Pod", {"run_id": run})
@@ -152,7 +152,7 @@ def _waiting(pods: Namespace | None, run: str) -> dict[str, str]:
 
 
 def _step(of: Manifest) -> str:
-    """Return the step that a pod or a Job is for; "" where it is for none."""
+    """Return the step of a pod or a Job; "" if it is not for a step."""
     return str((of["metadata"].get("annotations") or {}).get(_STEP_ANNOTATION, ""))
 
 
@@ -161,7 +161,7 @@ def _waits(job: Manifest) -> bool:
 
 
 def orchestrator_namespace() -> Namespace | None:
-    """Return where the active stack's steps are pods; None where they are none that we can look at."""
+    """Return the namespace of the active stack's pods; None if its steps are not pods that we can read."""
     orchestrator = Client().active_stack.orchestrator
     if orchestrator.flavor != "kubernetes":
         return None

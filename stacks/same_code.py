@@ -1,4 +1,4 @@
-"""Steps in containers run the code of their image: it must be that of the client which started them."""
+"""Check that the image of a step has the same code as the client that started the run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from visionops.errors import StackError
 __all__ = ["CODE_VARIABLE", "code_digest", "require_same_code"]
 
 CODE_VARIABLE = "VISIONOPS_CODE"
-"""Of a step's pod: the client's `code_digest`."""
+"""Variable in a step's pod with the client's `code_digest`."""
 _REVISION_VARIABLE = "VISIONOPS_IMAGE_REVISION"
 _ROOT = Path(__file__).resolve().parents[1]
 _PACKAGES = ("materializers", "pipelines", "stacks", "steps", "visionops")
@@ -19,7 +19,7 @@ _SOURCES = frozenset({".py", ".j2"})
 
 
 def code_digest(root: Path = _ROOT) -> str:
-    """SHA-256 over the sources that steps run; the first 16 hexadecimal digits."""
+    """Return the first 16 hexadecimal digits of the SHA-256 over the sources that steps run."""
     digest = hashlib.sha256()
     for package in _PACKAGES:
         for path in sorted(p for p in (root / package).rglob("*") if p.suffix in _SOURCES):
@@ -29,16 +29,16 @@ def code_digest(root: Path = _ROOT) -> str:
 
 
 def require_same_code() -> None:
-    """Before a step's first line: see that this is the code of the client that started the run.
+    """Check at the start of a step that this is the code of the client that started the run.
 
     Raises:
-        StackError: It is not. What a step of another version makes would be taken for this one's.
+        StackError: The code differs, so ZenML would cache its output as the client's version.
     """
     wanted = os.environ.get(CODE_VARIABLE)
     here = code_digest()
     if wanted and wanted != here:
         revision = os.environ.get(_REVISION_VARIABLE, "unknown")
         raise StackError(
-            f"the image holds other code ({here}, revision {revision}) than the client that started this run "
+            f"the image has other code ({here}, revision {revision}) than the client that started this run "
             f"({wanted}); build the image from the client's code and push it (make images), or check out {revision}"
         )

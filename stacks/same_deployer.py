@@ -1,4 +1,4 @@
-"""A run releases through the model deployer that its stack had when it began, not one that somebody has set since."""
+"""Check that a run releases through the model deployer that its stack had at the start."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ _KEY = "model_deployer"
 
 
 def deployer_settings() -> dict[str, str]:
-    """Return which model deployer the active stack has now, as the `extra` of a pipeline.
+    """Return the active stack's current model deployer, as the `extra` of a pipeline.
 
     Returns:
-        Empty where the stack has none, else its name, and the SHA-256 of its id and configuration.
+        Its name and the SHA-256 of its id and configuration; empty if the stack has none.
     """
     found = Client().active_stack.model_deployer
     if found is None:
         return {}
-    # As it is stored: with the names of secrets, not with their values.
+    # The stored form has the names of secrets, not their values.
     stored = Client().get_stack_component(found.type, found.id).configuration
     text = json.dumps([str(found.id), stored], sort_keys=True, default=str)
     return {_KEY: f"{found.name} {hashlib.sha256(text.encode()).hexdigest()}"}
 
 
 def require_same_deployer(extra: Mapping[str, Any]) -> None:
-    """See that the active stack still has the model deployer of the run's start.
+    """Check that the active stack still has the model deployer of the run's start.
 
     Args:
-        extra: Of the run; one that says nothing, as of a run that was started otherwise, is taken as it is.
+        extra: The run's `extra`; the check passes if it names no deployer.
 
     Raises:
-        StackError: It is another one, or has other settings.
+        StackError: The deployer or its settings have changed.
     """
     before, now = extra.get(_KEY, ""), deployer_settings().get(_KEY, "")
     if before and before != now:
         raise StackError(
-            f"model deployer {before.partition(' ')[0]!r}: was changed after this run began, so nothing is released; "
-            "apply the stack that you mean (python -m stacks.apply), then run the deployment pipeline"
+            f"model deployer {before.partition(' ')[0]!r}: changed after this run started, so nothing is released; "
+            "apply the intended stack (python -m stacks.apply), then run the deployment pipeline"
         )

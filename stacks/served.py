@@ -1,4 +1,4 @@
-"""What the model deployer of a stack serves, as ZenML records it."""
+"""List the models that a stack's model deployer serves, from ZenML's records."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ __all__ = ["served_models"]
 
 
 def served_models(stack: str | None) -> dict[str, Any]:
-    """Return what a stack serves; nothing is applied or locked.
+    """Return the models that a stack serves; nothing is applied or locked.
 
     Args:
-        stack: Its name; None for the active one.
+        stack: Name of the stack; None for the active one.
 
     Returns:
         ``stack``, whether it is the ``active`` one, and ``endpoints``, whose ``record`` is the id that
@@ -27,7 +27,7 @@ def served_models(stack: str | None) -> dict[str, Any]:
     with viewed_stack(stack) as viewed:
         deployer = viewed.client.active_stack.model_deployer
         if deployer is None:
-            raise StackError(f"stack {viewed.name!r}: has no model deployer; register one and add it to the stack")
+            raise StackError(f"stack {viewed.name!r}: missing model deployer; register one and add it to the stack")
         records = cast("list[EndpointService]", deployer.find_model_server())
         endpoints = [_row(record) for record in records]
     return {"stack": viewed.name, "active": viewed.is_active, "endpoints": endpoints}

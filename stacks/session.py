@@ -1,4 +1,4 @@
-"""A run's hold on a stack: applied when needed, active, reachable, and used by one run of a use case at a time."""
+"""Prepare a stack for a run: apply and activate it, check that it answers, and lock the use case."""
 
 from __future__ import annotations
 
@@ -50,11 +50,11 @@ __all__ = [
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Session:
-    """What a run needs to know of its stack."""
+    """Stack properties that a run needs."""
 
     stack: str
     dags: str = ""
-    """Where Airflow finds pipelines, which it runs when their time comes; "" where they run now."""
+    """Folder from which Airflow reads pipelines to run on their schedule; "" if they run now."""
 
 
 @contextmanager
@@ -62,16 +62,16 @@ def open_session(use_case: str, stack: str | None, *, works_here: bool = False) 
     """Make a stack ready for one run of ``use_case``.
 
     Args:
-        stack: Its name; None for the active one, or `local` where none of ours is active yet.
-        works_here: Whether this process itself does the work, wherever the stack's steps run.
+        stack: Name of the stack; None for the active one, or `local` if none of ours is active yet.
+        works_here: Whether this process itself does the work, even if the stack's steps run elsewhere.
 
     Raises:
-        StackError: A path that a library cannot use, an unknown stack, one that cannot be applied, a ZenML server
-            that does not answer, an experiment tracker that has no adapter, or a flavor that cannot be imported.
-        RegistryError: The registry does not answer: known now, not after hours of training.
-        VisionOpsError: Another run of the same use case is at work.
+        StackError: A library cannot use a path, the stack is unknown or cannot be applied, ZenML's server does not
+            answer, the experiment tracker has no adapter, or a flavor cannot be imported.
+        RegistryError: The registry does not answer, which is checked before hours of training.
+        VisionOpsError: Another run of the same use case is active.
 
-    Where the steps run elsewhere, the use case is not locked on this machine: its runs are known to ZenML's server.
+    If the steps run elsewhere, ZenML's server tracks the runs and the use case is not locked on this machine.
     """
     require_usable_paths()
     with ExitStack() as held:
@@ -91,7 +91,7 @@ def open_session(use_case: str, stack: str | None, *, works_here: bool = False) 
             if works_here and not steps_run_here():
                 require_idle(use_case)
             prepare_tracker(use_case)
-        except ImportError as error:  # the first to load the stack: a flavor of somebody's own may be gone
+        except ImportError as error:  # this loads the stack first, and a user's own flavor may be missing
             raise StackError(f"stack {name!r}: {one_line(error)}") from error
         uri = active_registry_uri()
         ModelRegistry(uri).ping()
@@ -102,24 +102,24 @@ def open_session(use_case: str, stack: str | None, *, works_here: bool = False) 
 
 
 def open_registry(stack: str | None) -> ModelRegistry:
-    """Return the model registry of a stack, to look at while a run may be at work; nothing is applied or locked.
+    """Return the model registry of a stack for reading; nothing is applied or locked, and runs may be active.
 
     Args:
-        stack: Its name; None for the active one.
+        stack: Name of the stack; None for the active one.
 
     Raises:
-        StackError: The stack is not known, or has no registry.
+        StackError: The stack is unknown, or has no registry.
     """
     with viewed_stack(stack), opened_in_turn():
         return ModelRegistry(active_registry_uri())
 
 
 def placement(pipeline: Pipeline, dag: DagPlan | None = None, **inputs: Any) -> dict[str, Any]:
-    """What the active stack's file says of the steps of ``pipeline``, for its `with_options`.
+    """Return the arguments of ``pipeline``'s `with_options` from the active stack's file.
 
     Args:
-        dag: When it runs, where Airflow does.
-        inputs: What the pipeline is about to be called with: its steps are known once it is.
+        dag: Schedule, for Airflow.
+        inputs: Arguments of the pipeline's call, which determine its steps.
 
     Raises:
         StackError: As `run_options`, or the stack has no data validator for a step of the pipeline.
@@ -141,44 +141,44 @@ def _names_review(parameter: Any) -> bool:
 
 @contextmanager
 def errors_in_one_line() -> Iterator[None]:
-    """While a pipeline is handed to an orchestrator, and while it runs elsewhere.
+    """Turn errors into one line while a pipeline is submitted, and while it runs elsewhere.
 
     Raises:
-        StackError: The orchestrator refuses the pipeline, or a step has failed elsewhere. What a step says that runs
-            here comes through as it is.
+        StackError: The orchestrator refuses the pipeline, or a step has failed elsewhere. Errors of steps that run
+            here pass unchanged.
     """
     try:
         yield
-    except Exception as error:  # an orchestrator's client library has errors of its own
+    except Exception as error:  # an orchestrator's client library has its own error classes
         name, orchestrator = Client().active_stack_model.name, Client().active_stack.orchestrator
         if isinstance(error, VisionOpsError) or orchestrator.flavor in IN_THIS_PROCESS:
             raise
         said = said_by_cluster(error)
         what = explain_denial(said)[1] or said or one_line(error)
         raise StackError(
-            f"stack {name!r}: {what[:500]}; the logs of its pods and the dashboard have what a step said, "
-            f"and python -m stacks.doctor {name} looks for what is wrong with the stack"
+            f"stack {name!r}: {what[:500]}; see the logs of its pods or the dashboard, "
+            f"or check the stack with python -m stacks.doctor {name}"
         ) from error
 
 
 def steps_run_here() -> bool:
     """Return whether the active stack's steps run in this process."""
-    # By ZenML's records: to load the stack imports its tracker's library, which `prepare_tracker` has to set up before.
+    # Read from ZenML's records: loading the stack imports its tracker's library, which `prepare_tracker` sets up first.
     orchestrators = Client().active_stack_model.components[StackComponentType.ORCHESTRATOR]
     return orchestrators[0].flavor_name in IN_THIS_PROCESS
 
 
 def runs_elsewhere() -> bool:
-    """Return whether the active stack's steps run now, but not in this process, so that nobody sees what they print."""
+    """Return whether the active stack's steps run now but in another process, so that their output is not visible."""
     orchestrator = Client().active_stack.orchestrator
     return orchestrator.flavor not in IN_THIS_PROCESS and not getattr(orchestrator.config, "dag_output_dir", None)
 
 
 def require_success(run: PipelineRunResponse | None) -> None:
-    """See how a run ended: an orchestrator elsewhere may come to its own end well when a step has not.
+    """Check that a run succeeded: an orchestrator elsewhere may end without error although a step has failed.
 
     Args:
-        run: None where it is only scheduled.
+        run: The run; None if it is only scheduled.
 
     Raises:
         StackError: A step has failed, or the run was stopped.
@@ -187,27 +187,27 @@ def require_success(run: PipelineRunResponse | None) -> None:
         return
     now = Client().get_pipeline_run(run.id)
     if now.status in {ExecutionStatus.STOPPED, ExecutionStatus.CANCELLED}:
-        raise StackError(f"run {now.name}: was stopped; the same command starts it again")
+        raise StackError(f"run {now.name}: was stopped; run the same command to start it again")
     if now.status == ExecutionStatus.FAILED:
         failed = {name: step for name, step in now.steps.items() if step.status == ExecutionStatus.FAILED}
         where = f" at {', '.join(failed)}" if failed else ""
-        # Jobs and pods may be gone by now, and their logs with them; what a step raised stays with its run.
+        # Jobs, pods and their logs may be gone by now; a step's exception is stored with its run.
         why = next((said for step in failed.values() if (said := _reason(step.exception_info))), "")
-        why = why or _refused(now) or "the step's log in ZenML's dashboard, or its pod's, says why"
+        why = why or _refused(now) or "see the step's log in ZenML's dashboard, or its pod's log"
         raise StackError(f"run {now.name}: failed{where}; {why}")
 
 
 def _refused(run: PipelineRunResponse) -> str:
-    """What a cluster answered when it did not admit a step; "" where none did."""
+    """Return the cluster's answer when it denied a step; "" if it denied none."""
     pods = orchestrator_namespace()
     try:
         return refused_job(pods, [job for job in jobs_of(pods, run) if starts_steps(job)]) if pods else ""
-    except DeploymentError:  # that the run has failed is what is said
+    except DeploymentError:  # report the failed run without this detail
         return ""
 
 
 def _reason(info: ExceptionInfo | None) -> str:
-    """What a step raised, in one line; "" where ZenML did not keep it."""
+    """Return a step's exception in one line; "" if ZenML did not store it."""
     if info is None:
         return ""
     lines = [line.strip() for line in info.traceback.splitlines() if line.strip()]

@@ -1,7 +1,6 @@
-"""Stack files: one YAML per stack, strict, with ``${VARIABLE}`` and ``${VARIABLE:-default}`` from the environment.
+"""Read stack files: one strict YAML per stack, with ``${VARIABLE}`` and ``${VARIABLE:-default}`` from the environment.
 
-``extends: NAME`` takes what another file says; what this one says of a component, step, secret or connector is in its
-place.
+``extends: NAME`` includes another file; entries of this file replace its components, steps, secrets and connectors.
 """
 
 from __future__ import annotations
@@ -48,13 +47,13 @@ __all__ = [
 _FOLDER = Path(__file__).resolve().parent
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 REFERENCE = re.compile(r"\{\{\s*([\w-]+)\.([\w-]+)\s*\}\}")
-"""Of a key of one of ZenML's secrets."""
+"""Reference to a key of one of ZenML's secrets."""
 _NAME = r"^[a-z][a-z0-9_-]*$"
 _Name = Annotated[str, StringConstraints(pattern=_NAME)]
 
 
 class ComponentType(enum.StrEnum):
-    """The component types that our stacks use; ZenML's own names."""
+    """Component types that our stacks use, with ZenML's names."""
 
     ORCHESTRATOR = "orchestrator"
     ARTIFACT_STORE = "artifact_store"
@@ -74,7 +73,7 @@ class _Strict(BaseModel):
 
 
 class FlavorSpec(_Strict):
-    """A flavor of our own."""
+    """One of our flavors."""
 
     type: ComponentType
     source: str = Field(pattern=r"^[a-z_][\w.]*\.[A-Z]\w*$")
@@ -88,17 +87,17 @@ class ComponentSpec(_Strict):
     flavor: str
     configuration: dict[str, Any] = Field(default_factory=dict)
     connector: str = ""
-    """Of `connectors`, by which it is reached."""
+    """Name of an entry of `connectors` that the component connects through."""
 
 
 class ConnectorSpec(_Strict):
     """One of ZenML's service connectors."""
 
     type: str
-    """kubernetes, docker; others where their libraries are."""
+    """kubernetes or docker, or another type whose library is installed."""
     auth_method: str
     resource_id: str = ""
-    """The one thing it connects to, where its type knows many."""
+    """Resource that it connects to, if its type has several."""
     configuration: dict[str, SecretStr] = Field(default_factory=dict)
 
     @field_validator("configuration", mode="before")
@@ -113,11 +112,11 @@ class StackSpec(_Strict):
     name: str = Field(pattern=_NAME)
     flavors: tuple[FlavorSpec, ...] = ()
     secrets: dict[_Name, dict[str, SecretStr]] = Field(default_factory=dict)
-    """ZenML's secrets; a setting of a component that says ``{{name.key}}`` is given the value when it is used."""
+    """ZenML's secrets; ``{{name.key}}`` in a component's settings refers to their values."""
     connectors: dict[_Name, ConnectorSpec] = Field(default_factory=dict)
     components: dict[ComponentType, ComponentSpec]
     steps: dict[str, StepSpec] = Field(default_factory=dict)
-    """What each step is given where steps run in containers; elsewhere nothing is read from it."""
+    """Settings of each step if steps run in containers; ignored elsewhere."""
 
     @field_validator("secrets", mode="before")
     @classmethod
@@ -134,28 +133,30 @@ class StackSpec(_Strict):
     def _operated(self) -> StackSpec:
         asks = [name for name, step in self.steps.items() if step.step_operator]
         if asks and ComponentType.STEP_OPERATOR not in self.components:
-            raise ValueError(f"steps.{asks[0]}.step_operator: the stack has no step_operator among its components")
+            raise ValueError(
+                f"steps.{asks[0]}.step_operator: the stack has no component step_operator; add one, or remove this"
+            )
         return self
 
     @model_validator(mode="after")
     def _connected(self) -> StackSpec:
         for kind, component in self.components.items():
             if component.connector and component.connector not in self.connectors:
-                raise ValueError(f"components.{kind}.connector: {component.connector!r} is none of connectors")
+                raise ValueError(f"components.{kind}.connector: {component.connector!r} is missing from connectors")
             for text in _strings(component.configuration):
                 for name, key in REFERENCE.findall(text):
                     if name in self.secrets and key not in self.secrets[name]:
-                        raise ValueError(f"components.{kind}: {{{{{name}.{key}}}}}: secret {name} has no {key}")
+                        raise ValueError(f"components.{kind}: {{{{{name}.{key}}}}}: secret {name} has no key {key}")
         return self
 
     def step(self, name: str) -> StepSpec:
-        """What the step ``name`` is given: its own words on top of the default's."""
+        """Return the settings of the step ``name``: its own over those of `default`."""
         default = self.steps.get(DEFAULT, StepSpec())
         return self.steps[name].over(default) if name in self.steps else default
 
 
 def known_stacks() -> list[str]:
-    """Names of the stacks that `apply` knows."""
+    """Return the names of the stack files."""
     return sorted(path.stem for path in _FOLDER.glob("*.yaml"))
 
 
@@ -169,19 +170,19 @@ def load_stack(name: str, environment: Mapping[str, str] = os.environ) -> StackS
     """Read ``stacks/<name>.yaml``.
 
     Args:
-        environment: Fills ``${VARIABLE}``; ``VISIONOPS_HOME`` has a default.
+        environment: Values of ``${VARIABLE}``; ``VISIONOPS_HOME`` has a default.
 
     Raises:
-        StackError: No such stack, a bad file, or a variable that is not set.
+        StackError: The stack is unknown, its file is invalid, or a variable is not set.
     """
     return read_stack(_path(name), environment)
 
 
 def unset_variables(name: str, environment: Mapping[str, str] = os.environ) -> list[str]:
-    """Variables that ``stacks/<name>.yaml`` needs and the environment lacks, in the order of the file.
+    """Return the variables that ``stacks/<name>.yaml`` needs and the environment lacks, in the order of the file.
 
     Raises:
-        StackError: No such stack, or a file that is no YAML.
+        StackError: The stack is unknown, or its file is not valid YAML.
     """
     return _unset(_raw(_path(name)), environment)
 
@@ -199,7 +200,9 @@ def read_stack(path: Path, environment: Mapping[str, str]) -> StackSpec:
             other = suggest_variable(unset[0], others)
             raise StackError(f"{path}: ${{{unset[0]}}} is not set; set the environment variable {unset[0]}{other}")
         other = next(filter(None, (suggest_variable(name, others) for name in unset)), "")
-        raise StackError(f"{path}: {len(unset)} variables are not set; set the environment's {', '.join(unset)}{other}")
+        raise StackError(
+            f"{path}: {len(unset)} variables are not set; set in the environment: {', '.join(unset)}{other}"
+        )
     try:
         spec = StackSpec.model_validate(_fill(raw, _values(environment)))
     except ValidationError as error:
@@ -209,7 +212,7 @@ def read_stack(path: Path, environment: Mapping[str, str]) -> StackSpec:
         raise StackError(f"{path}: {place}: {says}" if place else f"{path}: {says}") from error
     lacks = {ComponentType.ORCHESTRATOR, ComponentType.ARTIFACT_STORE} - set(spec.components)
     if lacks:
-        raise StackError(f"{path}: components: lacks {', '.join(sorted(lacks))}, which every stack needs")
+        raise StackError(f"{path}: components: missing {', '.join(sorted(lacks))}, which every stack needs")
     return spec
 
 
@@ -220,19 +223,21 @@ def _path(name: str) -> Path:
 
 
 def _raw(path: Path) -> Any:
-    """The file on top of the one that it extends, variables as they stand."""
+    """Return the file merged over the one that it extends, with variables unfilled."""
     raw = _read(path)
     if not isinstance(raw, dict) or "extends" not in raw:
         return raw
     own = dict(raw)
     base = path.with_name(f"{own.pop('extends')}.yaml")
     if not base.is_file():
-        raise StackError(f"{path}: extends: {base.stem!r} is no stack file beside it")
+        raise StackError(f"{path}: extends: no stack file {base.stem!r} in the same folder")
     under = _read(base)
     if not isinstance(under, dict) or "extends" in under:
-        raise StackError(f"{path}: extends: {base.stem!r} cannot be extended: it extends another, or is no mapping")
+        raise StackError(
+            f"{path}: extends: cannot extend {base.stem!r}, which extends another file or is not a mapping"
+        )
     for section in ("secrets", "connectors", "components", "steps"):
-        # Whole entries: settings of one flavor make no sense to another.
+        # Replace whole entries: settings of one flavor are invalid for another.
         own[section] = {**(under.get(section) or {}), **(own.get(section) or {})}
     own["flavors"] = [*(under.get("flavors") or []), *(own.get("flavors") or [])]
     return under | own
@@ -274,7 +279,7 @@ def _strings(value: Any) -> Iterator[str]:
 
 
 def _texts(values: Any) -> Any:
-    """ZenML keeps a switch and a number as text, too."""
+    """Return values as text, as ZenML stores switches and numbers."""
     if not isinstance(values, dict):
         return values
     return {
@@ -293,9 +298,9 @@ def _fill(value: Any, variables: Mapping[str, str]) -> Any:
     def look_up(match: re.Match[str]) -> str:
         name, default = match.groups()
         if default is not None:
-            return variables.get(name) or default  # as a shell does: a variable that is empty has the default, too
+            return variables.get(name) or default  # like a shell, use the default for an empty variable as well
         return variables[name]
 
     filled = _VARIABLE.sub(look_up, value)
-    # A switch is one, and not a text that is true whatever it says.
+    # Turn "true" and "false" into booleans, because every non-empty text is true.
     return filled == "true" if filled != value and filled in {"true", "false"} else filled

@@ -1,12 +1,11 @@
-"""What each step is given where steps run in containers: the `steps` section of a stack file.
+"""Define the `steps` section of a stack file: settings of each step when steps run in containers.
 
     steps:
       default: {image: registry/pipeline:1, cpu: 1, memory: 4Gi}
       train: {gpu: 1, memory: 16Gi, timeout: 86400}
 
-`default` holds for every step; a step's own words come on top of it. `orchestrator` is the pod that starts the others,
-where the orchestrator has one. Nothing here is part of a cache key: a step that
-is given more memory is not run again.
+`default` applies to every step, and a step's own settings override it. `orchestrator` is the pod that starts the
+others, if the orchestrator has one. These settings are not part of a cache key: more memory does not run a step again.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ DEFAULT = "default"
 ORCHESTRATOR = "orchestrator"
 _STEPS = Path(__file__).resolve().parents[1] / "steps"
 _JOINED = ("environment", "node_selector")
-"""A step's entries join those of the default, rather than take their place."""
+"""Mappings whose entries are merged with those of the default instead of replacing them."""
 
 
 class _Strict(BaseModel):
@@ -36,14 +35,14 @@ class _Strict(BaseModel):
 
 
 class Named(_Strict):
-    """A Secret or a ConfigMap of the namespace."""
+    """Name of a Secret or a ConfigMap of the namespace."""
 
     name: str = Field(min_length=1)
     optional: bool = False
 
 
 class EnvFrom(_Strict):
-    """Environment variables from a Secret or a ConfigMap; Kubernetes' own names."""
+    """Environment variables from a Secret or a ConfigMap, with Kubernetes' field names."""
 
     secretRef: Named | None = None  # noqa: N815
     configMapRef: Named | None = None  # noqa: N815
@@ -51,60 +50,60 @@ class EnvFrom(_Strict):
     @model_validator(mode="after")
     def _one(self) -> EnvFrom:
         if (self.secretRef is None) == (self.configMapRef is None):
-            raise ValueError("needs either secretRef or configMapRef")
+            raise ValueError("set either secretRef or configMapRef")
         return self
 
 
 class Scratch(_Strict):
-    """Where a step's pod keeps the images that it reads: fetched from the artifact store once, then read from here."""
+    """Volume for the images that a step's pod fetches once from the artifact store and then reads."""
 
     size: str = Field(default="20Gi", pattern=r"^[1-9]\d*(Mi|Gi|Ti)$")
     storage_class: str = ""
-    """A volume of its own for each pod, of this class; without one it lies on the node's disk."""
+    """Storage class of a new volume for each pod; "" uses the node's disk."""
     claim: str = ""
-    """A PersistentVolumeClaim that there is, shared by all pods that name it: what one has fetched, none fetches again.
+    """Existing PersistentVolumeClaim, shared by all pods that name it, so that each image is fetched only once.
     Pods on several nodes need one of access mode ReadWriteMany."""
 
     @model_validator(mode="after")
     def _agree(self) -> Scratch:
         if self.claim and self.storage_class:
-            raise ValueError("has both claim and storage_class; a claim has its class already")
+            raise ValueError("set either claim or storage_class, not both")
         return self
 
 
 class StepSpec(_Strict):
-    """What one step is given. Where it says nothing, the default's words hold."""
+    """Settings of one step; unset fields take the default's values."""
 
     image: str = ""
-    """Of the pipeline, with tag or digest; training on GPUs needs the variant for them."""
+    """Pipeline image, with tag or digest; training on GPUs needs the GPU variant."""
     cpu: float | None = Field(default=None, gt=0)
-    """Cores that are kept for it; it may use what is idle beyond."""
+    """Reserved cores; the step may also use idle ones."""
     memory: str | None = Field(default=None, pattern=r"^[1-9]\d*(Mi|Gi|Ti)$")
-    """Kept for it, and at the same time the most it may take."""
+    """Memory, as both request and limit."""
     gpu: int | None = Field(default=None, ge=0)
     gpu_resource: str = "nvidia.com/gpu"
-    """How the nodes name a GPU."""
+    """Kubernetes resource name of a GPU."""
     node_selector: dict[str, str] = {}
     tolerations: tuple[Toleration, ...] = ()
     environment: dict[str, str] = {}
-    """Those that are empty are left out."""
+    """Environment variables; empty ones are left out."""
     env_from: tuple[EnvFrom, ...] = ()
-    """Those whose name is empty are left out."""
+    """Sources of environment variables; those with an empty name are left out."""
     image_pull_secrets: tuple[str, ...] = ()
     run_as: int | None = Field(default=10001, ge=1)
-    """User and group of the pod; null where the cluster chooses them, as OpenShift does."""
+    """User and group id of the pod; null lets the cluster choose, as OpenShift does."""
     scratch: Scratch | None = None
     timeout: int | None = Field(default=None, ge=1)
-    """Seconds from the start of its first pod until it is ended, tries after failures included."""
+    """Time limit in seconds from the start of the first pod, including retries."""
     retries: int = Field(default=0, ge=0)
-    """How often it is tried again after it failed."""
+    """Number of retries after a failure."""
     step_operator: bool = False
-    """It runs where the stack's step operator runs it."""
+    """Whether the stack's step operator runs the step."""
 
     @field_validator("cpu", "memory", "gpu", "timeout", mode="before")
     @classmethod
     def _empty_is_none(cls, value: Any) -> Any:
-        return None if value == "" else value  # of a variable that is not set
+        return None if value == "" else value  # from an unset variable
 
     @field_validator("env_from", mode="before")
     @classmethod
@@ -114,7 +113,7 @@ class StepSpec(_Strict):
         return [source for source in value if not _is_unnamed(source)]
 
     def over(self, default: StepSpec) -> StepSpec:
-        """These words on top of the default's."""
+        """Return these settings over the default's."""
         own = {name: getattr(self, name) for name in self.model_fields_set}
         if not self.image:
             own.pop("image", None)
@@ -124,28 +123,28 @@ class StepSpec(_Strict):
 
 
 def _is_unnamed(source: Any) -> bool:
-    """Whether its name is a variable that is not set."""
+    """Return whether its name comes from an unset variable."""
     return isinstance(source, dict) and any(
         isinstance(named, dict) and named.get("name") == "" for named in source.values()
     )
 
 
 def known_steps() -> frozenset[str]:
-    """Names of all steps there are, read from the sources: importing them would take seconds."""
+    """Return the names of all steps, read from the sources because importing them takes seconds."""
     return _steps_of(_STEPS)
 
 
 def check_step_names(names: Mapping[str, Any]) -> None:
-    """See that the keys of a `steps` section are steps.
+    """Check that the keys of a `steps` section are steps.
 
     Raises:
-        ValueError: One is not; says which one is near.
+        ValueError: A name is unknown; the message suggests a similar one.
     """
     known = known_steps() | {DEFAULT, ORCHESTRATOR}
     for name in names:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-            raise ValueError(f"{name}: no such step" + (f"; did you mean {near[0]}?" if near else ""))
+            raise ValueError(f"{name}: unknown step" + (f"; did you mean {near[0]}?" if near else ""))
 
 
 @functools.cache

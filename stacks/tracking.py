@@ -1,4 +1,4 @@
-"""The experiment tracker of the active stack: which adapter it has, and the run that is open for a step."""
+"""Find the adapter of the active stack's experiment tracker, and the run that is open for a step."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ __all__ = ["ADAPTERS", "TrackerAdapter", "active_run", "prepare_tracker", "track
 
 
 class TrackerAdapter(Protocol):
-    """What we need of a flavor of experiment trackers beyond ZenML's component."""
+    """Functions for a flavor of experiment trackers that ZenML's component lacks."""
 
     def set_environment(self) -> None:
-        """Set what the tracker's library reads when it is imported; called before."""
+        """Set the environment that the tracker's library reads on import; called before the import."""
 
     def prepare(self, tracker: Any, use_case: str) -> None:
-        """See before hours of training that runs can be written.
+        """Check, before hours of training, that runs can be written.
 
         Args:
             tracker: ZenML's component.
 
         Raises:
-            StackError: They cannot.
+            StackError: Runs cannot be written.
         """
 
     def settings(self, use_case: str) -> dict[str, Any]:
@@ -37,7 +37,7 @@ class TrackerAdapter(Protocol):
         """Return the run that ZenML has opened for the step.
 
         Raises:
-            StackError: There is none.
+            StackError: No run is open.
         """
 
 
@@ -46,15 +46,15 @@ ADAPTERS: dict[str, TrackerAdapter] = {
     "trackio": TrackioAdapter(),
     "wandb": WandbAdapter(),
 }
-"""By ZenML's flavor, which is the name of the library, too."""
+"""Adapters by ZenML's flavor, which is also the name of the library."""
 
 
 def prepare_tracker(use_case: str) -> None:
-    """Make the tracker of the active stack ready for a run of ``use_case``.
+    """Prepare the tracker of the active stack for a run of ``use_case``.
 
     Raises:
-        StackError: The stack has no tracker, one without an adapter, its library is not installed, or runs cannot be
-            written.
+        StackError: The stack has no tracker, the tracker has no adapter, its library is not installed, or runs cannot
+            be written.
     """
     from zenml.client import Client
 
@@ -67,19 +67,19 @@ def prepare_tracker(use_case: str) -> None:
 
 
 def tracker_settings(use_case: str) -> dict[str, Any]:
-    """Return what a pipeline's ``settings`` say to the tracker of the active stack.
+    """Return a pipeline's ``settings`` for the tracker of the active stack.
 
     Raises:
-        StackError: The stack has no tracker, or one without an adapter.
+        StackError: The stack has no tracker, or the tracker has no adapter.
     """
     return {"experiment_tracker": _active_adapter()[1].settings(use_case)}
 
 
 def active_run() -> RunTracker:
-    """Return the run that is open for the step; with a ZenML server it links to the run of the pipeline there.
+    """Return the run that is open for the step; with a ZenML server it links to the pipeline's run there.
 
     Raises:
-        StackError: There is none, or no adapter for it.
+        StackError: No run is open, or the tracker has no adapter.
     """
     from zenml import get_step_context
     from zenml.utils.dashboard_utils import get_run_url
@@ -91,7 +91,7 @@ def active_run() -> RunTracker:
 
 
 def _active_adapter() -> tuple[str, TrackerAdapter]:
-    """From ZenML's records alone: loading the stack would import the library."""
+    """Return the flavor and adapter from ZenML's records, because loading the stack would import the library."""
     from zenml.client import Client
     from zenml.enums import StackComponentType
 
@@ -99,7 +99,7 @@ def _active_adapter() -> tuple[str, TrackerAdapter]:
     trackers = stack.components.get(StackComponentType.EXPERIMENT_TRACKER)
     known = ", ".join(ADAPTERS)
     if not trackers:
-        raise StackError(f"stack {stack.name!r}: has no experiment tracker; add one of flavor {known}")
+        raise StackError(f"stack {stack.name!r}: missing experiment tracker; add one of flavor {known}")
     flavor = str(trackers[0].flavor_name)
     if flavor not in ADAPTERS:
         raise StackError(f"stack {stack.name!r}: no adapter for its experiment tracker {flavor!r}; use one of {known}")

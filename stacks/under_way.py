@@ -1,4 +1,4 @@
-"""Runs of a use case that are under way elsewhere: which they are, whose, and since when."""
+"""List the runs of a use case that are active on other machines, with owner and start."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ _TAG = "use-case"
 _REQUEST, _CLIENT = "request", "client"
 _NEWEST = 50
 _STARTING = timedelta(minutes=2)
-"""For so long a run may be without a Job: its client has made it and is about to hand it over."""
+"""Time that a new run may be without a Job, while its client submits it."""
 _ENDS = {"Complete", "Failed"}
 _STARTER = "zenml.io/orchestrator"
-"""Annotation of the Job whose pod starts those of the steps."""
+"""Annotation of the Job whose pod starts the steps."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -47,18 +47,18 @@ class RunUnderWay:
     created: datetime
     who: str
     request: str
-    """Digest of what it does, as `marks` was given it."""
+    """Digest of the run's request, as passed to `marks`."""
 
     def explain(self, use_case: str, stack: str) -> str:
-        """Return in one line that it keeps the use case busy, and what to do."""
+        """Return a one-line message that this run blocks the use case, with the fix."""
         return (
-            f"{use_case}: busy on stack {stack!r} with run {self.name}, begun {self.created:%Y-%m-%d %H:%M} UTC by "
+            f"{use_case}: busy on stack {stack!r} with run {self.name}, started {self.created:%Y-%m-%d %H:%M} UTC by "
             f"{self.who}; wait for its end, or stop it: {how_to_stop(self.name, stack)}"
         )
 
 
 def is_there(run: str) -> bool:
-    """Return whether ZenML knows a run of this name that has not ended."""
+    """Return whether ZenML has an active run of this name."""
     try:
         found = Client().get_pipeline_run(run, allow_name_prefix_match=False, hydrate=False)
     except KeyError:
@@ -72,21 +72,21 @@ def how_to_stop(run: str, stack: str) -> str:
 
 
 def marks(use_case: str, request: str) -> tuple[list[str], dict[str, str]]:
-    """Return the tags and the `extra` by which others find a run and see whose it is.
+    """Return the tags and the `extra` that let other clients find a run and its owner.
 
     Args:
-        request: A digest of what the run does: the same command has the same.
+        request: Digest of the run's request; equal for equal commands.
     """
     return [f"{_TAG}-{use_case}"], {_REQUEST: request, _CLIENT: f"{getpass.getuser()}@{platform.node()}"}
 
 
 def runs_under_way(use_case: str) -> list[RunUnderWay]:
-    """Return the runs of a use case that have not ended on the active stack, the oldest first.
+    """Return the active runs of a use case on the active stack, oldest first.
 
-    A run that ZenML takes for a running one although its Job has ended or is gone does not count.
+    A run whose Job has ended or is gone does not count, even if ZenML shows it as running.
 
     Raises:
-        DeploymentError: The cluster does not say which Jobs it has.
+        DeploymentError: The cluster does not list its Jobs.
     """
     client = Client()
     found = client.list_pipeline_runs(
@@ -102,27 +102,27 @@ def runs_under_way(use_case: str) -> list[RunUnderWay]:
 
 
 def require_idle(use_case: str) -> None:
-    """See that no run of a use case is under way on the active stack.
+    """Check that no run of a use case is active on the active stack.
 
     Raises:
-        StackError: One is; says whose, since when, and how to stop it.
+        StackError: A run is active; the message has its owner, its start and the command to stop it.
     """
     if runs := runs_under_way(use_case):
         raise StackError(runs[0].explain(use_case, Client().active_stack_model.name))
 
 
 def jobs_of(pods: Namespace, run: PipelineRunResponse) -> list[Manifest]:
-    """Return the Jobs that a cluster still has of a run, ended ones, too."""
+    """Return the Jobs that a cluster still has for a run, including ended ones."""
     return pods.select("Job", {"run_id": str(run.id)})
 
 
 def starts_steps(job: Manifest) -> bool:
-    """Return whether a Job is the one whose pod starts those of the steps."""
+    """Return whether the pod of a Job starts the steps."""
     return _STARTER in (job["metadata"].get("annotations") or {})
 
 
 def has_ended(job: Manifest) -> str:
-    """Return how a Job has ended, "" while it has not."""
+    """Return how a Job has ended, or "" while it is active."""
     conditions: list[dict[str, Any]] = job.get("status", {}).get("conditions") or []
     ends = [one for one in conditions if one["type"] in _ENDS and one["status"] == "True"]
     return ": ".join(text for text in (ends[0]["type"], ends[0].get("message")) if text) if ends else ""
@@ -132,7 +132,7 @@ def _is_alive(run: PipelineRunResponse, pods: Namespace | None) -> bool:
     if run.status.is_finished:
         return False
     if pods is None:
-        # Nobody can see whether a run that is being stopped still has a process.
+        # Whether a run that is being stopped still has a process is unknown.
         return run.status is not ExecutionStatus.STOPPING
     starters = [job for job in jobs_of(pods, run) if starts_steps(job)]
     if not starters:

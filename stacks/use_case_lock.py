@@ -1,4 +1,4 @@
-"""One run of a use case at a time on this machine."""
+"""Allow one run of a use case at a time on this machine."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ __all__ = ["use_case_lock"]
 
 @contextmanager
 def use_case_lock(use_case: str, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
-    """Hold the use case while the block runs. The kernel frees the lock when its holder dies, however it dies.
+    """Lock the use case while the block runs. The kernel frees the lock when its holder dies for any reason.
 
     Args:
-        on_wait: Called before waiting for the present holder; without it nobody waits.
+        on_wait: Function to call before waiting for the current holder; None does not wait.
 
     Raises:
-        VisionOpsError: Another run of the use case is at work, or VISIONOPS_HOME cannot be written.
+        VisionOpsError: Another run of the use case is active, or VISIONOPS_HOME cannot be written.
     """
     with ExitStack() as held:
         try:
             held.enter_context(held_lock(use_case, on_wait))
         except Timeout as error:
             raise VisionOpsError(
-                f"{use_case}: another run of this use case is at work; wait for it or end it"
+                f"{use_case}: another run of this use case is active; wait for it or stop it"
             ) from error
         yield

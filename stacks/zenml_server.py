@@ -1,4 +1,4 @@
-"""The ZenML server that the client talks to, when it talks to one."""
+"""Check the ZenML server that the client uses, if any."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _SERVER = re.compile(r"^\s+url: *['\"]?https?://", re.MULTILINE)
 def ignore_empty_store() -> None:
     """Remove variables of ZenML's store that are empty from the environment.
 
-    A workflow or a compose file sets those for which it has no value, too, and ZenML ends in a trace because it cannot
-    parse the empty address.
+    A workflow or a compose file also sets variables without a value, and ZenML fails with a traceback on an empty
+    address.
     """
     for name in [name for name, value in os.environ.items() if name.startswith("ZENML_STORE_") and not value]:
         del os.environ[name]
@@ -43,7 +43,7 @@ def has_store() -> bool:
 
 
 def active_stack_name() -> str:
-    """That of ZenML's active stack, or `local` where that is ZenML's own default."""
+    """Return the name of ZenML's active stack, or `local` instead of ZenML's own default."""
     from zenml.client import Client
 
     active = str(Client().active_stack_model.name)
@@ -51,13 +51,13 @@ def active_stack_name() -> str:
 
 
 def require_zenml_server(patience: float = _PATIENCE_S) -> None:
-    """See that the ZenML server answers, before ZenML tries for a minute and prints a trace.
+    """Check that the ZenML server answers, before ZenML retries for a minute and prints a traceback.
 
     Args:
         patience: Seconds for it to answer.
 
     Raises:
-        StackError: It does not. An embedded store (no server) always passes.
+        StackError: The server does not answer. An embedded store (no server) always passes.
     """
     ignore_empty_store()
     from zenml.config.global_config import GlobalConfiguration
@@ -68,8 +68,8 @@ def require_zenml_server(patience: float = _PATIENCE_S) -> None:
     try:
         requests.get(f"{url.rstrip('/')}/health", timeout=patience).raise_for_status()
     except requests.RequestException as error:
-        mend = "zenml login --local" if "127.0.0.1" in url or "localhost" in url else f"zenml login {url}"
+        fix = "zenml login --local" if "127.0.0.1" in url or "localhost" in url else f"zenml login {url}"
         raise StackError(
-            f"ZenML server {url}: does not answer ({type(error).__name__}); start it with `{mend}`, or go back to the "
+            f"ZenML server {url}: does not answer ({type(error).__name__}); start it with `{fix}`, or go back to the "
             "embedded store with `zenml logout`"
         ) from error

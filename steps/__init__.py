@@ -1,1 +1,1 @@
-"""Adapters between artifacts and the domain: a step reads, calls one function, logs and returns."""
+"""Adapt artifacts to the domain: a step reads, calls one function, logs and returns."""

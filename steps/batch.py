@@ -1,4 +1,4 @@
-"""From unlabelled images to tables of predictions."""
+"""Turn unlabelled images into tables of predictions."""
 
 from __future__ import annotations
 
@@ -35,19 +35,19 @@ __all__ = ["collect", "join_answers", "predict", "predict_shard"]
 
 @step(enable_cache=False, output_materializers={"images": DatasetMaterializer})
 def collect(use_case: UseCase, folder: str) -> Annotated[Dataset, "images"]:
-    """List the images below a folder, or below a prefix of an object store, which stay there until they are asked."""
+    """List the images below a folder, or below a prefix of an object store, where they stay until predicted."""
     if is_uri(folder):
         images = named_images(list_remote(folder), use_case.name)
     else:
         images = list_images(Path(folder), use_case.name)
-        if not is_store_local():  # their bytes travel, by their content
+        if not is_store_local():  # their bytes are uploaded, addressed by content
             with progress("hash", images.num_images) as report:
                 images = hash_images(images, lambda done, _: report(done))
     announce(f"found {images.num_images} images in {folder}")
     return images
 
 
-# None is cached: the tables may have been moved away.
+# These steps are not cached, because the tables may have been moved away.
 @step(enable_cache=False)
 def predict(
     images: StoredDataset,
@@ -57,7 +57,7 @@ def predict(
     output: str,
     champion: RegisteredVersion,
 ) -> tuple[Annotated[BatchSummary, "batch"], Annotated[HTMLString, "batch_report"]]:
-    """Answer for the unlabelled images with the champion, but for those it has answered before."""
+    """Predict the unlabelled images with the champion, except those that it has already predicted."""
     summary = _joined([_answers(images, use_case, serving, folder, output, champion)], output, champion)
     return summary, HTMLString(render_batch_html(summary))  # ZenML looks for a tuple in the source
 
@@ -73,7 +73,7 @@ def predict_shard(
     shard: int,
     shards: int,
 ) -> Annotated[BatchAnswers, "answers"]:
-    """As `predict`, for one of ``shards`` parts of the images."""
+    """Predict one of ``shards`` parts of the images, as `predict` does."""
     return _answers(images, use_case, serving, folder, output, champion, shard, shards)
 
 
@@ -81,7 +81,7 @@ def predict_shard(
 def join_answers(
     answers: list[BatchAnswers], output: str, champion: RegisteredVersion
 ) -> tuple[Annotated[BatchSummary, "batch"], Annotated[HTMLString, "batch_report"]]:
-    """The tables of all shards."""
+    """Join the tables of all shards."""
     summary = _joined(answers, output, champion)
     return summary, HTMLString(render_batch_html(summary))
 
@@ -114,12 +114,12 @@ def _joined(answers: list[BatchAnswers], output: str, champion: RegisteredVersio
     with version_bundle(champion) as bundle:
         summary = write_tables(answers, bundle.card, champion.version, open_output(output))
     log_metadata({"version": champion.version, "images": summary.images, "failed": summary.failed})
-    announce(f"version {summary.version} answered for {summary.images - summary.failed} of {summary.images} images")
+    announce(f"version {summary.version} predicted {summary.images - summary.failed} of {summary.images} images")
     return summary
 
 
 def _fetched(images: Dataset, uri: str) -> Dataset:
-    """With their bytes on this machine."""
+    """Return the images with their bytes on this machine."""
     target, keys = visionops_home() / "remote" / mirror_name(uri), images.column("key")
     with progress("fetch", len(keys)) as report:
         fetch_images(uri, keys, target, lambda done, total: report(done, "", total))
@@ -128,10 +128,10 @@ def _fetched(images: Dataset, uri: str) -> Dataset:
 
 @contextmanager
 def _prediction_log(use_case: UseCase, serving: ServingConfig) -> Iterator[PredictionLog | None]:
-    """That of the use case's endpoint, so that monitoring sees these predictions, too."""
+    """Open the prediction log of the use case's endpoint, so that monitoring also reads these predictions."""
     try:
         folder = active_deployer().prediction_log(use_case.name) if serving.prediction_log else None
-    except StackError:  # without a deployer nobody looks at a log
+    except StackError:  # without a deployer nothing reads a log
         folder = None
     if folder is None:
         yield None

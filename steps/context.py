@@ -1,4 +1,4 @@
-"""What the steps take from the active stack: nothing else in `steps/` knows that ZenML has one."""
+"""Provide components of the active stack to the steps; no other module in `steps/` uses ZenML's stack."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from visionops.inference.bundle import ModelBundle
 from visionops.monitoring.gateway import Pushgateway
 from visionops.registry import ModelRegistry, RegisteredVersion
 
-if TYPE_CHECKING:  # tables and image libraries come with them, which not every pipeline needs
+if TYPE_CHECKING:  # they import tables and image libraries, which not every pipeline needs
     from visionops.data.validation.validator import ImageValidator
     from visionops.monitoring.drift.validator import DriftValidator
 
@@ -51,10 +51,10 @@ def active_registry() -> ModelRegistry:
 
 @contextmanager
 def champion_bundle(name: str) -> Iterator[tuple[RegisteredVersion, ModelBundle]]:
-    """The champion and its bundle, which is there while the block runs.
+    """Provide the champion and its bundle while the block runs.
 
     Raises:
-        RegistryError: There is no champion.
+        RegistryError: The use case has no champion.
     """
     champion = active_registry().champion(name)
     with version_bundle(champion) as bundle:
@@ -63,41 +63,41 @@ def champion_bundle(name: str) -> Iterator[tuple[RegisteredVersion, ModelBundle]
 
 @contextmanager
 def version_bundle(version: RegisteredVersion) -> Iterator[ModelBundle]:
-    """The bundle of a registered version, which is there while the block runs.
+    """Provide the bundle of a registered version while the block runs.
 
     Raises:
-        RegistryError: It cannot be fetched.
+        RegistryError: The bundle cannot be fetched.
     """
     with tempfile.TemporaryDirectory(prefix="visionops-champion-") as folder:
         yield active_registry().fetch_bundle(version, Path(folder))
 
 
 def active_deployer() -> EndpointDeployer:
-    """The model deployer of the active stack.
+    """Return the model deployer of the active stack.
 
     Raises:
-        StackError: The stack has none, or one that cannot take a bundle.
+        StackError: The stack has none, or one that cannot serve bundles.
     """
     stack = Client().active_stack
     if not hasattr(stack.model_deployer, "deploy_bundle"):
-        raise StackError(f"stack {stack.name!r}: has no VisionOps model deployer; run python -m stacks.apply local")
+        raise StackError(f"stack {stack.name!r}: missing VisionOps model deployer; run python -m stacks.apply local")
     return cast("EndpointDeployer", stack.model_deployer)
 
 
 def active_alerter() -> Alerter | None:
-    """The alerter of the active stack; None for a stack without one.
+    """Return the alerter of the active stack; None for a stack without one.
 
     Raises:
-        StackError: It is none of ours.
+        StackError: The alerter has another flavor than ours.
     """
     stack = Client().active_stack
     if stack.alerter is not None and not hasattr(stack.alerter, "send"):
-        raise StackError(f"stack {stack.name!r}: its alerter is not of flavor visionops_alertmanager; exchange it")
+        raise StackError(f"stack {stack.name!r}: expected an alerter of flavor visionops_alertmanager; replace it")
     return cast("Alerter | None", stack.alerter)
 
 
 def active_pushgateway() -> Pushgateway:
-    """Return where the active stack keeps figures of pipelines; one without a URL for nowhere.
+    """Return the active stack's Pushgateway for pipeline metrics; it has no URL if none is set.
 
     Raises:
         StackError: The secret with its login is missing.
@@ -125,43 +125,42 @@ def active_drift_validator() -> DriftValidator:
 
 
 def live_endpoint(name: str) -> Endpoint:
-    """The endpoint of a use case, on the active stack.
+    """Return the endpoint of a use case on the active stack.
 
     Raises:
-        DeploymentError: None runs.
-        StackError: The stack deploys nothing.
+        DeploymentError: No endpoint runs.
+        StackError: The stack has no deployer.
     """
     endpoint = active_deployer().find_endpoint(name)
     if endpoint is None:
-        raise DeploymentError(f"{name}: no endpoint runs; python run.py --pipeline deployment serves the champion")
+        raise DeploymentError(f"{name}: no endpoint runs; start it with python run.py --pipeline deployment")
     return endpoint
 
 
 def shared_place() -> str | None:
-    """What steps on other machines share: the artifact store. None where steps run on this one."""
+    """Return the URI of the artifact store if steps run on other machines; None if they run on this one."""
     stack = Client().active_stack
     return None if stack.orchestrator.flavor == "local" else str(stack.artifact_store.path)
 
 
 def is_store_local() -> bool:
-    """Whether the artifact store is a folder of this machine."""
+    """Return whether the artifact store is a folder on this machine."""
     return bool(Client().active_stack.artifact_store.config.is_local)
 
 
 def cache_identity() -> str:
-    """What a cached result depends on beside a step's inputs: the domain code, and the artifact store that holds it.
+    """Return the part of a cache key besides a step's inputs: the domain code and the artifact store.
 
-    A folder of this machine can be deleted while ZenML still remembers what was in it: each such store has an identity
-    of its own, which goes with it.
+    A local store can be deleted while ZenML still lists its artifacts, so each local store contains its own identity.
     """
     store = Client().active_stack.artifact_store
     return f"{code_version()} {_store_identity(Path(store.path)) if store.config.is_local else store.path}"
 
 
 def validation_identity() -> str:
-    """Return what a cached validation depends on beside its inputs: as `cache_identity`, and who validates.
+    """Return the part of a validation's cache key besides its inputs: `cache_identity` and the data validator.
 
-    Without a validator the step runs, and says so: ZenML hides what a function of a cache key raises.
+    Without a validator this does not raise, because ZenML hides errors of cache functions; the step raises instead.
     """
     try:
         validator = active_image_validator().identity
@@ -177,7 +176,7 @@ def _store_identity(folder: Path) -> str:
         with tempfile.NamedTemporaryFile("w", dir=folder, delete=False) as file:
             file.write(uuid.uuid4().hex)
         try:
-            path.hardlink_to(file.name)  # unlike a rename, this never replaces what another process has just made
+            path.hardlink_to(file.name)  # unlike a rename, this never replaces another process's new file
         except FileExistsError:
             pass
         finally:

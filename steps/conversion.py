@@ -1,4 +1,4 @@
-"""From a prepared data set to what its task's trainer reads."""
+"""Convert a prepared data set to the format of its task's trainer."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["convert"]
 
 @step(cache_policy=CACHE, output_materializers={"converted": ConvertedMaterializer})
 def convert(prepared: StoredDataset, plan: ConversionPlan) -> Annotated[ConvertedDataset, "converted"]:
-    """Convert the train and val splits; the trainings that differ in other settings share the result."""
+    """Convert the train and val splits; trainings that differ only in other settings share the result."""
     dataset = prepared.only(Split.TRAIN, Split.VAL)
     with progress("convert", 0) as report:
         folder = conversion.conversion_folder(dataset, plan)

@@ -1,4 +1,4 @@
-"""The curves of a training that runs, on the Pushgateway of the active stack."""
+"""Push the curves of a running training to the active stack's Pushgateway."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ __all__ = ["pushed_curves"]
 
 @contextmanager
 def pushed_curves(use_case: str, epochs: int) -> Iterator[TrainingCurves]:
-    """Push the epochs that are reported while the block runs; what goes wrong is one line in the end.
+    """Push the epochs reported while the block runs; errors are printed as one line at the end.
 
     Args:
-        epochs: That the training was given.
+        epochs: Configured number of epochs.
     """
     try:
         gateway = active_pushgateway()

@@ -1,4 +1,4 @@
-"""From a source to a clean, split data set."""
+"""Turn a source into a clean, split data set."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ __all__ = [
 ]
 
 CACHE = CachePolicy(cache_func=cache_identity)
-"""A step's result is reused while its inputs, parameters, the domain code and the artifact store are the same."""
+"""Cache policy that reuses a result for equal inputs, parameters, domain code and artifact store."""
 _VALIDATION_CACHE = CachePolicy(cache_func=validation_identity)
-"""And the stack's data validator is."""
+"""Cache policy that also requires the same data validator."""
 
 
 @step(cache_policy=CACHE, output_materializers={"dataset": DatasetMaterializer})
@@ -58,7 +58,7 @@ def ingest(data: DataConfig, use_case: UseCase, source_fingerprint: str) -> Anno
     """Fetch the source and read its labels.
 
     Args:
-        source_fingerprint: What lies there now; part of the cache key, so that a changed folder is read again.
+        source_fingerprint: Fingerprint of the source, part of the cache key, so that a changed folder is read again.
     """
     with progress("fetch MB" if data.source.kind == "url" else "fetch", 0) as report:
         root = fetch(data.source, visionops_home() / "data", lambda done, total: report(done, "", total))
@@ -72,7 +72,7 @@ def ingest(data: DataConfig, use_case: UseCase, source_fingerprint: str) -> Anno
 
 @step(cache_policy=_VALIDATION_CACHE, output_materializers={"validation": ValidationReportMaterializer})
 def validate_data(dataset: Dataset, policy: ValidationPolicy) -> Annotated[ValidationReport, "validation"]:
-    """Look at every image and label; the verdict falls in `prepare`, so that the card is kept in any case."""
+    """Check every image and label; `prepare` decides on the result, so that the card is always stored."""
     with progress("validate", dataset.num_images) as report:
         return validate_by(active_image_validator(), dataset, policy, report)
 
@@ -81,7 +81,7 @@ def validate_data(dataset: Dataset, policy: ValidationPolicy) -> Annotated[Valid
 def validate_shard(
     dataset: StoredDataset, policy: ValidationPolicy, shard: int, shards: int
 ) -> Annotated[InspectedImages, "inspected"]:
-    """Decode the images of one of ``shards`` parts; no others come to this machine."""
+    """Decode the images of one of ``shards`` parts, fetching only these to this machine."""
     part = dataset.fetch(dataset.tables.shard(shard, shards))
     with progress(f"shard {shard + 1}/{shards}", part.num_images) as report:
         return active_image_validator().inspect_images(part, policy, report)
@@ -91,23 +91,23 @@ def validate_shard(
 def join_validation(
     dataset: StoredDataset, inspected: list[InspectedImages], policy: ValidationPolicy
 ) -> Annotated[ValidationReport, "validation"]:
-    """What `validate_data` says: copies, leaks and the balance of classes are of the collection as a whole."""
+    """Join the shards to the report of `validate_data`; duplicates, leaks and class balance need the whole data set."""
     return active_image_validator().judge_images(dataset.tables, inspected, policy, dataset.fetch)
 
 
 @step(enable_cache=False)
 def require_usable(validation: ValidationReport) -> None:
-    """Stop if the policy says so; a warning is no reason."""
+    """Raise if the policy stops on the findings; warnings never stop."""
     announce(validation.summary())
     validation.raise_if_stopped()
 
 
 @step(enable_cache=False, output_materializers={"split_history": SplitHistoryMaterializer})
 def recall_split_history(use_case: UseCase) -> Annotated[SplitHistory, "split_history"]:
-    """Read from the registry which split each image had in earlier versions. Not cached: there may be a new version."""
+    """Read each image's split in earlier versions from the registry. Not cached, as there may be a new version."""
     history, silent = recall_splits(active_registry(), use_case.name)
     for version in silent:
-        announce(f"version {version} does not say how its data were split, so that its images are split anew")
+        announce(f"version {version} has no stored split, so its images are split again")
     return history
 
 
@@ -126,13 +126,13 @@ def prepare(
     reviewed: Dataset | None = None,
     review_version: ReviewVersion | None = None,
 ) -> tuple[Annotated[Dataset, "prepared"], Annotated[HTMLString, "label_audit"], Annotated[SplitHistory, "splits"]]:
-    """Stop if the policy says so; else clean the data, add what was labelled since, and split.
+    """Stop if the policy says so; otherwise clean the data, add newly labelled images, and split.
 
     ``splits`` is the history with this version.
 
     Args:
-        additions_fingerprint: What lies where ``data`` names labelled images; part of the cache key alone.
-        reviewed: With ``review_version``, of `read_reviewed`, where ``data.additions`` is a review.
+        additions_fingerprint: Fingerprint of ``data.additions``, used in the cache key only.
+        reviewed: Images of `read_reviewed`, with ``review_version``, if ``data.additions`` is a review.
     """
     validation.raise_if_stopped()
     if additions_fingerprint:
@@ -146,7 +146,7 @@ def prepare(
         with progress("additions", cleaned.num_images + added.num_images) as report:
             cleaned, fetch = join_additions(fetch(cleaned), added, policy, report, check), _at_hand
     elif data.additions and reviewed is None:
-        announce("data.additions: holds no labelled image yet")
+        announce("data.additions: no labelled images yet")
     distance = policy.near_duplicate_distance
     prepared = assign_splits(cleaned, data.split, split_history, distance=distance)
     for note in prepared.notes:

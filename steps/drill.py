@@ -1,4 +1,4 @@
-"""From test images to an endpoint that was asked about changed ones."""
+"""Send changed test images to an endpoint."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from visionops.monitoring.drill import Drill, DrillResult, render_drill_html, ru
 __all__ = ["send_drill"]
 
 
-# Not cached: it is the sending that counts.
+# Not cached, because each run must send the images.
 @step(enable_cache=False)
 def send_drill(
     prepared: StoredDataset, use_case: UseCase, drill: Drill

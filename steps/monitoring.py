@@ -1,4 +1,4 @@
-"""From what an endpoint was asked, and what people say of it, to what follows."""
+"""Compare recent predictions with the reference, score labelled traffic, decide on retraining, and notify."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ from visionops.tasks.spec import task_for
 __all__ = ["compare_traffic", "decide_retraining", "estimate_performance", "score_labelled_traffic", "tell"]
 
 
-# Nothing here is cached: there are new predictions, and perhaps new labels, each time.
+# These steps are not cached, because each run may have new predictions and labels.
 @step(enable_cache=False)
 def compare_traffic(
     use_case: UseCase, monitoring: MonitoringConfig, serving: ServingConfig
 ) -> tuple[Annotated[DriftReport, "drift"], Annotated[HTMLString, "drift_report"]]:
-    """Compare what the champion was asked lately with what it was validated on, or asked before."""
+    """Compare recent images of the champion with its validation images or with earlier traffic."""
     folder = active_deployer().prediction_log(use_case.name)
     with champion_bundle(use_case.name) as (champion, bundle):
         place = LogPlace(folder, serving.prediction_log_store, use_case.name, champion.version)
@@ -82,7 +82,7 @@ def score_labelled_traffic(
 ) -> Annotated[LabelledTraffic, "labelled_traffic"]:
     """Count the images labelled since the last training, and score the champion on those that it has not seen.
 
-    Of a review every label counts, and the images that were drawn at random are scored.
+    For a review, all labels are counted, but only images drawn at random are scored.
     """
     use_case, source = scoring.use_case, data.additions
     review = read_decided_labels(source, use_case) if isinstance(source, ReviewSource) else None
@@ -97,7 +97,7 @@ def score_labelled_traffic(
     with champion_bundle(use_case.name) as (champion, bundle), tempfile.TemporaryDirectory() as work:
         history = read_splits(bundle)
         if history is None:
-            announce(f"version {champion.version} does not say which images it has seen: no label counts; train again")
+            announce(f"version {champion.version} has no list of its images, so no label counts; train again")
             return LabelledTraffic()
         new = unseen(labelled, history, policy)
         judging = untrained(new, history, policy)
@@ -110,8 +110,8 @@ def score_labelled_traffic(
         if judging.num_images and at_test is not None:
             try:
                 performance = measure(task_for(use_case.task), bundle, judging, scoring, at_test)
-            except MetricError as error:  # a first few labels of one class must not hold up all else
-                announce(f"new labels, no figure yet: {error}")
+            except MetricError as error:  # a few first labels of one class must not stop the run
+                announce(f"new labels, but no metric yet: {error}")
     if review:
         traffic = LabelledTraffic(
             new_labels=review.unused((newest or champion).review_version(review.use_case)),
@@ -129,7 +129,7 @@ def score_labelled_traffic(
 def estimate_performance(
     labelled_traffic: LabelledTraffic, monitoring: MonitoringConfig, scoring: Scoring
 ) -> tuple[Annotated[PerformanceEstimate, "performance_estimate"], Annotated[HTMLString, "performance_report"]]:
-    """Estimate the gate's metric of the window without labels, and show it beside the figure on labelled traffic."""
+    """Estimate the gate's metric of the window without labels, and report it next to the metric on labelled traffic."""
     use_case, end = scoring.use_case, datetime.now(UTC)
     begin = end - timedelta(hours=monitoring.window_hours)
     folder, store = active_deployer().prediction_log(use_case.name), scoring.serving.prediction_log_store
@@ -154,7 +154,7 @@ def decide_retraining(
     policy: RetrainPolicy,
     is_requested: bool,
 ) -> tuple[Annotated[Observation, "observation"], Annotated[Decision, "retraining"]]:
-    """What follows, and why."""
+    """Decide whether to train again, with the reasons."""
     registry, now = active_registry(), datetime.now(UTC)
     champion, newest = registry.champion(use_case.name), registry.newest_trained(use_case.name)
     last = newest.trained if newest else champion.trained
@@ -180,7 +180,7 @@ def decide_retraining(
 def tell(
     drift: DriftReport, observation: Observation, retraining: Decision, use_case: UseCase, policy: RetrainPolicy
 ) -> Annotated[NotificationReport, "told"]:
-    """Tell people and Prometheus; what could not be told does not stop what was decided."""
+    """Send alerts and metrics; a failed notification does not stop the decided training."""
     champion = active_registry().champion(use_case.name)
     alerter, gateway = active_alerter(), active_pushgateway()
     alerts = decision_alerts(use_case.name, retraining, observation, policy)

@@ -1,4 +1,4 @@
-"""Progress of long work on the terminal: a bar where there is one, else a line every tenth."""
+"""Show progress on the terminal: a bar if possible, or else a line every tenth."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from rich.text import Text
 __all__ = ["Report", "announce", "progress"]
 
 Report = Callable[..., None]
-"""``report(done, note="", total=None)``: so many are done; a short note stands at the end of the line. The total is
-told where the work turns out to have another one, or several parts."""
+"""``report(done, note="", total=None)``: number of finished items, a short note for the end of the line, and a new
+total if it changes or the work has several parts."""
 
 
 def announce(text: str) -> None:
-    """One line that says what happens now, or what came of it."""
-    # No markup: [x] in the name of a folder is no style, and :smile: no picture.
+    """Print one line about the current work or its result."""
+    # Markup is off, so that [x] or :smile: in the name of a folder is printed unchanged.
     Console(stderr=True, highlight=False).print(Text.assemble(("•", "bold cyan"), f" {text}"), soft_wrap=True)
 
 

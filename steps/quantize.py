@@ -1,4 +1,4 @@
-"""From the champion to the same model in INT8."""
+"""Quantize the champion to INT8."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from visionops.tasks.spec import task_for
 __all__ = ["quantize_champion"]
 
 
-# Not cached: the champion may have changed.
+# Not cached, because the champion may have changed.
 @step(enable_cache=False, output_materializers={"bundle": ModelBundleMaterializer})
 def quantize_champion(
     prepared: StoredDataset, splits: SplitHistory, plan: QuantizationPlan
 ) -> Annotated[ModelBundle, "bundle"]:
-    """Quantize the champion on validation images; the bundle carries the history of splits."""
+    """Quantize the champion with validation images; the bundle includes the history of splits."""
     dataset = prepared.only(Split.VAL)
     images = calibration_images(dataset, plan.quantization.images).num_images
     use_case = plan.scoring.use_case

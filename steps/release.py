@@ -1,4 +1,4 @@
-"""From an evaluated bundle to an answering champion. Never cached: the registry and the endpoint may have changed."""
+"""Register, gate and serve an evaluated bundle. Never cached, as the registry and the endpoint may have changed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["gate", "register", "release_model", "restore_model"]
 def register(
     bundle: ModelBundle, evaluation: Evaluation, use_case: UseCase
 ) -> Annotated[RegisteredVersion, "registered_version"]:
-    """Register the bundle as challenger, once."""
+    """Register the bundle as challenger, unless it is already registered."""
     version = register_bundle(active_registry(), use_case.name, bundle, evaluation)
     announce(f"registered {version.name} version {version.version}")
     return version
@@ -37,7 +37,7 @@ def register(
 def gate(
     registered_version: RegisteredVersion, evaluation: Evaluation, prepared: StoredDataset, judging: Judging
 ) -> Annotated[GateDecision, "decision"]:
-    """Compare with the gate and with the champion, on the same test images."""
+    """Compare with the gate's limits and with the champion on the same test images."""
     dataset = prepared.only(Split.TEST)
     task = task_for(judging.scoring.use_case.task)
     decision = decide_release(active_registry(), registered_version, evaluation, task, dataset, judging)
@@ -63,7 +63,7 @@ def release_model(
 
 @step(enable_cache=False)
 def restore_model(use_case: UseCase, serving: ServingConfig, rollback: bool) -> Annotated[Endpoint, "endpoint"]:
-    """Serve the champion again, or the one before it."""
+    """Serve the champion again, or the previous one."""
     require_same_deployer(get_step_context().pipeline_run.config.extra)
     endpoint = restore(active_registry(), active_deployer(), use_case.name, serving, rollback=rollback)
     _tell(endpoint)

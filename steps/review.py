@@ -1,4 +1,4 @@
-"""From what people decided in review to images that a training adds."""
+"""Turn decisions of reviewers into images that a training adds."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ __all__ = ["index_images", "read_decided_labels", "read_reviewed"]
 _MOST_REFUSALS = 10
 
 
-# Not cached: there may be new decisions. What was decided before comes back as the same content.
+# Not cached, because there may be new decisions. Earlier decisions give the same content again.
 @step(enable_cache=False, output_materializers={"reviewed": DatasetMaterializer})
 def read_reviewed(
     source: ReviewSource, use_case: UseCase, white_level: int | None, makes_version: bool
 ) -> tuple[Annotated[Dataset, "reviewed"], Annotated[ReviewVersion, "review_version"]]:
-    """Make the next data version of what was decided since, if wanted, and read all of them up to one.
+    """Read all data versions of a review up to one, and create the next version from new decisions if requested.
 
     Args:
-        white_level: Of ``data``.
-        makes_version: Of trainings; a version that ``source`` names is read as it is, too.
+        white_level: Setting of ``data``.
+        makes_version: Create a version, as trainings do, unless ``source`` names one.
     """
     with open_review() as review:
         case, name = _find_case(review, source, use_case), source.use_case or use_case.name
@@ -57,7 +57,7 @@ def read_reviewed(
     return dataclasses.replace(mark_added(found.dataset), white_level=white_level), found.version
 
 
-# Not cached: the review may be another. What it knows already costs next to nothing.
+# Not cached, because the review may be another one. Images that it has indexed take almost no time.
 @step(enable_cache=False)
 def index_images(
     registered_version: RegisteredVersion,
@@ -66,9 +66,9 @@ def index_images(
     source: ReviewSource,
     use_case: UseCase,
 ) -> None:
-    """Make the images of a registered version known to the review, so that what arrives is compared with them.
+    """Index the images of a registered version in the review, so that new images are compared with them.
 
-    A review that cannot be reached by now costs the index and not the training: the next training makes it again.
+    If the review does not answer, the training still succeeds without the index, and the next training creates it.
 
     Args:
         splits: The history with this version.
@@ -80,7 +80,7 @@ def index_images(
             indexed = index_prepared(review, case, prepared, splits)
     except VisionOpsError as error:
         log_metadata({"version": registered_version.version, "indexed": False})
-        announce(f"the review does not know the images of version {registered_version.version}: {error}")
+        announce(f"the images of version {registered_version.version} are not indexed in the review: {error}")
         return
     log_metadata({"version": registered_version.version, "indexed": True, "images": indexed.images})
     for line in indexed.refused[:_MOST_REFUSALS]:
@@ -89,10 +89,10 @@ def index_images(
 
 
 def read_decided_labels(source: ReviewSource, use_case: UseCase) -> DecidedLabels | None:
-    """Return what is labelled in the review of a use case; None where nothing is reviewed yet.
+    """Return the labels from the review of a use case; None if nothing is reviewed yet.
 
     Raises:
-        ReviewError: ``source`` names a use case that is not in review, or database or images cannot be reached.
+        ReviewError: ``source`` names a use case that is not in review, or the database or the images cannot be reached.
     """
     with open_review() as review:
         case = _find_case(review, source, use_case)
@@ -100,11 +100,11 @@ def read_decided_labels(source: ReviewSource, use_case: UseCase) -> DecidedLabel
 
 
 def _find_case(review: Review, source: ReviewSource, use_case: UseCase) -> ReviewedCase | None:
-    """Return what is reviewed for a use case; None where nothing is yet.
+    """Return the reviewed case of a use case; None if nothing is reviewed yet.
 
     Raises:
         NotFound: ``source`` names a use case that is not in review.
-        DataError: It is reviewed as another task.
+        DataError: The review has another task.
     """
     try:
         case = review.store.use_case(source.use_case or use_case.name)
@@ -117,5 +117,5 @@ def _find_case(review: Review, source: ReviewSource, use_case: UseCase) -> Revie
 
 
 def _image_cache() -> Path:
-    """Return where images of reviews lie on this machine."""
+    """Return the folder for images of reviews on this machine."""
     return visionops_home() / "data" / "review"

@@ -1,4 +1,4 @@
-"""`TrainingLog` on the run that is open for the step, whatever tracks it, and on Prometheus."""
+"""Implement `TrainingLog` with the tracker's run that is open for the step, and with Prometheus."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["RunLog"]
 
 
 class RunLog:
-    """Parameters, metrics per epoch and files of one training; epochs on the terminal too."""
+    """Log of one training's parameters, metrics per epoch and files, which also prints epochs to the terminal."""
 
     def __init__(self, run: RunTracker, report: Report, curves: TrainingCurves | None = None) -> None:
         self._run = run
@@ -22,7 +22,7 @@ class RunLog:
         self._curves = curves
 
     def params(self, params: Mapping[str, Any]) -> None:
-        """Log what the trainer was really given."""
+        """Log the trainer's actual parameters."""
         self._run.params(params)
 
     def metrics(self, metrics: Mapping[str, float], step: int) -> None:
@@ -36,5 +36,5 @@ class RunLog:
         self._run.artifact(path, folder)
 
     def progress(self, done: int, total: int, note: str) -> None:
-        """Move the bar."""
+        """Update the progress bar."""
         self._report(done, note, total)

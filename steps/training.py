@@ -1,4 +1,4 @@
-"""From a converted data set to an evaluated bundle."""
+"""Train and evaluate a bundle from a converted data set."""
 
 from __future__ import annotations
 
@@ -40,10 +40,9 @@ def train(
     plan: TrainingPlan,
     review_version: ReviewVersion | None = None,
 ) -> Annotated[ModelBundle, "bundle"]:
-    """Train, or resume what an interrupted run left, and export.
+    """Train, or resume an interrupted training, and export.
 
-    The bundle carries what the model says of the val split, the truth beside it, the history of splits, and the data
-    version of a review.
+    The bundle includes predictions and labels of the val split, the history of splits, and a review's data version.
     """
     epochs = plan.training.planned_epochs
     with progress("train", epochs) as report, pushed_curves(plan.name, epochs) as curves:
@@ -59,7 +58,7 @@ def evaluate(bundle: ModelBundle, prepared: StoredDataset, scoring: Scoring) -> 
     """Score the bundle on the test split with the engine that will serve it."""
     dataset = prepared.only(Split.TEST)
     folder = evaluation_folder(bundle, dataset)
-    # All of it, unless this is a champion that is quantized and new labels have classes that it does not know.
+    # The whole test split, except new labels with classes that a quantized champion does not have.
     known = comparison_set(dataset, [bundle.card])
     task = task_for(scoring.use_case.task)
     evaluation = task.evaluate(bundle, known.dataset_for(bundle.card), scoring, folder)

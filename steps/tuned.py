@@ -1,4 +1,4 @@
-"""What the newest finished search of a use case came to, from the artifacts of its runs."""
+"""Find the result of a use case's newest finished search among the artifacts of its runs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from visionops.tuning.result import TuningResult
 __all__ = ["newest_tuning"]
 
 _ARTIFACT = "tuning"
-"""What the step `search` names its result."""
+"""Name of the result of the step `search`."""
 _PAGE = 20
 
 
@@ -23,7 +23,7 @@ def newest_tuning(use_case: str) -> TuningResult:
     """Return the result of the newest finished search of a use case, from the active stack's artifact store.
 
     Raises:
-        VisionOpsError: There is none, or its files are gone.
+        VisionOpsError: No search has finished, or its files are gone.
     """
     for version in _newest_first():
         said = version.run_metadata.get("use_case")
@@ -52,7 +52,7 @@ def _newest_first() -> Iterator[ArtifactVersionResponse]:
 
 
 def _load(version: ArtifactVersionResponse) -> TuningResult | None:
-    """Read a result. One of an earlier release does not say of which use case it is without its files."""
+    """Read a result, or return None if its files are gone: older releases store the use case only in the files."""
     try:
         result = version.load()
     except (OSError, DataError):

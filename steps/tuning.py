@@ -1,4 +1,4 @@
-"""From a converted data set to better settings."""
+"""Search for better settings with a converted data set."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from visionops.tuning.settings import SearchPlan
 __all__ = ["search"]
 
 
-# Not cached: its study remembers every trial, and the newest result says what is best now.
+# Not cached: the study stores every trial, and the newest result has the best settings so far.
 @step(enable_cache=False, experiment_tracker=True, output_materializers={"tuning": TuningMaterializer})
 def search(converted: ConvertedDataset, prepared: StoredDataset, plan: SearchPlan) -> Annotated[TuningResult, "tuning"]:
-    """Try settings, or go on where an interrupted run stopped.
+    """Search for settings, or resume an interrupted search.
 
-    ``prepared`` is converted anew, and its images come here, only for trials that change what the conversion reads.
+    Only trials that change settings of the conversion convert ``prepared`` again, and only then are its images fetched.
     """
     trials = len(plan.tuning.grid) or plan.tuning.trials
     with progress("tune", trials) as report:

@@ -1,4 +1,4 @@
-"""A search in the experiment tracker: the run that is open for the step, and in it a run for each trial."""
+"""Log a search in the experiment tracker: in the run that is open for the step, with a child run for each trial."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _END = {TrialState.COMPLETE: RunEnd.FINISHED, TrialState.PRUNED: RunEnd.STOPPED,
 
 
 class RunTuningLog:
-    """A `TuningLog`; trials on the terminal, too."""
+    """A `TuningLog` that also prints trials to the terminal."""
 
     def __init__(self, run: RunTracker, report: Report, metric: str) -> None:
         self._run = run
@@ -27,7 +27,7 @@ class RunTuningLog:
         self._metric = metric
 
     def trial(self, trial: Trial) -> None:
-        """Log one, with its settings and its metric per epoch, below the run of the search."""
+        """Log a trial, with its settings and its metric per epoch, as a child of the search's run."""
         name = f"val_{self._metric}"
         note = {"visionops.trial.note": trial.note[:_LONGEST_NOTE]} if trial.note else {}
         with self._run.child(f"trial {trial.number}", _END[trial.state]) as run:
@@ -38,12 +38,12 @@ class RunTuningLog:
             final = {} if trial.value is None else {f"{name}_final": trial.value}
             run.metrics(final | {"seconds": trial.seconds})
 
-    def progress(self, done: int, total: int, note: str) -> None:  # noqa: ARG002 - the bar knows its total
-        """Move the bar."""
+    def progress(self, done: int, total: int, note: str) -> None:  # noqa: ARG002 - the bar has its total
+        """Update the progress bar."""
         self._report(done, note)
 
     def finish(self, result: TuningResult) -> None:
-        """Log what is best."""
+        """Log the best settings."""
         found = {"settings": result.settings, "value": result.value, "default_value": result.default_value}
         best: dict[str, Any] = found | {"metric": result.metric, "trial": result.best, "study": result.study}
         with tempfile.TemporaryDirectory(prefix="visionops-tuning-") as folder:

@@ -168,7 +168,7 @@ def test_a_flag_goes_with_its_pipeline(capsys, flag, pipeline):
     with pytest.raises(SystemExit) as caught:
         run.main(flag)
     assert caught.value.code == 2
-    assert f"{flag[0]} goes with --pipeline {pipeline}" in capsys.readouterr().err
+    assert f"{flag[0]} needs --pipeline {pipeline}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("shards", ["0", "1001"])

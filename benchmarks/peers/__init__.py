@@ -1,1 +1,1 @@
-"""Other ways to serve the same graph, each with a service file and, as their pins contradict ours, its environment."""
+"""Serve the same graph with other servers, each with a service file and, as pins conflict, its own environment."""

@@ -1,6 +1,6 @@
-"""``python -m benchmarks.peers [NAME ...]``: make the environments of the peers, each its own, with uv.
+"""Create an environment for each peer with uv: ``python -m benchmarks.peers [NAME ...]``.
 
-Their pins contradict ours and one another's. Made anew when the requirements of a peer have changed.
+Their pins conflict with ours and with each other. An environment is created again when its requirements change.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ _NAMES = tuple(PEERS)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Make what is missing. Returns 1 when an environment could not be made; the others are."""
+    """Create missing environments; return 1 if one failed, after creating the others."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.peers", description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(_NAMES)}; all when absent")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"out of {', '.join(_NAMES)}; all when absent")
     names = parser.parse_args(arguments).names or list(_NAMES)
     if unknown := [name for name in names if name not in _NAMES]:
-        parser.error(f"unknown peer {unknown[0]!r}; there are: {', '.join(_NAMES)}")
+        parser.error(f"unknown peer {unknown[0]!r}; expected {', '.join(_NAMES)}")
     uv = os.environ.get("UV") or shutil.which("uv")
     if uv is None:
         parser.error("uv is missing; install it (pip install uv), or call make peers")
@@ -38,7 +38,7 @@ def _make(uv: str, name: str) -> int:
     folder = environment_folder(name)
     stamp = folder / "requirements.txt"
     if stamp.is_file() and stamp.read_text() == everything:
-        print(f"{name}: is there")
+        print(f"{name}: up to date")
         return 0
     print(f"{name}: installing into {folder}", flush=True)
     python = folder / "bin" / "python"

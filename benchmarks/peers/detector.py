@@ -1,7 +1,7 @@
-"""What every peer runs: one image through the same decoder, letterbox, graph and NMS as ours.
+"""Run one image through the same decoder, letterbox, graph and NMS as ours, for every peer.
 
-Only the engine's set-up is the peer's: `DETECTOR_HINT` is OpenVINO's performance hint, `DETECTOR_THREADS` how many
-threads one process computes with, `DETECTOR_BUNDLE` the folder of the model bundle.
+Only the engine's setup differs by peer: `DETECTOR_HINT` is OpenVINO's performance hint, `DETECTOR_THREADS` the number
+of threads per process, `DETECTOR_BUNDLE` the folder of the model bundle.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["Detector"]
 
 
 class Detector:
-    """A loaded graph. Safe to call from several threads at once: each has its own infer request."""
+    """A loaded graph that is thread-safe, as each thread has its own infer request."""
 
     def __init__(self, folder: Path, hint: str, threads: int) -> None:
         forbid_telemetry()
@@ -39,7 +39,7 @@ class Detector:
                 "PERFORMANCE_HINT": hint,
                 "INFERENCE_PRECISION_HINT": "bf16" if self._card.precision is Precision.BF16 else "f32",
                 "INFERENCE_NUM_THREADS": threads,
-                # Pinned, the workers of a server of several processes would all sit on the first core.
+                # With pinning, all worker processes of a server would share the first core.
                 "ENABLE_CPU_PINNING": False,
             },
         )
@@ -47,18 +47,18 @@ class Detector:
 
     @classmethod
     def from_environment(cls) -> Detector:
-        """As the benchmark told this process."""
+        """Return a detector with the settings in this process's environment."""
         environment = os.environ
         return cls(
             Path(environment["DETECTOR_BUNDLE"]), environment["DETECTOR_HINT"], int(environment["DETECTOR_THREADS"])
         )
 
     def answer(self, image: bytes) -> dict[str, Any]:
-        """``{"detections": [...]}`` for one encoded image."""
+        """Return ``{"detections": [...]}`` for one encoded image."""
         return self.predict(image).to_dict()
 
     def predict(self, image: bytes) -> Prediction:
-        """Decode, letterbox, engine, NMS."""
+        """Decode an image, letterbox it, run the engine and apply NMS."""
         tensor, geometry = preprocess(decode_image(image), self._card.preprocessing)
         outputs = self._request().infer({0: tensor}, share_inputs=True).to_tuple()
         return self._decoder.decode([RawOutput(outputs, geometry)], {})

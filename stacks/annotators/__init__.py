@@ -1,1 +1,1 @@
-"""Annotators: flavor ``visionops_review``, and the annotation tool of the active stack."""
+"""Define annotator flavor ``visionops_review`` and find the annotation tool of the active stack."""

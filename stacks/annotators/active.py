@@ -1,4 +1,4 @@
-"""The annotation tool of the active stack."""
+"""Find the annotation tool of the active stack."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 __all__ = ["LABEL_STUDIO", "active_tool", "label_studio"]
 
 LABEL_STUDIO = "label_studio"
-"""ZenML's own flavor."""
+"""Name of ZenML's own flavor."""
 
 
 def active_tool() -> AnnotationTool:
     """Return the annotation tool of the active stack.
 
     Raises:
-        StackError: The stack has no annotator, or one that is no annotation tool of ours.
-        Invalid: The settings of Label Studio cannot be used.
+        StackError: The stack has no annotator, or one without an annotation tool.
+        Invalid: The settings of Label Studio are invalid.
     """
     from zenml.client import Client
     from zenml.enums import StackComponentType
@@ -30,13 +30,13 @@ def active_tool() -> AnnotationTool:
     from stacks.zenml_server import require_zenml_server
 
     require_zenml_server()
-    # Not `active_stack`: it would load all components, and ZenML's Label Studio asks for an SDK that we do without.
+    # `active_stack` would load all components, and ZenML's Label Studio needs an SDK that we do not install.
     stack = Client().active_stack_model
     found = stack.components.get(StackComponentType.ANNOTATOR)
     if not found:
         raise StackError(
-            f"stack {stack.name!r}: has no annotator; add that of another stack with zenml stack update "
-            f"{stack.name} -an local, after python -m stacks.apply local"
+            f"stack {stack.name!r}: missing annotator; run python -m stacks.apply local, then zenml stack update "
+            f"{stack.name} -an local"
         )
     component = found[0]
     if component.flavor_name == LABEL_STUDIO:
@@ -45,16 +45,16 @@ def active_tool() -> AnnotationTool:
 
 
 def label_studio(name: str, configuration: Mapping[str, Any], secret: Mapping[str, Any] | None = None) -> LabelStudio:
-    """Return Label Studio by the settings of a component of ZenML's flavor.
+    """Return Label Studio with the settings of a component of ZenML's flavor.
 
     Args:
-        name: Of the component, for messages.
+        name: Name of the component, for messages.
         configuration: Its settings.
-        secret: Of ``authentication_secret``; looked up in ZenML when absent.
+        secret: Values of ``authentication_secret``; read from ZenML when absent.
 
     Raises:
-        StackError: ZenML does not have the secret that the settings name.
-        Invalid: The address cannot be used, or there is no token.
+        StackError: The secret that the settings name is missing from ZenML.
+        Invalid: The address is invalid, or the token is missing.
     """
     from zenml.integrations.label_studio.flavors import LabelStudioAnnotatorConfig
 
@@ -80,10 +80,10 @@ def _secret(annotator: str, name: str) -> Mapping[str, Any]:
         found = Client().get_secret(name, allow_partial_name_match=False, allow_partial_id_match=False)
     except KeyError as error:
         raise StackError(
-            f"annotator {annotator!r}: ZenML has no secret {name}; zenml secret create {name} --api_key=…"
+            f"annotator {annotator!r}: ZenML's secret {name} is missing; zenml secret create {name} --api_key=…"
         ) from error
     except NotImplementedError as error:
-        raise StackError(f"annotator {annotator!r}: this ZenML keeps no secrets; set its api_key") from error
+        raise StackError(f"annotator {annotator!r}: this ZenML has no secret store; set its api_key") from error
     return dict(found.secret_values)
 
 

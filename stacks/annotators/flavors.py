@@ -1,4 +1,4 @@
-"""ZenML annotator flavor ``visionops_review``.
+"""Define ZenML annotator flavor ``visionops_review``.
 
 Only ZenML is imported at the top: every `zenml` command loads this module.
 """
@@ -16,10 +16,10 @@ __all__ = ["ReviewAnnotatorConfig", "ReviewAnnotatorFlavor"]
 
 
 class ReviewAnnotatorConfig(BaseAnnotatorConfig):
-    """Where people review. Database and images are those of VISIONOPS_REVIEW_DATABASE and VISIONOPS_REVIEW_IMAGES."""
+    """Settings of the review; VISIONOPS_REVIEW_DATABASE and VISIONOPS_REVIEW_IMAGES set its database and images."""
 
     url: str = ""
-    """Of the pages for reviewers; "" where there are none."""
+    """URL of the pages for reviewers; "" for none."""
 
 
 class ReviewAnnotatorFlavor(BaseAnnotatorFlavor):

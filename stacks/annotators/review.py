@@ -1,6 +1,6 @@
-"""Our review queue as a ZenML annotator: a data set is a use case in review.
+"""Provide our review queue as a ZenML annotator: a data set is a use case in review.
 
-Whoever loads a stack imports this module, so that it imports the domain where it is used.
+Loading a stack imports this module, so it imports the domain only where it is used.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _PAGE = 500
 
 
 class ReviewAnnotator(BaseAnnotator):
-    """Shows the review of this machine's environment to ZenML and its commands."""
+    """Annotator for the review that this machine's environment names."""
 
     @property
     def config(self) -> ReviewAnnotatorConfig:
@@ -41,11 +41,11 @@ class ReviewAnnotator(BaseAnnotator):
         return QueueTool()
 
     def get_url(self) -> str:
-        """Return the address of the pages for reviewers; "" where there are none."""
+        """Return the address of the pages for reviewers, or "" for none."""
         return self.config.url
 
     def get_url_for_dataset(self, dataset_name: str) -> str:
-        """Return the address for a use case: that of all."""
+        """Return the address of the pages for reviewers, which is the same for all use cases."""
         del dataset_name
         return self.config.url
 
@@ -76,7 +76,7 @@ class ReviewAnnotator(BaseAnnotator):
         """Open the pages for reviewers in a browser.
 
         Raises:
-            StackError: There are none.
+            StackError: No address is set.
         """
         url = str(kwargs.get("url") or self.config.url)
         if not url:
@@ -86,17 +86,17 @@ class ReviewAnnotator(BaseAnnotator):
         webbrowser.open(url)
 
     def add_dataset(self, **kwargs: Any) -> UseCase:
-        """Make a use case known: ``use_case``, a `UseCase`.
+        """Add the `UseCase` passed as ``use_case``.
 
         Raises:
-            StackError: It is missing.
-            Conflict: It is known otherwise.
+            StackError: ``use_case`` is missing.
+            Conflict: The review has a different use case of this name.
         """
         from visionops.review.items import UseCase
 
         use_case = kwargs.get("use_case")
         if not isinstance(use_case, UseCase):
-            raise StackError(f"annotator {self.name!r}: add_dataset takes use_case, a UseCase")
+            raise StackError(f"annotator {self.name!r}: add_dataset needs use_case, a UseCase")
         with _opened() as review:
             review.put_use_case(use_case)
         return use_case
@@ -105,13 +105,13 @@ class ReviewAnnotator(BaseAnnotator):
         """Return the use case ``dataset_name``.
 
         Raises:
-            NotFound: It is not in review.
+            NotFound: The use case is not in review.
         """
         with _opened() as review:
             return review.store.use_case(_name(kwargs))
 
     def delete_dataset(self, **kwargs: Any) -> NoReturn:
-        """Refuse: nothing that a person decided is removed.
+        """Refuse to delete a use case, because decisions of people are never removed.
 
         Raises:
             StackError: Always.

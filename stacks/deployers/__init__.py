@@ -1,1 +1,1 @@
-"""Model deployers: where a champion answers."""
+"""Deploy champions to processes, containers and clusters."""

@@ -1,4 +1,4 @@
-"""Why a cluster denies an object or a pod at its admission, and how to fix it."""
+"""Explain why a cluster denies an object or a pod at admission, and how to fix it."""
 
 from __future__ import annotations
 
@@ -8,25 +8,26 @@ import re
 __all__ = ["explain_denial", "said_by_cluster"]
 
 _DENIALS = (
-    (r".*failed calling webhook.*", False, "have whoever runs the cluster look after this webhook"),
+    (r".*failed calling webhook.*", False, "contact the cluster's administrator about this webhook"),
     (
         r'.*(admission webhook "[^"]*" denied the request|ValidatingAdmissionPolicy .* denied request).*',
         True,
-        "change the setting that it names, or the cluster's policy",
+        "change the setting named here, or the cluster's policy",
     ),
     (r"failed quota: .* must specify .*", True, "set it in resources"),
     (r"exceeded quota: .*", False, "raise the ResourceQuota, or lower resources or replicas"),
-    (r".*violates PodSecurity.*", True, "change the setting that it names, or the namespace's Pod Security level"),
-    (r'.*pods "[^"]*" is forbidden: (?!User ).*', True, "change the setting that it names, or the namespace's rule"),
+    (r".*violates PodSecurity.*", True, "change the setting named here, or the namespace's Pod Security level"),
+    (r'.*pods "[^"]*" is forbidden: (?!User ).*', True, "change the setting named here, or the namespace's rule"),
 )
-"""What is said, whether only a person can change it, and the fix; the first that fits. The last is for LimitRanges."""
+"""Pattern of a message, whether only a person can fix it, and the fix; the first match counts. The last pattern is
+for LimitRanges."""
 
 
 def said_by_cluster(error: BaseException | None) -> str:
-    """Return in one line what the API server answered, as the client library's error, or one that it caused, has it.
+    """Return the API server's answer in one line, from the client library's error or from an error that it caused.
 
     Returns:
-        "" where there is no such answer.
+        The answer, or "" for an error without one.
     """
     while error is not None:
         try:
@@ -37,10 +38,10 @@ def said_by_cluster(error: BaseException | None) -> str:
 
 
 def explain_denial(message: str) -> tuple[bool, str]:
-    """Return whether only a change by a person helps, and the denial with its fix; "" where ``message`` is none.
+    """Return whether only a person can fix a denial, and the denial with its fix; "" if ``message`` is no denial.
 
     Args:
-        message: What the API server answers, in one line, or what a controller says of the answer that it got.
+        message: Answer of the API server in one line, or a controller's report of it.
     """
     for pattern, is_final, fix in _DENIALS:
         if found := re.search(pattern, message):

@@ -1,7 +1,7 @@
-"""A namespace of a Kubernetes cluster: objects as plain dicts, and errors that say what to mend.
+"""Read and change objects in a namespace of a Kubernetes cluster, as plain dicts.
 
-The official client carries the requests, with the kubeconfig's or the pod's credentials; its classes of each kind are
-not used, so custom resources are no different.
+The official client sends the requests with the credentials of the kubeconfig or the pod. Its class for each kind is
+not used, so custom resources work the same way. Errors name the fix.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ _FORBIDDEN = re.compile(r'cannot (?P<verb>\w+) resource "(?P<resource>[^"]+)"(?:
 _QUOTA = "exceeded quota"
 _ROLE = "docs/how-to/kubernetes.md has the Role"
 _CHANGES = 2
-"""Times that a change is tried which somebody else came before."""
+"""Number of attempts to make a change that conflicts with another client's."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Kind:
-    """One kind of object: where the API has it."""
+    """One kind of object and its place in the API."""
 
     api_version: str
     name: str
     plural: str
 
     def path(self, namespace: str, name: str = "") -> str:
-        """Of the object ``name``, or of all in the namespace."""
+        """Return the path of the object ``name``, or of all objects in the namespace."""
         root = f"/apis/{self.api_version}" if "/" in self.api_version else f"/api/{self.api_version}"
         return f"{root}/namespaces/{namespace}/{self.plural}" + (f"/{name}" if name else "")
 
@@ -70,18 +70,18 @@ _KINDS = {
         _Kind("serving.kserve.io/v1beta1", "InferenceService", "inferenceservices"),
     )
 }
-"""Those that we make or look at."""
+"""Kinds that we create or read."""
 
 
 class Namespace:
-    """What a deployer does in one namespace.
+    """Objects of one namespace.
 
-    All of it raises `DeploymentError`, in one line: the cluster is not reachable, the namespace is not there, rights
-    or quota are lacking, or somebody else was at work at the same time.
+    All methods raise `DeploymentError` with a one-line message: the cluster does not answer, the namespace does not
+    exist, rights or quota are missing, or another client made a change at the same time.
 
     Args:
         timeout: Seconds for a connection, and for an answer.
-        retries: Times that what failed for the moment is tried again.
+        retries: Number of retries after a temporary failure.
     """
 
     def __init__(
@@ -99,16 +99,16 @@ class Namespace:
 
     @property
     def version(self) -> tuple[int, int]:
-        """Of the cluster."""
+        """Kubernetes version of the cluster, as major and minor number."""
         found = self._read("/version", "version")
         if found is None or "major" not in found:
-            raise DeploymentError(f"{self.host}: is no Kubernetes API; check the context")
+            raise DeploymentError(f"{self.host}: not a Kubernetes API; check the context")
         major, minor = (int(re.sub(r"\D", "", found[part]) or 0) for part in ("major", "minor"))
         return major, minor
 
     @property
     def is_there(self) -> bool | None:
-        """Whether the namespace exists; None: this user may not know."""
+        """Whether the namespace exists; None if this user lacks the right to see it."""
         from kubernetes.client import ApiException
 
         try:
@@ -122,21 +122,21 @@ class Namespace:
         return True
 
     def knows(self, kind: str) -> bool:
-        """Whether the cluster has this kind, in the version that we make."""
+        """Return whether the cluster has this kind in our version."""
         version = _KINDS[kind].api_version
         found = self._read(f"/apis/{version}", version) if "/" in version else {"resources": [{"kind": kind}]}
         return any(resource["kind"] == kind for resource in (found or {}).get("resources", ()))
 
     def may(self, verb: str, kind: str, subresource: str = "") -> bool:
-        """Whether this user has the right, as the cluster itself says."""
+        """Return whether the cluster grants this user a right."""
         from kubernetes.client import ApiException
 
         group = _KINDS[kind].api_version.rpartition("/")[0]
-        asked = {"namespace": self.name, "verb": verb, "group": group, "resource": _KINDS[kind].plural}
+        attributes = {"namespace": self.name, "verb": verb, "group": group, "resource": _KINDS[kind].plural}
         review = {
             "apiVersion": "authorization.k8s.io/v1",
             "kind": "SelfSubjectAccessReview",
-            "spec": {"resourceAttributes": asked | ({"subresource": subresource} if subresource else {})},
+            "spec": {"resourceAttributes": attributes | ({"subresource": subresource} if subresource else {})},
         }
         try:
             found = self._call("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", body=review)
@@ -145,11 +145,11 @@ class Namespace:
         return bool(found["status"]["allowed"])
 
     def get(self, kind: str, name: str) -> Manifest | None:
-        """The object, if there is one."""
+        """Return the object, or None if it is missing."""
         return self._read(_KINDS[kind].path(self.name, name), f"{kind} {name}")
 
     def select(self, kind: str, labels: Mapping[str, str]) -> list[Manifest]:
-        """The objects that have these labels."""
+        """Return the objects that have these labels."""
         from kubernetes.client import ApiException
 
         query = ",".join(f"{key}={value}" for key, value in labels.items())
@@ -157,13 +157,13 @@ class Namespace:
             items = self._call("GET", _KINDS[kind].path(self.name), query=[("labelSelector", query)])["items"]
         except ApiException as error:
             if error.status == 404 and "." in _KINDS[kind].api_version:
-                return []  # a kind that the cluster does not know
+                return []  # the cluster does not have this kind
             raise self._explained(error, f"{kind}s") from error
         found: list[Manifest] = items
         return found
 
     def events(self, kind: str, reason: str) -> list[Manifest]:
-        """Return what the cluster noted of the objects of a kind for one reason, the newest last."""
+        """Return the cluster's events about objects of a kind with one reason, the newest last."""
         from kubernetes.client import ApiException
 
         query = [("fieldSelector", f"involvedObject.kind={kind},reason={reason}")]
@@ -174,17 +174,17 @@ class Namespace:
         return sorted(items, key=lambda event: event.get("lastTimestamp") or event.get("eventTime") or "")
 
     def apply(self, wanted: Manifest) -> Manifest | None:
-        """Make the object be as ``wanted``.
+        """Create the object or change it to match ``wanted``.
 
         Returns:
-            What it was before; None: there was none.
+            The object before the change; None if it is new.
         """
         kind, name = wanted["kind"], wanted["metadata"]["name"]
 
         def overlay(live: Manifest) -> Manifest:
             if live["metadata"].get("labels", {}).get(MANAGED_BY) != wanted["metadata"]["labels"][MANAGED_BY]:
                 raise DeploymentError(
-                    f"{kind} {name}: is in namespace {self.name} already and none of ours; remove it, or choose "
+                    f"{kind} {name}: exists in namespace {self.name} but is not ours; remove it, or choose "
                     "another namespace"
                 )
             return _overlaid(live, wanted)
@@ -192,26 +192,26 @@ class Namespace:
         return self._change(kind, name, overlay, wanted)
 
     def ensure(self, new: Manifest) -> bool:
-        """Make the object, unless there is one of its name.
+        """Create the object, unless one of its name exists.
 
         Returns:
-            Whether it was made.
+            Whether it was created.
         """
         return self._change(new["kind"], new["metadata"]["name"], lambda live: live, new) is None
 
     def update(self, kind: str, name: str, change: Callable[[Manifest], Manifest]) -> Manifest | None:
-        """Replace the object with what ``change`` makes of it.
+        """Replace the object with the result of ``change``.
 
         Returns:
-            What it was before; None: there is none.
+            The object before the change; None if it is missing.
         """
         return self._change(kind, name, change, None)
 
     def delete(self, kind: str, name: str, *, may_be_forbidden: bool = False) -> None:
-        """Remove the object, and what the cluster made of it; it need not be there.
+        """Remove the object and its dependents; do nothing if it is missing.
 
         Args:
-            may_be_forbidden: Who may not remove it has made none.
+            may_be_forbidden: Ignore a missing right: without it this user cannot have created the object.
         """
         from kubernetes.client import ApiException
 
@@ -222,7 +222,7 @@ class Namespace:
                 raise self._explained(error, f"{kind} {name}") from error
 
     def log(self, pod: str, container: str, *, lines: int, previous: bool = False) -> list[str]:
-        """The last lines that a container printed; none where there are none."""
+        """Return the last lines that a container printed; empty if it printed nothing."""
         from kubernetes.client import ApiException
 
         query = [("container", container), ("tailLines", str(lines)), ("previous", str(previous).lower())]
@@ -230,7 +230,7 @@ class Namespace:
             self._call("GET", f"{_KINDS['Pod'].path(self.name, pod)}/log", query=query, response_type=None)
         except ApiException:
             return []
-        # As it came: what the client returns is parsed, when a single line happens to be JSON.
+        # The raw text: the client would parse a single line that happens to be JSON.
         return str(self._client.last_response.data).splitlines()
 
     def _change(
@@ -248,10 +248,10 @@ class Namespace:
                     self._call("POST", _KINDS[kind].path(self.name), body=new)
             except ApiException as error:
                 if error.status == 409 and left:
-                    continue  # it was changed, or made, since it was read
+                    continue  # another client changed or created it since it was read
                 raise self._explained(error, f"{kind} {name}") from error
             return live
-        raise AssertionError("the last try returns or raises")
+        raise AssertionError("the last attempt returns or raises")
 
     def _read(self, path: str, what: str) -> Manifest | None:
         from kubernetes.client import ApiException
@@ -298,13 +298,13 @@ class Namespace:
 
         configuration = client.Configuration()
         context = self._config.kubernetes_context
-        # A step in a pod has no kubeconfig, whatever the client's context is called.
+        # A step in a pod has no kubeconfig, so the client's context does not matter.
         incluster = self._config.incluster or _is_pod_without_kubeconfig()
         try:
             if incluster:
                 config.load_incluster_config(client_configuration=configuration)
             else:
-                # Named, because the client reads the variable when it is imported, and never again.
+                # Passed explicitly, because the client reads the variable only on import.
                 file = os.environ.get("KUBECONFIG")
                 config.load_kube_config(file, context=context or None, client_configuration=configuration)
         except (config.ConfigException, OSError) as error:
@@ -313,7 +313,7 @@ class Namespace:
                 f"no cluster: {where} cannot be used ({' '.join(str(error).split())}); "
                 "set KUBECONFIG, kubernetes_context or incluster"
             ) from error
-        # Connections are tried again, and reads that the server refuses for the moment.
+        # Retry connections, and reads that the server refuses temporarily.
         configuration.retries = urllib3.Retry(
             connect=self._retries,
             read=0,
@@ -332,22 +332,22 @@ class Namespace:
         if denial:
             text = f"{where}: {denial}"
         elif error.status == 403 and _ANONYMOUS in message:
-            text = f"{self.host}: does not know who asks; log in to the cluster again"
+            text = f"{self.host}: invalid or missing login; log in to the cluster again"
         elif known:
             resource = known["resource"] + (f".{known['group']}" if known["group"] else "")
             text = f"{where}: lacks the right to {known['verb']} {resource}; grant it ({_ROLE})"
         elif error.status == 403 and _QUOTA in message:
             text = f"{where}: {_QUOTA}{message.partition(_QUOTA)[2]}; raise the ResourceQuota, or lower resources"
         elif error.status == 404 and f'"{what.rpartition(" ")[2]}" not found' in message:
-            text = f"{where}: somebody removed it at the same time; deploy again"
+            text = f"{where}: removed by another client at the same time; deploy again"
         elif error.status == 404 and "namespaces" in message:
-            text = f"namespace {self.name}: is not there; kubectl create namespace {self.name}, or set another"
+            text = f"namespace {self.name}: does not exist; kubectl create namespace {self.name}, or set another"
         else:
             text = {
-                401: f"{self.host}: does not know who asks ({message}); log in to the cluster again",
-                404: f"{where}: this cluster does not know the kind; install its operator first",
-                409: f"{where}: somebody else changed it at the same time; deploy again",
-            }.get(error.status, f"{where}: refused with status {error.status} ({message}); mend what it names")
+                401: f"{self.host}: invalid or missing login ({message}); log in to the cluster again",
+                404: f"{where}: unknown kind in this cluster; install its operator first",
+                409: f"{where}: changed by another client at the same time; deploy again",
+            }.get(error.status, f"{where}: refused with status {error.status} ({message}); fix the cause named here")
         return DeploymentError(text)
 
 
@@ -359,7 +359,7 @@ def _is_pod_without_kubeconfig() -> bool:
 
 
 def _overlaid(live: Manifest, wanted: Manifest) -> Manifest:
-    """``wanted``, with what others wrote beside: their labels and annotations, the version, a Service's address."""
+    """Return ``wanted`` with the fields that others own: their labels and annotations, version, a Service's address."""
     metadata = dict(live["metadata"])
     for part in ("labels", "annotations"):
         if own := wanted["metadata"].get(part):

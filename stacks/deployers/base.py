@@ -1,7 +1,7 @@
-"""What our model deployers have in common with ZenML: one record for an endpoint, whatever it serves.
+"""Connect our model deployers with ZenML, which keeps one record for each endpoint.
 
-The record stays when the model changes: its config says which endpoint, its status which model answers now. Only ZenML
-is imported at the top: every `zenml` command loads the modules of flavors.
+The record stays when the model changes: its config names the endpoint, its status the model that answers now. Only
+ZenML is imported at the top: every `zenml` command loads the modules of flavors.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 
 class EndpointServiceConfig(ServiceConfig):
-    """Which endpoint a ZenML service record stands for; these fields only matter to `deploy_model`."""
+    """Endpoint of a ZenML service record; only `deploy_model` uses these fields."""
 
     bundle: str = ""
     alias: str = ""
@@ -49,7 +49,7 @@ class EndpointServiceConfig(ServiceConfig):
 
 
 class EndpointServiceStatus(ServiceStatus):
-    """Which model answers, and where."""
+    """Model that answers, and its address."""
 
     url: str = ""
     version: str = ""
@@ -65,44 +65,44 @@ class EndpointService(BaseDeploymentService):
 
     @property
     def prediction_url(self) -> str | None:
-        """Where images are posted to."""
+        """URL for predictions."""
         return f"{self.status.url}/predict" if self.status.url else None
 
     @property
     def healthcheck_url(self) -> str | None:
-        """Where readiness is asked for."""
+        """URL of the readiness probe."""
         return f"{self.status.url}/ready" if self.status.url else None
 
     def get_healthcheck_url(self) -> str | None:
-        """As `healthcheck_url`: ZenML's own looks for an endpoint object, which we do without."""
+        """Return `healthcheck_url`, because ZenML's own method needs an endpoint object, which we do not have."""
         return self.healthcheck_url
 
     @abstractmethod
     def bring_up(self, timeout: float) -> None:
-        """Start the stopped server again, with what it served."""
+        """Start the stopped server again with its last model."""
 
     @abstractmethod
     def shut_down(self, timeout: float, *, force: bool) -> None:
-        """Stop the server; `bring_up` can bring it back."""
+        """Stop the server; `bring_up` can start it again."""
 
     @abstractmethod
     def remove(self, timeout: float, *, force: bool) -> None:
-        """Stop the server and remove what it has."""
+        """Stop the server and remove its files or objects."""
 
     def provision(self) -> None:
-        """As `bring_up`."""
+        """Start the server, as `bring_up` does."""
         self.bring_up(DEFAULT_DEPLOYMENT_START_STOP_TIMEOUT)
 
     def deprovision(self, force: bool = False) -> None:
-        """As `shut_down`."""
+        """Stop the server, as `shut_down` does."""
         self.shut_down(DEFAULT_DEPLOYMENT_START_STOP_TIMEOUT, force=force)
 
 
 class BundleDeployer(BaseModelDeployer):
-    """Serves bundles, each under its name."""
+    """Deployer that serves each bundle under its name."""
 
     SERVICE: ClassVar[type[EndpointService]]
-    """Of the records."""
+    """Class of the records."""
 
     @abstractmethod
     def serve(
@@ -115,14 +115,14 @@ class BundleDeployer(BaseModelDeployer):
         serving: ServingConfig,
         timeout: float,
     ) -> EndpointService:
-        """As `deploy_bundle`, without smoke images; returns the endpoint's record."""
+        """Serve a bundle like `deploy_bundle`, without smoke images, and return the endpoint's record."""
 
     @abstractmethod
     def owns(self, service: EndpointService) -> bool:
-        """Whether the endpoint is where this component's are."""
+        """Return whether the endpoint belongs to this component."""
 
     def update_record(self, service: EndpointService) -> None:
-        """Bring the record of an endpoint of ours up to date with this component's configuration."""
+        """Update the record of an endpoint of ours with this component's settings."""
 
     def deploy_model(
         self,
@@ -132,7 +132,7 @@ class BundleDeployer(BaseModelDeployer):
         continuous_deployment_mode: bool = True,
         timeout: int = DEFAULT_DEPLOYMENT_START_STOP_TIMEOUT,
     ) -> BaseService:
-        """ZenML's way in. Its own deletes the running server before it starts the next: ours switches."""
+        """Deploy a model for ZenML. Unlike ZenML's own method, this switches the running server without deleting it."""
         del service_type, replace, continuous_deployment_mode
         wanted = EndpointServiceConfig.model_validate(
             config.model_dump(include=set(EndpointServiceConfig.model_fields) - {"type"})
@@ -152,7 +152,7 @@ class BundleDeployer(BaseModelDeployer):
         config: ServiceConfig,
         timeout: int = DEFAULT_DEPLOYMENT_START_STOP_TIMEOUT,
     ) -> BaseService:
-        """Not a way in: `deploy_model` does it all."""
+        """Raise NotImplementedError, because `deploy_model` does all the work."""
         raise NotImplementedError("use deploy_model or deploy_bundle")
 
     def find_model_server(
@@ -170,10 +170,10 @@ class BundleDeployer(BaseModelDeployer):
         flavor: str | None = None,
         pipeline_run_id: str | None = None,
     ) -> list[BaseService]:
-        """Our endpoints that match.
+        """Return our endpoints that match.
 
-        ZenML's own looks ``model_name`` up among its models, not among MLflow's, and lists everything when it is not
-        there; and it would return records of other flavors.
+        ZenML's own method looks ``model_name`` up among ZenML's models, not MLflow's, lists everything for an unknown
+        name, and returns records of other flavors.
         """
         own = self.SERVICE.SERVICE_TYPE
         found = super().find_model_server(
@@ -202,7 +202,7 @@ class BundleDeployer(BaseModelDeployer):
     def perform_stop_model(
         self, service: BaseService, timeout: int = DEFAULT_DEPLOYMENT_START_STOP_TIMEOUT, force: bool = False
     ) -> BaseService:
-        """Stop the server; `perform_start_model` brings it back."""
+        """Stop the server; `perform_start_model` starts it again."""
         endpoint = cast("EndpointService", service)
         endpoint.shut_down(timeout, force=force)
         endpoint.admin_state = ServiceState.INACTIVE
@@ -222,14 +222,14 @@ class BundleDeployer(BaseModelDeployer):
     def perform_delete_model(
         self, service: BaseService, timeout: int = DEFAULT_DEPLOYMENT_START_STOP_TIMEOUT, force: bool = False
     ) -> None:
-        """Stop the server and remove what it has."""
+        """Stop the server and remove its files or objects."""
         cast("EndpointService", service).remove(timeout, force=force)
 
     def record(self, name: str, new: Callable[..., EndpointServiceConfig]) -> EndpointService:
         """Create or refresh ZenML's record of the endpoint ``name``.
 
         Args:
-            new: Makes its config.
+            new: Function that creates its config.
         """
         client = Client()
         services = cast("list[EndpointService]", self.find_model_server(model_name=name))
@@ -253,7 +253,7 @@ class BundleDeployer(BaseModelDeployer):
 
 
 class DeployerFlavor(BaseModelDeployerFlavor):
-    """Registers a deployer with ZenML; a subclass says which."""
+    """Base of the flavors that register a deployer with ZenML."""
 
     NAME: ClassVar[str]
     CONFIG: ClassVar[type[BaseModelDeployerConfig]]
@@ -261,29 +261,33 @@ class DeployerFlavor(BaseModelDeployerFlavor):
 
     @property
     def name(self) -> str:
-        """Of the flavor."""
+        """Return the name of the flavor."""
         return self.NAME
 
     @property
     def config_class(self) -> type[BaseModelDeployerConfig]:
-        """The component's configuration."""
+        """Return the class of the component's settings."""
         return self.CONFIG
 
     @property
     def implementation_class(self) -> type[BundleDeployer]:
-        """The component."""
+        """Return the class of the component."""
         return self.DEPLOYER
 
 
 def check_names(name: str, version: str) -> None:
-    """Raises: DeploymentError: One of them cannot name a file or an object."""
+    """Check that a model's name and version can be part of file and object names.
+
+    Raises:
+        DeploymentError: One of them has other characters.
+    """
     for what, value in (("name", name), ("version", version)):
         if not _SAFE.fullmatch(value):
             raise DeploymentError(f"model {what} {value!r}: use letters, digits, '.', '_' and '-' only")
 
 
 def _whence() -> dict[str, str]:
-    """Pipeline and step that are running, if any."""
+    """Return the names of the running pipeline and step, or nothing outside of a run."""
     from zenml import get_step_context
 
     try:

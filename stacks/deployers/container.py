@@ -1,4 +1,4 @@
-"""ZenML model-deployer flavor ``visionops_container``: the served model is a container of this machine.
+"""Define ZenML model-deployer flavor ``visionops_container``, which serves a model in a container on this machine.
 
 Only ZenML is imported at the top: every `zenml` command loads this module.
 """
@@ -30,7 +30,7 @@ _FLAVOR = "visionops_container"
 
 
 class ContainerServiceStatus(EndpointServiceStatus):
-    """Which model answers, and where."""
+    """Model that answers, and its address."""
 
     container: str = ""
 
@@ -48,21 +48,21 @@ class ContainerEndpointService(MachineService):
 
     @property
     def stored(self) -> ContainerEndpoint:
-        """The container behind it."""
+        """Return the container of the endpoint."""
         return ContainerEndpoint(Path(self.config.folder))
 
     def take_over(self, server: Listening) -> None:
-        """Write into the status what ``server`` serves."""
+        """Copy the model and address of ``server`` into the status."""
         super().take_over(server)
         self.status.container = cast("Container", server).label
 
     def gone(self) -> None:
-        """Write into the status that it does not run."""
+        """Clear the model and address in the status of a stopped server."""
         self.status.container = ""
 
 
 class ContainerModelDeployerConfig(BaseModelDeployerConfig):
-    """Where endpoints keep their files, the address they are published on, and what a container may use."""
+    """Folder of the endpoints, address to publish them on, and limits of a container."""
 
     folder: str
     host: str = "127.0.0.1"
@@ -75,7 +75,7 @@ class ContainerModelDeployerConfig(BaseModelDeployerConfig):
 
 
 class ContainerModelDeployer(MachineDeployer):
-    """Serves bundles as containers of this machine."""
+    """Deployer that serves bundles in containers on this machine."""
 
     NAME: ClassVar[str] = "VisionOps container"
     SERVICE: ClassVar[type[EndpointService]] = ContainerEndpointService
@@ -83,26 +83,26 @@ class ContainerModelDeployer(MachineDeployer):
 
     @property
     def config(self) -> ContainerModelDeployerConfig:
-        """The component's configuration."""
+        """Return the component's settings."""
         return cast("ContainerModelDeployerConfig", self._config)
 
     @property
     def folder(self) -> Path:
-        """Has a folder for each endpoint."""
+        """Return the folder with one subfolder for each endpoint."""
         return Path(self.config.folder)
 
     @property
     def host(self) -> str:
-        """The address that containers are published on."""
+        """Return the address that containers are published on."""
         return self.config.host
 
     def stored(self, name: str) -> ContainerEndpoint:
-        """The endpoint ``name``, whether it is there or not."""
+        """Return the endpoint ``name``, which need not exist."""
         return ContainerEndpoint(self.folder / name, self.config.container)
 
     @staticmethod
     def get_model_server_info(service: BaseService) -> dict[str, str | None]:
-        """What `zenml model-deployer models describe` shows."""
+        """Return the output of `zenml model-deployer models describe`."""
         shown = MachineDeployer.get_model_server_info(service)
         return shown | {"CONTAINER": cast("ContainerEndpointService", service).status.container}
 

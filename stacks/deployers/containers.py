@@ -1,15 +1,15 @@
 """Start, switch, stop and find a prediction server that runs in a container on this machine.
 
 Its folder has the files of `stacks.deployers.host_endpoint` and two more. keys/api.keys has digests of the API keys;
-you may add lines, which are read within a second. container.env has the credentials of the prediction log's store, if
-it has one.
+you may add lines, which the server reads within a second. container.env has the credentials of the prediction log's
+store, if one is set.
 
-A new model goes into the running container by /reload, without a failed request. A new container is started only
-where the image or a limit changed: beside the old one, which ends when the new one answers. It then has another
-port, unless the port is given: that one is free only once the old container has ended, so requests fail from then
-until the new one has started there (it has been tried on another port before).
+A new model goes into the running container through /reload, without a failed request. Only a changed image or limit
+starts a new container, next to the old one, which stops when the new one answers. The new container gets another
+port. A fixed port is free only after the old container has stopped, so requests fail until the new container, already
+tested on another port, has started there.
 
-Knows nothing of ZenML.
+This module does not use ZenML.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from visionops.options import variable
 __all__ = ["Container", "ContainerEndpoint", "ContainerSettings"]
 
 _IMAGE_UID = 10001
-"""Whom deploy/images/serving/Dockerfile runs as."""
+"""User id of the server in deploy/images/serving/Dockerfile."""
 _PORT = 8000
 _BUNDLES, _SMOKE, _CACHE = PurePosixPath("/bundles"), PurePosixPath("/smoke"), PurePosixPath("/cache")
 _KEYS, _PREDICTIONS = PurePosixPath("/keys"), PurePosixPath("/predictions")
@@ -52,27 +52,27 @@ _LOG_BYTES = "10m"
 
 
 class ContainerSettings(BaseModel):
-    """What a container is made of, and what it may use."""
+    """Image and limits of a container."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     engine: str = Field(default="auto", pattern="^(auto|podman|docker)$")
-    """podman, docker, or auto: the first of them that has the image."""
+    """Container engine: podman, docker, or auto for the first one that has the image."""
     image: str = Field(default="localhost/visionops-serving:latest", min_length=1)
-    """As `make images` names it."""
+    """Name of the image; the default is the one that `make images` builds."""
     memory: str = Field(default="2g", pattern=r"^[1-9][0-9]*[bkmg]$")
-    """Most it may use, as the engine writes it; beyond it the container is killed."""
+    """Memory limit in the engine's notation; the container is killed when it exceeds it."""
     cpus: float = Field(default=0, ge=0, le=1024)
-    """Most it may use; 0: all."""
+    """Limit in CPU cores; 0 for no limit."""
 
 
 class Container(Listening):
-    """A container and what it serves."""
+    """A container and the model that it serves."""
 
     container: str
-    """Its id."""
+    """Container id."""
     label: str
-    """Its name."""
+    """Container name."""
     engine: str
     image_id: str
     settings: ContainerSettings
@@ -82,7 +82,7 @@ class ContainerEndpoint(StoredEndpoint[Container]):
     """The container of one model name, whose files lie in ``folder``.
 
     Args:
-        settings: For `deploy`; absent: those of the container that was deployed last.
+        settings: Settings for `deploy`; by default those of the last deployment.
     """
 
     SERVER: ClassVar[type[Listening]] = Container
@@ -91,19 +91,19 @@ class ContainerEndpoint(StoredEndpoint[Container]):
     def __init__(self, folder: Path, settings: ContainerSettings | None = None) -> None:
         super().__init__(folder)
         self._settings = settings
-        # Not the folder of a process of the same name: two servers' traffic is not one server's.
+        # A process of the same name uses another folder, so that their traffic is not mixed.
         self.predictions = folder.parent.parent / f"{folder.parent.name}-prediction-log" / folder.name
         self._keys = folder / "keys"
         self._environment = folder / "container.env"
 
     @property
     def log_hint(self) -> str:
-        """The command that shows its log."""
+        """Return the command that shows the log."""
         server = self.server
         return f"`{server.engine} logs {server.label}`" if server else "its log"
 
     def log_lines(self) -> list[str]:
-        """Its log."""
+        """Return the lines of the log."""
         server = self.server
         return ContainerEngine(server.engine).log_lines(server.container) if server else []
 
@@ -122,7 +122,7 @@ class ContainerEndpoint(StoredEndpoint[Container]):
             return False
         if settings.model_copy(update={"engine": before.settings.engine}) != before.settings:
             return False
-        # Of an image that is gone there is no newer one: the container goes on.
+        # If the image has been removed, the running container stays.
         return ContainerEngine(before.engine).image_id(settings.image) in {None, before.image_id}
 
     def _store(self, source: Path, name: str, version: str, alias: str, serving: ServingConfig) -> HostedModel:
@@ -139,19 +139,19 @@ class ContainerEndpoint(StoredEndpoint[Container]):
         self, before: Container | None, served: HostedModel, host: str, smoke_images: Sequence[bytes], timeout: float
     ) -> Container:
         settings = self._settings or (before.settings if before else ContainerSettings())
-        engine, image_id = find_engine(settings.engine, settings.image)  # before anything that serves is touched
+        engine, image_id = find_engine(settings.engine, settings.image)  # fails before the running server is changed
         alive = self._clear_way(before)
         self._write_smoke(smoke_images)
-        asked, last = served.serving.port, before.port if before else 0
-        moves = alive and asked == last  # it gets the port of the one that still answers
-        ports = [asked] if asked and not moves else [0] if alive or not last else [last, 0]
+        requested, last = served.serving.port, before.port if before else 0
+        moves = alive and requested == last  # it takes over the port of the container that still answers
+        ports = [requested] if requested and not moves else [0] if alive or not last else [last, 0]
         server = self._run(engine, image_id, settings, served, host, ports, timeout)
         if before and alive:
             self._end(before, GRACE_SECONDS)
         if before and moves:
             self._end(server, 0)
             try:
-                server = self._run(engine, image_id, settings, served, host, [asked], timeout)
+                server = self._run(engine, image_id, settings, served, host, [requested], timeout)
             except DeploymentError:
                 back = self._run(
                     ContainerEngine(before.engine),
@@ -178,10 +178,10 @@ class ContainerEndpoint(StoredEndpoint[Container]):
         ports: Sequence[int],
         timeout: float,
     ) -> Container:
-        """A container that answers; none when it does not.
+        """Return a new container that answers, or remove it and raise.
 
         Args:
-            ports: To publish on, in the order in which they are tried; 0: any free one.
+            ports: Ports to try in this order; 0 for any free port.
         """
         self._prepare(served)
         for port in ports:
@@ -209,32 +209,32 @@ class ContainerEndpoint(StoredEndpoint[Container]):
             except BaseException:
                 self._give_up(engine, server)
                 raise
-        raise AssertionError("the last port is taken or it is not")
+        raise AssertionError("the last port is free or in use")
 
     def _give_up(self, engine: ContainerEngine, server: Container) -> None:
         engine.end(server.container, 0)
         self._starting.unlink(missing_ok=True)
 
     def _await_ready(self, engine: ContainerEngine, server: Container, timeout: float) -> Container:
-        """It answers the smoke images before it is; its port is known once it runs."""
+        """Wait until a container has answered the smoke images, and return it with its port."""
         who, deadline = server.served.who, time.monotonic() + timeout
         while True:
             state = engine.state(server.container)
             if state is None or not state.running:
-                memory = f" (it needed more than {server.settings.memory} of memory)"
+                memory = f" (it exceeded its memory limit of {server.settings.memory})"
                 words = engine.last_words(server.container) or "it printed nothing"
                 killed = memory if state and state.killed_for_memory else ""
-                raise DeploymentError(f"{who}: the container ended at once{killed}: {words}")
+                raise DeploymentError(f"{who}: the container exited at once{killed}: {words}")
             server = server.model_copy(update={"port": state.port})
             try:
-                # Somebody accepts connections before the server does, and drops them.
+                # The engine's proxy accepts connections before the server does, and drops them.
                 left = max(1.0, deadline - time.monotonic())
                 ready = http("GET", f"{server.url}/ready", timeout=left, headers=self._headers())
             except requests.RequestException as error:
                 if time.monotonic() > deadline:
                     words = engine.last_words(server.container) or "it printed nothing"
                     raise DeploymentError(
-                        f"{who}: does not answer in {timeout:.0f} s; its last words: {words}"
+                        f"{who}: does not answer in {timeout:.0f} s; last log line: {words}"
                     ) from error
                 time.sleep(_POLL_SECONDS)
                 continue
@@ -243,10 +243,10 @@ class ContainerEndpoint(StoredEndpoint[Container]):
             self._write(self._starting, server)
             return server
 
-    # What it sees of this machine
+    # Access of the container to this machine
 
     def _prepare(self, served: HostedModel) -> None:
-        """Files that the container's user can read, and folders that it can write, and nobody else."""
+        """Create the files and folders that only the container's user can read or write."""
         for folder in (self._keys, self._cache, self.predictions):
             folder.mkdir(parents=True, exist_ok=True)
         self._write_keys()
@@ -287,7 +287,7 @@ class ContainerEndpoint(StoredEndpoint[Container]):
         options += ["--memory", settings.memory, *(["--cpus", str(settings.cpus)] if settings.cpus else [])]
         options += ["--publish", published, "--log-opt", f"max-size={_LOG_BYTES}", *_user(engine)]
         options += ["--env-file", str(self._environment), "--env", f"{variable('keys')}={_KEYS / 'api.keys'}"]
-        # Who gets to the published port sees what anybody sees of a process of this machine.
+        # Clients of the published port get the same access as local users get to a process on this machine.
         options += ["--env", f"{variable('open_metrics')}=true", "--env", f"{variable('open_ready')}=true"]
         for target, (source, read_only) in mounts.items():
             options += ["--mount", f"type=bind,source={source},target={target}{',readonly' if read_only else ''}"]
@@ -295,14 +295,14 @@ class ContainerEndpoint(StoredEndpoint[Container]):
 
 
 def _open(folder: Path) -> None:
-    """Let the container's user read it; the folder above is closed to all but its owner."""
+    """Make a folder readable for the container's user; the parent folder is open only to its owner."""
     folder.chmod(0o755)
     for path in folder.rglob("*"):
         path.chmod(0o755 if path.is_dir() else 0o644)
 
 
 def _user(engine: ContainerEngine) -> list[str]:
-    """Whose files the container's are on this machine: those of who deploys, and the image's own user for root."""
+    """Return the options that run the container as the deploying user, or as the image's user when that is root."""
     uid, gid = os.getuid(), os.getgid()
     if uid == 0:
         return ["--user", f"{_IMAGE_UID}:{_IMAGE_UID}"]

@@ -3,7 +3,7 @@
 Its folder has the files of `stacks.deployers.host_endpoint` and two more: server.log, its log as JSON lines, rotated;
 and server.err, its other output.
 
-Knows nothing of ZenML.
+This module does not use ZenML.
 """
 
 from __future__ import annotations
@@ -44,15 +44,15 @@ _LAST_WORDS_SECONDS = 5.0
 _INHERITED = {"PATH", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR", "TZ", "OMP_NUM_THREADS"}
 
 _children: dict[int, subprocess.Popen[bytes]] = {}
-"""Servers started by this process: kept, because a forgotten child cannot be reaped."""
+"""Servers started by this process, kept so that they can be reaped."""
 
 
 class Server(Listening):
-    """A server process and what it serves."""
+    """A server process and the model that it serves."""
 
     pid: int
     started: float
-    """Start time of the process: a recycled pid has another."""
+    """Start time of the process, which tells it from another process with a recycled pid."""
 
 
 class LocalEndpoint(StoredEndpoint[Server]):
@@ -66,11 +66,11 @@ class LocalEndpoint(StoredEndpoint[Server]):
 
     @property
     def log_hint(self) -> str:
-        """Where people find its log."""
+        """Return the place of the log, for messages."""
         return str(self.log)
 
     def log_lines(self) -> list[str]:
-        """Its log."""
+        """Return the lines of the log."""
         try:
             return self.log.read_text(encoding="utf-8", errors="replace").splitlines()
         except FileNotFoundError:
@@ -102,7 +102,7 @@ class LocalEndpoint(StoredEndpoint[Server]):
         listening = ServerOptions(fd=listener.fileno(), log_file=self.log)
         command = [sys.executable, "-m", SERVER_MODULE, *listening.to_arguments()]
         command += self._arguments(served, cache=self._cache, smoke=self._smoke, predictions=self.predictions)
-        # A detached server inherits what it needs and no other credentials of the run that started it.
+        # A detached server must not inherit credentials of the run that it does not need.
         environment = {k: v for k, v in os.environ.items() if k in _INHERITED} | store_variables(served.serving)
         environment |= {ADMIN_KEY_VARIABLE: self.admin_key(), "PYTHONPATH": str(_ROOT)}
         with (self.folder / "server.err").open("wb") as errors:
@@ -124,10 +124,10 @@ class LocalEndpoint(StoredEndpoint[Server]):
         return server
 
     def _await_ready(self, server: Server, timeout: float) -> None:
-        """It answers the smoke images before it is."""
+        """Wait until the server has answered the smoke images."""
         who = server.served.who
         try:
-            # The socket listens already: the request waits in its queue until the server takes it, or ends.
+            # The socket already listens: the request waits in its queue until the server accepts it or exits.
             ready = http("GET", f"{server.url}/ready", timeout=timeout, headers=self._headers())
         except requests.RequestException as error:
             raise DeploymentError(
@@ -139,11 +139,11 @@ class LocalEndpoint(StoredEndpoint[Server]):
     def _last_words(self, server: Server) -> str:
         if child := _children.get(server.pid):
             with contextlib.suppress(subprocess.TimeoutExpired):
-                child.wait(_LAST_WORDS_SECONDS)  # it drops connections a moment before it has said why
+                child.wait(_LAST_WORDS_SECONDS)  # it drops connections shortly before it logs the reason
         lines = (self.folder / "server.err").read_text(encoding="utf-8", errors="replace").strip().splitlines()
         if lines:
             return lines[-1].removeprefix("error: ")
-        return "it is still starting" if self._process(server) else "its process ended"
+        return "it is still starting" if self._process(server) else "its process exited"
 
     # Processes
 
@@ -152,7 +152,7 @@ class LocalEndpoint(StoredEndpoint[Server]):
             process = psutil.Process(server.pid)
             same = abs(process.create_time() - server.started) < _CLOCK_SLACK_SECONDS
             command = process.cmdline()
-            # A process that is just ending has no command line any more, and still holds its port.
+            # A process that is exiting has no command line any more, but still holds its port.
             ours = same and process.status() != psutil.STATUS_ZOMBIE and (not command or str(self.log) in command)
         except psutil.Error:
             return None
@@ -169,12 +169,12 @@ class LocalEndpoint(StoredEndpoint[Server]):
         except psutil.NoSuchProcess:
             pass
         except psutil.Error as error:
-            raise DeploymentError(f"{server.url}: process {server.pid} cannot be ended ({error})") from error
+            raise DeploymentError(f"{server.url}: process {server.pid} cannot be stopped ({error})") from error
         if child := _children.pop(server.pid, None):
             child.wait(GRACE_SECONDS)
 
     def _await_end(self, server: Server, timeout: float) -> None:
-        # Not psutil's wait: it takes the zombie of a parent that has not reaped it for a living process.
+        # psutil's wait counts a zombie, whose parent has not reaped it, as running.
         deadline = time.monotonic() + timeout
         while self._process(server) and time.monotonic() < deadline:
             time.sleep(_POLL_SECONDS)
@@ -182,7 +182,7 @@ class LocalEndpoint(StoredEndpoint[Server]):
 
 def _listen(host: str, port: int, last_port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # Where any port will do, the one it had comes first: clients keep the address.
+    # If any port will do, try the last one first, so that clients keep the address.
     for candidate in [port] if port else [last_port, 0]:
         try:
             return socket.create_server((host, candidate), family=family, backlog=_BACKLOG)

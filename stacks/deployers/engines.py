@@ -1,6 +1,6 @@
-"""Podman and Docker through their command lines, which agree in all that is used here.
+"""Run Podman and Docker through their command lines, which agree in all options used here.
 
-No library of either: podman has no daemon that one could speak to, and a deployer makes few calls.
+Their libraries are not used: podman has no daemon to connect to, and a deployer makes few calls.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ class PortTaken(DeploymentError):
 
 
 class ContainerState(NamedTuple):
-    """What the engine knows of a container."""
+    """State of a container as the engine reports it."""
 
     running: bool
     port: int
-    """On this machine; 0 while it does not run."""
+    """Published port on this machine; 0 while the container does not run."""
     killed_for_memory: bool
 
 
@@ -41,7 +41,7 @@ class ContainerEngine:
     """One of `ENGINES`.
 
     Args:
-        patience: Seconds that it may take to say what it is and has.
+        patience: Seconds that it may take to report its version and images.
     """
 
     def __init__(self, name: str, patience: float = _SECONDS) -> None:
@@ -50,40 +50,40 @@ class ContainerEngine:
 
     @property
     def version(self) -> str:
-        """Of the engine itself: of docker's daemon, not of its command.
+        """Version of the engine itself: of docker's daemon, not of its command.
 
         Raises:
-            DeploymentError: It does not work, or its daemon does not answer.
+            DeploymentError: The engine does not work, or its daemon does not answer.
         """
-        asked = ("version", "--format", "{{.Server.Version}}") if self.name == "docker" else _PODMAN_VERSION
-        return self.run(*asked, seconds=self.patience)
+        arguments = ("version", "--format", "{{.Server.Version}}") if self.name == "docker" else _PODMAN_VERSION
+        return self.run(*arguments, seconds=self.patience)
 
     def image_id(self, image: str) -> str | None:
-        """Which image the name stands for now; None: it has none of that name."""
+        """Return the id of the image of this name; None if it is missing."""
         return self._run_unless_absent("image", "inspect", "--format", "{{.Id}}", image, seconds=self.patience)
 
     def create(self, image: str, options: Sequence[str | Path], arguments: Sequence[str]) -> str:
-        """Make a container that does not run yet.
+        """Create a container without starting it.
 
         Returns:
-            Its id.
+            The container's id.
 
         Raises:
-            DeploymentError: The engine refuses; its own words.
+            DeploymentError: The engine refuses; with its message.
         """
         return self.run("create", "--pull=never", *options, image, *arguments)
 
     def start(self, container: str) -> None:
-        """Run it.
+        """Start a container.
 
         Raises:
-            PortTaken: Another program listens there.
-            DeploymentError: The engine refuses; its own words.
+            PortTaken: Another program uses the port.
+            DeploymentError: The engine refuses; with its message.
         """
         self.run("start", container)
 
     def state(self, container: str) -> ContainerState | None:
-        """How it is; None: there is no such container."""
+        """Return the state of a container; None if it is missing."""
         text = self._run_unless_absent("container", "inspect", container)
         if text is None:
             return None
@@ -97,30 +97,30 @@ class ContainerEngine:
         )
 
     def log_lines(self, container: str) -> list[str]:
-        """What it printed, errors last; nothing where there is no such container."""
+        """Return the output of a container, errors last; empty if it is missing."""
         done = self._call("logs", container)
         return [] if done.returncode else (done.stdout + done.stderr).splitlines()
 
     def last_words(self, container: str) -> str:
-        """The last line of it."""
+        """Return the last line of the output."""
         return _last_line("\n".join(self.log_lines(container)))
 
     def end(self, container: str, seconds: float) -> None:
-        """Let it finish what it is answering, and remove it; 0 seconds: kill it."""
+        """Stop and remove a container after at most ``seconds`` for its open requests; 0 kills it at once."""
         if (state := self.state(container)) is None:
             return
         if state.running:
-            # `rm --force` alone kills with one engine, and waits with the other.
+            # `rm --force` alone kills with one engine and waits with the other.
             ending = ("stop", "-t", str(round(seconds))) if seconds else ("kill",)
             self._run_unless_absent(*ending, container, seconds=seconds + _SECONDS)
         self._run_unless_absent("rm", "--force", "--volumes", container)
 
     def run(self, *arguments: str | Path, seconds: float = _SECONDS) -> str:
-        """What the command prints.
+        """Return the output of a command.
 
         Raises:
-            PortTaken: It says so.
-            DeploymentError: It fails; its last line.
+            PortTaken: The engine reports a port in use.
+            DeploymentError: The command fails; with its last line.
         """
         done = self._call(*arguments, seconds=seconds)
         if done.returncode == 0:
@@ -147,18 +147,18 @@ class ContainerEngine:
             )
         except subprocess.TimeoutExpired as error:
             raise DeploymentError(
-                f"{self.name} {arguments[0]}: no answer in {seconds:.0f} s; is the engine well? try `{self.name} ps`"
+                f"{self.name} {arguments[0]}: no answer in {seconds:.0f} s; check the engine with `{self.name} ps`"
             ) from error
 
 
 def find_engine(name: str, image: str, patience: float = _SECONDS) -> tuple[ContainerEngine, str]:
-    """The engine ``name``, or for `auto` the first that has the image; and the image's id.
+    """Return the engine ``name``, or for `auto` the first that has the image, and the image's id.
 
     Args:
         patience: Seconds for each engine to answer.
 
     Raises:
-        DeploymentError: There is no engine, or none has the image.
+        DeploymentError: No engine is installed, or none has the image.
     """
     present = [engine for engine in ENGINES if name in {engine, "auto"} and shutil.which(engine)]
     if not present:
@@ -170,13 +170,13 @@ def find_engine(name: str, image: str, patience: float = _SECONDS) -> tuple[Cont
         try:
             if image_id := candidate.image_id(image):
                 return candidate, image_id
-        except DeploymentError as error:  # a docker without its daemon must not hide podman
+        except DeploymentError as error:  # podman may still work when docker's daemon does not
             unwell = f" ({error})"
-    raise DeploymentError(f"image {image}: {' and '.join(present)} has none of that name{unwell}; make it: make images")
+    raise DeploymentError(f"image {image}: missing from {' and '.join(present)}{unwell}; build it: make images")
 
 
 def _last_line(text: str) -> str:
-    # Podman without systemd logs about health checks around the one line that says what is wrong.
+    # Podman without systemd logs health checks around the line with the error.
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     errors = [line for line in lines if not line.startswith("time=")]
     return (errors or lines or [""])[-1].removeprefix("Error: ").removeprefix("error: ")

@@ -1,4 +1,4 @@
-"""What the model deployers have in common whose endpoints are on this machine, each with a folder.
+"""Implement the common part of model deployers whose endpoints are on this machine, each with a folder.
 
 Only ZenML is imported at the top: every `zenml` command loads the modules of flavors.
 """
@@ -35,7 +35,7 @@ _TIMEOUT = 120.0
 
 
 class MachineServiceConfig(EndpointServiceConfig):
-    """Which endpoint a ZenML service record stands for."""
+    """Endpoint of a ZenML service record."""
 
     folder: str = ""
 
@@ -49,10 +49,10 @@ class MachineService(EndpointService):
     @property
     @abstractmethod
     def stored(self) -> StoredEndpoint[Any]:
-        """The endpoint behind it."""
+        """Return the endpoint of the record."""
 
     def check_status(self) -> tuple[ServiceState, str]:
-        """Look at the server, and take over what it serves."""
+        """Check the server and update the status with its model."""
         stored = self.stored
         server = stored.server
         if server is None:
@@ -61,23 +61,23 @@ class MachineService(EndpointService):
         if stored.is_ready():
             return ServiceState.ACTIVE, ""
         if stored.is_running:
-            return ServiceState.ERROR, f"it lives and is not ready; see {stored.log_hint}"
+            return ServiceState.ERROR, f"it runs but is not ready; see {stored.log_hint}"
         self.gone()
         if server.stopped:
             return ServiceState.INACTIVE, "stopped"
-        return ServiceState.ERROR, f"it ended by itself; start it again, and see {stored.log_hint}"
+        return ServiceState.ERROR, f"it exited unexpectedly; start it again, and see {stored.log_hint}"
 
     def take_over(self, server: Listening) -> None:
-        """Write into the status what ``server`` serves."""
+        """Copy the model and address of ``server`` into the status."""
         self.status.url = server.url
         self.status.version, self.status.alias = server.served.version, server.served.alias
         self.status.digest = server.served.digest
 
     def gone(self) -> None:
-        """Write into the status that it does not run."""
+        """Clear the model and address in the status of a stopped server."""
 
     def get_logs(self, follow: bool = False, tail: int | None = None) -> Generator[str, bool, None]:
-        """Lines of the server's log."""
+        """Yield lines of the server's log."""
         import time
 
         lines = self.stored.log_lines()
@@ -85,14 +85,14 @@ class MachineService(EndpointService):
         while follow:
             time.sleep(0.5)
             seen, lines = len(lines), self.stored.log_lines()
-            yield from lines[seen:] if len(lines) >= seen else lines  # fewer: it was rotated
+            yield from lines[seen:] if len(lines) >= seen else lines  # fewer lines mean that it was rotated
 
     def bring_up(self, timeout: float) -> None:
-        """Start the stopped server again, with what it served."""
+        """Start the stopped server again with its last model."""
         self.stored.start(timeout)
 
     def shut_down(self, timeout: float, *, force: bool) -> None:
-        """Stop the server; `bring_up` can bring it back."""
+        """Stop the server; `bring_up` can start it again."""
         self.stored.stop(timeout, force=force)
 
     def remove(self, timeout: float, *, force: bool) -> None:
@@ -101,24 +101,24 @@ class MachineService(EndpointService):
 
 
 class MachineDeployer(BundleDeployer):
-    """Serves bundles on this machine, each with a folder."""
+    """Deployer that serves bundles on this machine, each with a folder."""
 
     CONFIG: ClassVar[type[MachineServiceConfig]] = MachineServiceConfig
-    """Of the records."""
+    """Class of the records' settings."""
 
     @property
     @abstractmethod
     def folder(self) -> Path:
-        """Has the folders."""
+        """Return the folder with one subfolder for each endpoint."""
 
     @property
     @abstractmethod
     def host(self) -> str:
-        """The address that endpoints listen on."""
+        """Return the address that endpoints listen on."""
 
     @abstractmethod
     def stored(self, name: str) -> StoredEndpoint[Any]:
-        """The endpoint ``name``, whether it is there or not."""
+        """Return the endpoint ``name``, which need not exist."""
 
     def deploy_bundle(
         self,
@@ -135,11 +135,11 @@ class MachineDeployer(BundleDeployer):
 
         Args:
             smoke_images: Encoded images that the new model must answer before it gets traffic.
-            candidate: Another model that is tried beside it.
+            candidate: Another model to try as canary or shadow.
 
         Raises:
             BundleError: The bundle is corrupt.
-            DeploymentError: It does not start or does not answer; what served before still serves.
+            DeploymentError: The new model does not start or answer; the previous one still serves.
         """
         service = self.serve(
             bundle_folder,
@@ -152,12 +152,12 @@ class MachineDeployer(BundleDeployer):
         )
         endpoint = self.find_endpoint(name)
         if endpoint is None:
-            raise DeploymentError(f"{name} version {version}: it answered, and has ended since")
-        # It becomes an artifact: without its key.
+            raise DeploymentError(f"{name} version {version}: it answered, but has stopped since")
+        # The result becomes an artifact, so it must not contain the key.
         return endpoint.model_copy(update={"key": None, "record": str(service.uuid)})
 
     def find_endpoint(self, name: str) -> Endpoint | None:
-        """The running endpoint ``name``, with a key that opens it; None: nothing runs under that name."""
+        """Return the running endpoint ``name`` with a valid key; None if it does not run."""
         stored = self.stored(name)
         server = stored.server
         if server is None or not stored.is_running:
@@ -173,15 +173,15 @@ class MachineDeployer(BundleDeployer):
         )
 
     def release_reports(self, name: str) -> ReleaseReports:
-        """What the server of the endpoint ``name`` says of the candidate beside its champion.
+        """Return the report of the endpoint ``name`` on the candidate next to its champion.
 
         Raises:
-            DeploymentError: Nothing runs under that name, or it does not answer.
+            DeploymentError: The endpoint does not run, or does not answer.
         """
         return ReleaseReports.of([self.stored(name).release_report()])
 
     def prediction_log(self, name: str) -> Path:
-        """The folder in which the endpoint ``name`` remembers what it was asked; there once it has answered."""
+        """Return the folder of the prediction log of the endpoint ``name``, which the first prediction creates."""
         return self.stored(name).predictions
 
     def serve(
@@ -196,7 +196,7 @@ class MachineDeployer(BundleDeployer):
         smoke_images: Sequence[bytes] = (),
         candidate: Candidate | None = None,
     ) -> EndpointService:
-        """As `deploy_bundle`; returns the endpoint's record."""
+        """Serve a bundle like `deploy_bundle` and return the endpoint's record."""
         check_names(name, version)
         if candidate:
             check_names(name, candidate.version)
@@ -216,17 +216,17 @@ class MachineDeployer(BundleDeployer):
         try:
             return self.record(name, functools.partial(self.CONFIG, folder=str(stored.folder)))
         except BaseException:
-            if first:  # a server that no command lists would run on unseen
+            if first:  # without a record no command would list the running server
                 stored.delete(force=True)
             raise
 
     def owns(self, service: EndpointService) -> bool:
-        """Whether its folder is among ours."""
+        """Return whether the endpoint's folder is one of ours."""
         return Path(cast("MachineService", service).config.folder).parent == self.folder
 
     @staticmethod
     def get_model_server_info(service: BaseService) -> dict[str, str | None]:
-        """What `zenml model-deployer models describe` shows."""
+        """Return the output of `zenml model-deployer models describe`."""
         endpoint = cast("MachineService", service)
         return {
             "PREDICTION_URL": endpoint.prediction_url,

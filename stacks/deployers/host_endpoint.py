@@ -1,13 +1,13 @@
-"""An endpoint whose files lie in a folder of this machine, whatever runs the server: a process, a container.
+"""Manage an endpoint whose files are in a folder on this machine, for servers in a process or a container.
 
     <folder>/endpoint.json     the server that answers: address, model
-    <folder>/starting.json     one that was started and has not answered yet (left behind by a killed deployment)
-    <folder>/smoke/            images that it must answer first
-    <folder>/admin.key         opens its /reload; readable by the owner only
-    <folder>/cache/            what its engine compiled of them, a folder for each digest
-    <folder>/bundles/          what it serves and what it served before, copied: the artifact store may go away
+    <folder>/starting.json     a server that was started but has not answered yet (left by a killed deployment)
+    <folder>/smoke/            images that the server must answer first
+    <folder>/admin.key         key for /reload; readable by the owner only
+    <folder>/cache/            compiled models, a folder for each digest
+    <folder>/bundles/          copies of the current and the previous bundle, since the artifact store may go away
 
-Knows nothing of ZenML.
+This module does not use ZenML.
 """
 
 from __future__ import annotations
@@ -48,15 +48,15 @@ __all__ = [
 ]
 
 GRACE_SECONDS = 15.0
-"""For a server to finish what it is answering."""
+"""Seconds for a server to finish its open requests."""
 _KEPT_BUNDLES = 2
 _HOLD = "release.json"
-"""In the cache: what the server counted of a release."""
+"""File in the cache with the server's counts for a release."""
 _STORE_PREFIXES = {"s3": ("AWS_",), "postgresql": ("PG",), "postgres": ("PG",)}
 
 
 class HostedCandidate(BaseModel):
-    """What a server is told to try beside it."""
+    """Model that a server tries next to its champion, as canary or shadow."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -66,7 +66,7 @@ class HostedCandidate(BaseModel):
 
 
 class HostedModel(BaseModel):
-    """What a server is told to serve."""
+    """Model that a server serves, with its settings."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -80,12 +80,12 @@ class HostedModel(BaseModel):
 
     @property
     def who(self) -> str:
-        """In words."""
+        """Return the name and version, for messages."""
         return f"{self.name} version {self.version}"
 
 
 class Listening(BaseModel):
-    """A server, where it listens and what it serves; `endpoint.json`."""
+    """Address and model of a server, stored in `endpoint.json`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -93,11 +93,11 @@ class Listening(BaseModel):
     port: int
     served: HostedModel
     stopped: bool = False
-    """On purpose."""
+    """Whether a user stopped the server."""
 
     @property
     def url(self) -> str:
-        """Where this machine reaches it."""
+        """URL of the server from this machine."""
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104 - compared, not bound
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
@@ -106,31 +106,31 @@ _ServerT = TypeVar("_ServerT", bound=Listening)
 
 
 class StoredEndpoint(ABC, Generic[_ServerT]):
-    """The server of one model name, whose files lie in ``folder``."""
+    """Server of one model name, with its files in ``folder``."""
 
     SERVER: ClassVar[type[Listening]]
     ASKS_FOR_KEY: ClassVar[bool] = False
-    """Whether predictions need a key, too."""
+    """Whether predictions also need a key."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.predictions = folder.parent.parent / "prediction-log" / folder.name  # it outlives the endpoint
+        self.predictions = folder.parent.parent / "prediction-log" / folder.name  # kept when the endpoint is removed
         self.key_path = folder / "admin.key"
         self._record = folder / "endpoint.json"
         self._starting = folder / "starting.json"
         self._cache = folder / "cache"
         self._smoke = folder / "smoke"
 
-    # What differs
+    # Implemented by subclasses
 
     @property
     @abstractmethod
     def log_hint(self) -> str:
-        """Where people find its log."""
+        """Return the place of the log, for messages."""
 
     @abstractmethod
     def log_lines(self) -> list[str]:
-        """Its log."""
+        """Return the lines of the log."""
 
     @abstractmethod
     def _lives(self, server: _ServerT) -> bool: ...
@@ -142,30 +142,30 @@ class StoredEndpoint(ABC, Generic[_ServerT]):
     def _replace(
         self, before: _ServerT | None, served: HostedModel, host: str, smoke_images: Sequence[bytes], timeout: float
     ) -> _ServerT:
-        """Start a new server, and end the one before only when the new one answers."""
+        """Start a new server, and stop the previous one only when the new one answers."""
 
     def _fits(self, before: _ServerT, served: HostedModel, host: str) -> bool:
-        """Whether the server that runs can be told to serve it."""
+        """Return whether the running server can switch to a model without a restart."""
         return before.host == host and served.serving.port in {0, before.port}
 
     def _seen_by_server(self, bundle: Path) -> Path:
         return bundle
 
-    # What is
+    # State
 
     @property
     def server(self) -> _ServerT | None:
-        """The server that was last known to answer; None: there was none."""
+        """Return the server that answered last; None if there was none."""
         return self._read(self._record)
 
     @property
     def is_running(self) -> bool:
-        """Whether it lives."""
+        """Return whether the server runs."""
         server = self.server
         return server is not None and self._lives(server)
 
     def is_ready(self, timeout: float = 5.0) -> bool:
-        """Whether it answers."""
+        """Return whether the server answers."""
         server = self.server
         if server is None or not self._lives(server):
             return False
@@ -174,7 +174,7 @@ class StoredEndpoint(ABC, Generic[_ServerT]):
         except requests.RequestException:
             return False
 
-    # What changes
+    # Changes
 
     def deploy(
         self,
@@ -192,12 +192,12 @@ class StoredEndpoint(ABC, Generic[_ServerT]):
         """Serve a bundle; a running server is switched without a failed request.
 
         Args:
-            candidate: Tried beside it as ``serving.release`` says; the same again goes on with its hold.
+            candidate: Model to try as ``serving.release`` says; the same candidate again keeps its counts.
 
         Raises:
             BundleError: A bundle is corrupt.
-            DeploymentError: The new model does not start or does not answer; what served before still serves. Or the
-                candidate does not, and the champion answers all.
+            DeploymentError: The new model does not start or answer, and the previous one still serves. Or the candidate
+                does not, and the champion answers all requests.
         """
         with self._exclusive(timeout):
             before = self.server
@@ -210,23 +210,23 @@ class StoredEndpoint(ABC, Generic[_ServerT]):
             if before and self._lives(before) and self._fits(before, served, host):
                 if before.served == wanted and wanted.candidate and self.is_ready():
                     return before
-                server = self._drop_candidate(before, timeout)  # first: its traffic goes back at once
+                server = self._drop_candidate(before, timeout)  # first: the champion gets its traffic back at once
                 if not (wanted.candidate and server.served == alone):
                     server = self._switch(server, alone, smoke_images, timeout)
                 server = self._try_candidate(server, wanted, smoke_images, timeout)
             else:
                 if before is None or before.served != wanted:
-                    (self._cache / _HOLD).unlink(missing_ok=True)  # what was counted was of other models
+                    (self._cache / _HOLD).unlink(missing_ok=True)  # the counts are for other models
                 server = self._replace(before, wanted, host, smoke_images, timeout)
                 self._check_candidate(server)
             self._prune(served.bundle)
             return server
 
     def release_report(self, timeout: float = 10.0) -> ReleaseReport:
-        """What the server says of the candidate beside its champion.
+        """Return the server's report on the candidate next to its champion.
 
         Raises:
-            DeploymentError: It does not run, or does not answer.
+            DeploymentError: The server does not run or answer.
         """
         server = self.server
         if server is None or not self._lives(server):
@@ -238,14 +238,14 @@ class StoredEndpoint(ABC, Generic[_ServerT]):
                 f"{server.url}: does not answer ({type(error).__name__}); see {self.log_hint}"
             ) from error
         if not answer.ok:
-            raise DeploymentError(f"{server.url}: says nothing of a release: {reason(answer)}")
+            raise DeploymentError(f"{server.url}: no release report: {reason(answer)}")
         return ReleaseReport.model_validate_json(answer.content)
 
     def start(self, timeout: float = 120.0) -> _ServerT:
-        """Start the stopped or dead server again, with what it served.
+        """Start the stopped or crashed server again with its last model.
 
         Raises:
-            DeploymentError: Nothing was ever deployed here, or it does not start.
+            DeploymentError: Nothing was ever deployed here, or the server does not start.
         """
         with self._exclusive(timeout):
             before = self.server
@@ -256,17 +256,17 @@ class StoredEndpoint(ABC, Generic[_ServerT]):
             return self._replace(before, before.served, before.host, (), timeout)
 
     def stop(self, timeout: float = GRACE_SECONDS, *, force: bool = False) -> None:
-        """End the server; its files stay, so that `start` can bring it back.
+        """Stop the server; its files stay, so that `start` can start it again.
 
         Args:
-            timeout: Seconds for it to finish what it is answering, before it is killed.
+            timeout: Seconds for it to finish open requests before it is killed.
             force: Kill it at once.
         """
         with self._exclusive(timeout + GRACE_SECONDS):
             self._stop_all(timeout, force=force)
 
     def delete(self, timeout: float = GRACE_SECONDS, *, force: bool = False) -> None:
-        """End the server and remove its files."""
+        """Stop the server and remove its files."""
         with self._exclusive(timeout + GRACE_SECONDS):
             self._stop_all(timeout, force=force)
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -299,17 +299,17 @@ class StoredEndpoint(ABC, Generic[_ServerT]):
         return server
 
     def _drop_candidate(self, server: _ServerT, timeout: float) -> _ServerT:
-        """Take away what is tried beside the champion, if anything is."""
+        """Remove the candidate next to the champion, if there is one."""
         if server.served.candidate is None:
             return server
-        for role in ("canary", "shadow"):  # there may be none any more, where the server sent it away
+        for role in ("canary", "shadow"):  # the server may have removed it already
             self._order(server, "unload", {"name": server.served.name, "role": role}, timeout)
         return self._note(server, server.served.model_copy(update={"candidate": None}))
 
     def _try_candidate(
         self, server: _ServerT, wanted: HostedModel, smoke_images: Sequence[bytes], timeout: float
     ) -> _ServerT:
-        """Put the candidate of ``wanted``, if it has one, beside the champion that answers."""
+        """Add the candidate of ``wanted``, if any, next to the running champion."""
         if wanted.candidate is None:
             return server
         order = candidate_order(self._candidate(wanted), wanted.serving.release, smoke_images)
@@ -324,16 +324,16 @@ class StoredEndpoint(ABC, Generic[_ServerT]):
         return server
 
     def _candidate(self, served: HostedModel) -> ModelRef:
-        """The candidate, with its bundle where the server sees it."""
+        """Return the candidate, with its bundle's path as the server sees it."""
         assert served.candidate is not None
         change = {"bundle": served.candidate.bundle, "version": served.candidate.version, "alias": CANDIDATE_ALIAS}
         return self._model(served.model_copy(update=change))
 
     def _check_candidate(self, server: _ServerT) -> None:
-        """See that a server that has just started with a candidate tries it, or has sent it away before.
+        """Check that a server just started with a candidate tries it, or has already removed it.
 
         Raises:
-            DeploymentError: It could not load it; it answers with its champion alone.
+            DeploymentError: The server could not load it and answers with its champion alone.
         """
         served = server.served
         if served.candidate is None:
@@ -352,7 +352,7 @@ class StoredEndpoint(ABC, Generic[_ServerT]):
             ) from error
 
     def _clear_way(self, before: _ServerT | None) -> bool:
-        """End what a killed deployment left, and ``before`` unless it answers.
+        """Stop the server that a killed deployment left, and ``before`` unless it answers.
 
         Returns:
             Whether ``before`` answers.
@@ -364,18 +364,18 @@ class StoredEndpoint(ABC, Generic[_ServerT]):
             return False
         if self._lives(before) and _answers(before):
             return True
-        self._end(before, GRACE_SECONDS)  # it ended by itself, or lives and only holds the port
+        self._end(before, GRACE_SECONDS)  # it crashed, or it runs but only blocks the port
         return False
 
     def _model(self, served: HostedModel) -> ModelRef:
-        """The model, with its bundle where the server sees it: what /reload takes."""
+        """Return the model for /reload, with its bundle's path as the server sees it."""
         bundle = self._seen_by_server(served.bundle)
         return ModelRef.from_serving(
             served.serving, bundle=bundle, name=served.name, version=served.version, alias=served.alias
         )
 
     def _arguments(self, served: HostedModel, *, cache: Path, smoke: Path, predictions: Path) -> list[str]:
-        """The command line of the server, with paths as it sees them."""
+        """Return the command line of the server, with paths as it sees them."""
         options: dict[str, Any] = {"cache": cache, "smoke_images": smoke}
         if candidate := served.candidate:
             options |= {
@@ -395,7 +395,7 @@ class StoredEndpoint(ABC, Generic[_ServerT]):
 
     @contextmanager
     def _exclusive(self, timeout: float) -> Iterator[None]:
-        """One change at a time; the kernel frees the lock when its holder dies."""
+        """Allow one change at a time; the kernel frees the lock when its holder dies."""
         locks = self.folder.parent / ".locks"
         try:
             locks.mkdir(parents=True, exist_ok=True)
@@ -404,7 +404,7 @@ class StoredEndpoint(ABC, Generic[_ServerT]):
                 yield
         except Timeout as error:
             raise DeploymentError(
-                f"{self.folder.name}: another deployment has been at work for {timeout:.0f} s; wait for it or end it"
+                f"{self.folder.name}: another deployment has been running for {timeout:.0f} s; wait for it or stop it"
             ) from error
         except OSError as error:
             raise DeploymentError(
@@ -415,7 +415,7 @@ class StoredEndpoint(ABC, Generic[_ServerT]):
         return {"X-API-Key": self.admin_key()}
 
     def admin_key(self) -> str:
-        """Opens its server; made when there is none yet."""
+        """Return the server's admin key, and create a missing one."""
         path = self.key_path
         try:
             with open(path, "x", encoding="ascii", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
@@ -455,7 +455,7 @@ class StoredEndpoint(ABC, Generic[_ServerT]):
                 shutil.rmtree(path, ignore_errors=True)
 
     def _write_smoke(self, images: Sequence[bytes]) -> None:
-        # Not asked through /predict: they are no traffic, and monitoring looks at what is.
+        # Not sent to /predict, because monitoring must not count them as traffic.
         shutil.rmtree(self._smoke, ignore_errors=True)
         self._smoke.mkdir()
         for number, image in enumerate(images):
@@ -474,21 +474,21 @@ class StoredEndpoint(ABC, Generic[_ServerT]):
 
 
 def store_variables(serving: ServingConfig) -> dict[str, str]:
-    """Of the environment, what the prediction log's store needs: its credentials are for the server, too."""
+    """Return the environment variables with credentials for the prediction log's store, which the server needs."""
     store = serving.prediction_log_store if serving.prediction_log else None
     needed = _STORE_PREFIXES[store.partition(":")[0]] if store else ()
     return {key: value for key, value in os.environ.items() if key.startswith(needed)} if needed else {}
 
 
 def http(method: str, url: str, *, timeout: float, **more: Any) -> requests.Response:
-    """A request to our own machine, for which a proxy of the environment is not."""
+    """Send a request to this machine, ignoring the environment's proxy."""
     with requests.Session() as session:
         session.trust_env = False
         return session.request(method, url, timeout=timeout, **more)
 
 
 def reason(answer: requests.Response) -> str:
-    """Why the server refused."""
+    """Return the server's reason for a refusal."""
     try:
         return str(answer.json()["error"]["message"])
     except (ValueError, KeyError, TypeError):
@@ -496,9 +496,9 @@ def reason(answer: requests.Response) -> str:
 
 
 def port_taken(host: str, port: int, why: str) -> DeploymentError:
-    """The error of a port in use, with the mend."""
+    """Return the error for a port in use, with its fix."""
     return DeploymentError(
-        f"{host}:{port}: cannot listen ({why}); end what uses the port, "
+        f"{host}:{port}: cannot listen ({why}); stop the program that uses the port, "
         "or set serving.port to another, or to 0 for any free one"
     )
 

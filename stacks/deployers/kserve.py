@@ -1,7 +1,7 @@
-"""ZenML model-deployer flavor ``visionops_kserve``: the served model is an InferenceService of KServe.
+"""Define ZenML model-deployer flavor ``visionops_kserve``, which serves a model as an InferenceService of KServe.
 
-Our own image is its predictor; the routes of the Open Inference Protocol under /v2 are the ones KServe's clients know.
-KServe makes a plain Deployment of it, without Knative, which would refuse the volumes and the init container.
+Our own image is its predictor; KServe's clients use its Open Inference Protocol routes under /v2. KServe creates a
+plain Deployment for it, without Knative, which would refuse the volumes and the init container.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _STOP = "serving.kserve.io/stop"
 
 
 def inference_service(served: PodModel, config: KubernetesDeployerConfig) -> Manifest:
-    """Its predictor is our pod; KServe demands the container's name."""
+    """Return an InferenceService with our pod as predictor; KServe requires the container's name."""
     least = config.autoscaling.min_replicas if config.autoscaling else config.replicas
     predictor: Manifest = {
         "minReplicas": least,
@@ -57,7 +57,7 @@ def inference_service(served: PodModel, config: KubernetesDeployerConfig) -> Man
 
 
 def _metrics(name: str, limits: Autoscaling, keda: KedaScaling) -> list[Manifest]:
-    """What KServe makes KEDA's triggers of."""
+    """Return the metrics from which KServe creates KEDA's triggers."""
     cpu = {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": limits.cpu_percent}}
     metrics: list[Manifest] = [{"type": "Resource", "resource": cpu}]
     for query, threshold in prometheus_queries(f"{object_name(name)}-predictor", keda).values():
@@ -72,48 +72,48 @@ def _metrics(name: str, limits: Autoscaling, keda: KedaScaling) -> list[Manifest
 
 
 class KServeEndpoint(OperatedEndpoint):
-    """The pods of one model name, made by KServe's operator."""
+    """Pods of one model name, created by KServe's operator."""
 
     KIND: ClassVar[str] = "InferenceService"
     SCALES_TO_ZERO: ClassVar[bool] = True
 
     def pods(self) -> dict[str, str]:
-        """Labels that select its pods."""
+        """Return the labels that select the endpoint's pods."""
         return {"serving.kserve.io/inferenceservice": self.object}
 
     def workload(self, served: PodModel, before: Manifest | None) -> Manifest:  # noqa: ARG002 - its own autoscaler counts
-        """What makes the pods."""
+        """Return the manifest of the InferenceService."""
         return inference_service(served, self.config)
 
     def pod_spec(self, live: Manifest) -> Manifest:
-        """Of the pods that it makes."""
+        """Return the pod spec in a live manifest."""
         spec: Manifest = live["spec"]["predictor"]
         return spec
 
     def replicas(self, live: Manifest) -> int:
-        """How many pods it is told to have, at least; of one that has none while there is nothing to do, one."""
+        """Return the configured minimum number of pods; 1 for an endpoint that scales to zero when idle."""
         stopped = live["metadata"].get("annotations", {}).get(_STOP) == "true"
         return 0 if stopped else max(1, int(live["spec"]["predictor"].get("minReplicas", 1)))
 
     def scale(self, live: Manifest, replicas: int) -> Manifest:
-        """``live`` stopped, or not: the number itself stays as it was deployed."""
+        """Return ``live`` marked as stopped or running; the number of pods stays as deployed."""
         live["metadata"].setdefault("annotations", {})[_STOP] = "false" if replicas else "true"
         return live
 
     def is_available(self, live: Manifest) -> bool:
-        """Whether a pod answers."""
+        """Return whether a pod answers."""
         return any(holds(condition, "Ready") for condition in live.get("status", {}).get("conditions", ()))
 
     def failure(self, status: Mapping[str, Any]) -> str:
-        """What the operator says that will not mend itself."""
+        """Return the operator's report of a permanent failure, or ""."""
         model = status.get("modelStatus", {})
         if model.get("transitionStatus") != "InvalidSpec":
             return ""
-        return f"KServe refuses it ({model.get('lastFailureInfo', {}).get('message') or 'it does not say why'})"
+        return f"KServe refuses it ({model.get('lastFailureInfo', {}).get('message') or 'no reason given'})"
 
 
 class KServeService(ClusterService):
-    """That of an InferenceService."""
+    """Record of an InferenceService."""
 
     SERVICE_TYPE = ServiceType(
         name=_FLAVOR, type="model-serving", flavor=_FLAVOR, description="VisionOps server as an InferenceService"
@@ -122,7 +122,7 @@ class KServeService(ClusterService):
 
 
 class KServeModelDeployer(ClusterModelDeployer):
-    """Serves bundles as InferenceServices."""
+    """Deployer that serves bundles as InferenceServices."""
 
     NAME: ClassVar[str] = "VisionOps KServe"
     SERVICE = KServeService

@@ -1,6 +1,6 @@
-"""ZenML model-deployer flavor ``visionops_kubernetes``: the served model is a Deployment of a cluster.
+"""Define ZenML model-deployer flavor ``visionops_kubernetes``, which serves a model as a Deployment in a cluster.
 
-Only ZenML is imported at the top, and what is light: every `zenml` command loads this module.
+Only ZenML and light modules are imported at the top: every `zenml` command loads this module.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _FLAVOR = "visionops_kubernetes"
 
 
 class ClusterServiceConfig(EndpointServiceConfig):
-    """Which endpoint a ZenML service record stands for."""
+    """Endpoint of a ZenML service record."""
 
     cluster: dict[str, Any] = {}  # noqa: RUF012 - a pydantic field, copied for each instance
     """The deployer's configuration; it holds no secrets."""
@@ -52,16 +52,16 @@ class ClusterService(EndpointService):
     """ZenML's view of one endpoint of a cluster."""
 
     ENDPOINT: ClassVar[type[ClusterEndpoint]] = ClusterEndpoint
-    """What makes its pods."""
+    """Class that manages the pods."""
     config: ClusterServiceConfig
 
     @property
     def endpoint_there(self) -> ClusterEndpoint:
-        """The pods behind it."""
+        """Return the pods of the record."""
         return self.ENDPOINT(self.config.model_name, KubernetesDeployerConfig.model_validate(self.config.cluster))
 
     def check_status(self) -> tuple[ServiceState, str]:
-        """Look at the cluster, and take over what it serves."""
+        """Check the cluster and update the status with the served model."""
         there = self.endpoint_there
         try:
             found = there.find()
@@ -80,15 +80,15 @@ class ClusterService(EndpointService):
         return ServiceState.PENDING_STARTUP, "its pods are not ready yet"
 
     def get_logs(self, follow: bool = False, tail: int | None = None) -> Generator[str, bool, None]:  # noqa: ARG002
-        """The last lines of one pod's log; `kubectl logs --follow` follows them."""
+        """Yield the last lines of one pod's log; use `kubectl logs --follow` to follow it."""
         yield from self.endpoint_there.log(tail) if tail else self.endpoint_there.log()
 
     def bring_up(self, timeout: float) -> None:
-        """Start as many pods as there were."""
+        """Start as many pods as before the stop."""
         self.endpoint_there.start(timeout)
 
     def shut_down(self, timeout: float, *, force: bool) -> None:
-        """End the pods."""
+        """Stop the pods."""
         self.endpoint_there.stop(None if force else timeout)
 
     def remove(self, timeout: float, *, force: bool) -> None:
@@ -97,7 +97,7 @@ class ClusterService(EndpointService):
 
 
 class KubernetesService(ClusterService):
-    """That of a Deployment."""
+    """Record of a Deployment."""
 
     SERVICE_TYPE = ServiceType(
         name="visionops-kubernetes",
@@ -112,20 +112,20 @@ class KubernetesModelDeployerConfig(BaseModelDeployerConfig, KubernetesDeployerC
 
     @property
     def settings(self) -> KubernetesDeployerConfig:
-        """What the endpoints need of it."""
+        """Settings of the endpoints."""
         names = set(KubernetesDeployerConfig.model_fields)
         return KubernetesDeployerConfig.model_validate(self.model_dump(include=names))
 
 
 class ClusterModelDeployer(BundleDeployer):
-    """Serves bundles as pods, by whatever kind makes them."""
+    """Base of the deployers that serve bundles as pods."""
 
     FLAVOR: ClassVar[type[BaseModelDeployerFlavor]]
     SERVICE: ClassVar[type[ClusterService]]
 
     @property
     def config(self) -> KubernetesModelDeployerConfig:
-        """The component's configuration."""
+        """Return the component's settings."""
         return cast("KubernetesModelDeployerConfig", self._config)
 
     def deploy_bundle(
@@ -143,12 +143,12 @@ class ClusterModelDeployer(BundleDeployer):
 
         Args:
             smoke_images: Encoded images that each new pod must answer before it gets traffic.
-            candidate: Another model that each new pod tries beside it.
+            candidate: Another model that each new pod tries as canary or shadow.
 
         Raises:
             BundleError: The bundle is corrupt.
-            DataError: The bundle cannot be brought to its store.
-            DeploymentError: It cannot be rolled out, or does not answer; what served before still serves.
+            DataError: The bundle cannot be uploaded to its store.
+            DeploymentError: The rollout fails, or the new model does not answer; the previous one still serves.
         """
         service, remarks = self._deploy(bundle_folder, name, version, alias, serving, smoke_images, None, candidate)
         url, record = service.status.url, str(service.uuid)
@@ -156,7 +156,7 @@ class ClusterModelDeployer(BundleDeployer):
         return Endpoint(url=url, name=name, version=version, alias=alias, remarks=remarks, **known)
 
     def find_endpoint(self, name: str) -> Endpoint | None:
-        """The running endpoint ``name``, with a key that opens it; None: nothing runs under that name."""
+        """Return the running endpoint ``name`` with a valid key; None if it does not run."""
         there = self._endpoint(name)
         found = there.find()
         if found is None or not found.is_ready:
@@ -166,15 +166,15 @@ class ClusterModelDeployer(BundleDeployer):
         return Endpoint(url=there.url, name=name, version=found.version, alias=found.alias, key=key, **way_in)
 
     def release_reports(self, name: str) -> ReleaseReports:
-        """What the pods of the endpoint ``name`` say of the candidate beside its champion.
+        """Return the reports of the pods of the endpoint ``name`` on the candidate next to its champion.
 
         Raises:
-            DeploymentError: Nothing runs under that name, or it cannot be reached from here.
+            DeploymentError: The endpoint does not run, or cannot be reached from here.
         """
         return self._endpoint(name).release_reports()
 
     def _way_in(self, name: str, url: str) -> dict[str, str]:
-        """For who has kubectl and the rights: how to reach it from outside the cluster, and what prints its key."""
+        """Return kubectl commands that forward a local port to the endpoint and print its key."""
         config, thing = self.config, object_name(name)
         kubectl = ["kubectl", *(["--context", config.kubernetes_context] if config.kubernetes_context else [])]
         kubectl += ["--namespace", config.namespace]
@@ -186,31 +186,31 @@ class ClusterModelDeployer(BundleDeployer):
         }
 
     def prediction_log(self, name: str) -> Path:
-        """A folder of this machine that has only what batch inference on it wrote.
+        """Return a folder on this machine, which has only the predictions of batch inference run here.
 
-        What pods are asked is only in ``serving.prediction_log_store``, which monitoring reads beside this folder: a
-        pod's own folder goes with the pod.
+        Predictions of pods are only in ``serving.prediction_log_store``, which monitoring reads as well, because a
+        pod's own folder is lost with the pod.
         """
         return visionops_home() / "prediction-log" / f"{self.config.namespace}-{name}"
 
     def serve(
         self, bundle_folder: Path, *, name: str, version: str, alias: str, serving: ServingConfig, timeout: float
     ) -> EndpointService:
-        """As `deploy_bundle`, without smoke images; returns the endpoint's record."""
+        """Serve a bundle like `deploy_bundle`, without smoke images, and return the endpoint's record."""
         return self._deploy(bundle_folder, name, version, alias, serving, (), timeout)[0]
 
     def owns(self, service: EndpointService) -> bool:
-        """Whether its pods are in this component's namespace."""
+        """Return whether the endpoint's pods are in this component's namespace."""
         recorded, own = cast("ClusterService", service).config.cluster, self.config.settings
         return (recorded["namespace"], recorded["kubernetes_context"]) == (own.namespace, own.kubernetes_context)
 
     def update_record(self, service: EndpointService) -> None:
-        """Give a record this component's configuration: it has what was configured when it was made."""
+        """Update a record, which keeps the settings of its creation, with this component's settings."""
         cast("ClusterService", service).config.cluster = self.config.settings.model_dump(mode="json")
 
     @staticmethod
     def get_model_server_info(service: BaseService) -> dict[str, str | None]:
-        """What `zenml model-deployer models describe` shows."""
+        """Return the output of `zenml model-deployer models describe`."""
         endpoint = cast("ClusterService", service)
         return {
             "PREDICTION_URL": endpoint.prediction_url,
@@ -252,19 +252,19 @@ class ClusterModelDeployer(BundleDeployer):
         )
         remarks = [remark] if remark else []
         if serving.prediction_log and not serving.prediction_log_store:
-            remarks.append("nothing will remember what its pods are asked: set serving.prediction_log_store")
+            remarks.append("predictions of its pods are not logged: set serving.prediction_log_store")
         cluster = self.config.settings.model_dump(mode="json")
         try:
             service = self.record(name, lambda **known: ClusterServiceConfig(cluster=cluster, **known))
         except BaseException:
-            if first:  # pods that no command lists would run on unseen
+            if first:  # without a record no command would list the running pods
                 there.delete(None)
             raise
         return service, tuple(remarks)
 
 
 class KubernetesModelDeployer(ClusterModelDeployer):
-    """Serves bundles as Deployments."""
+    """Deployer that serves bundles as Deployments."""
 
     NAME: ClassVar[str] = "VisionOps Kubernetes"
     SERVICE = KubernetesService

@@ -1,4 +1,4 @@
-"""ZenML model-deployer flavor ``visionops_local``: the served model is a process of this machine that outlives the run.
+"""Define ZenML model-deployer flavor ``visionops_local``, which serves a model in a process that outlives the run.
 
 Only ZenML is imported at the top: every `zenml` command loads this module.
 """
@@ -29,11 +29,11 @@ _FLAVOR = "visionops_local"
 
 
 class LocalServiceConfig(MachineServiceConfig):
-    """As its base; ZenML's records name this class."""
+    """Endpoint of a ZenML service record; stored records name this class."""
 
 
 class LocalServiceStatus(EndpointServiceStatus):
-    """Which model answers, and where."""
+    """Model that answers, and its address."""
 
     pid: int = 0
 
@@ -49,21 +49,21 @@ class LocalEndpointService(MachineService):
 
     @property
     def stored(self) -> LocalEndpoint:
-        """The process behind it."""
+        """Return the process of the endpoint."""
         return LocalEndpoint(Path(self.config.folder))
 
     def take_over(self, server: Listening) -> None:
-        """Write into the status what ``server`` serves."""
+        """Copy the model and address of ``server`` into the status."""
         super().take_over(server)
         self.status.pid = cast("Server", server).pid
 
     def gone(self) -> None:
-        """Write into the status that it does not run."""
+        """Clear the model and address in the status of a stopped server."""
         self.status.pid = 0
 
 
 class LocalModelDeployerConfig(BaseModelDeployerConfig):
-    """Where endpoints keep their files, and the address they listen on."""
+    """Folder of the endpoints, and address that they listen on."""
 
     folder: str
     host: str = "127.0.0.1"
@@ -75,7 +75,7 @@ class LocalModelDeployerConfig(BaseModelDeployerConfig):
 
 
 class LocalModelDeployer(MachineDeployer):
-    """Serves bundles as processes of this machine."""
+    """Deployer that serves bundles in processes on this machine."""
 
     NAME: ClassVar[str] = "VisionOps local"
     SERVICE: ClassVar[type[EndpointService]] = LocalEndpointService
@@ -84,26 +84,26 @@ class LocalModelDeployer(MachineDeployer):
 
     @property
     def config(self) -> LocalModelDeployerConfig:
-        """The component's configuration."""
+        """Return the component's settings."""
         return cast("LocalModelDeployerConfig", self._config)
 
     @property
     def folder(self) -> Path:
-        """Has a folder for each endpoint."""
+        """Return the folder with one subfolder for each endpoint."""
         return Path(self.config.folder)
 
     @property
     def host(self) -> str:
-        """The address that endpoints listen on."""
+        """Return the address that endpoints listen on."""
         return self.config.host
 
     def stored(self, name: str) -> LocalEndpoint:
-        """The endpoint ``name``, whether it is there or not."""
+        """Return the endpoint ``name``, which need not exist."""
         return LocalEndpoint(self.folder / name)
 
     @staticmethod
     def get_model_server_info(service: BaseService) -> dict[str, str | None]:
-        """What `zenml model-deployer models describe` shows."""
+        """Return the output of `zenml model-deployer models describe`."""
         shown = MachineDeployer.get_model_server_info(service)
         return shown | {"DAEMON_PID": str(cast("LocalEndpointService", service).status.pid)}
 

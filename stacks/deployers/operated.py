@@ -1,4 +1,4 @@
-"""Prediction servers as pods that an operator makes of a custom resource."""
+"""Manage prediction servers in pods that an operator creates from a custom resource."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ __all__ = ["OperatedEndpoint"]
 
 
 class OperatedEndpoint(ClusterEndpoint):
-    """The pods of one model name, made by an operator of a custom resource.
+    """Pods of one model name, created by an operator from a custom resource.
 
-    What an operator says of itself differs from version to version; that pods of the new manifest are ready, and no
-    others are left, does not.
+    Operators report their status differently in each version, so a rollout is done when pods of the new manifest are
+    ready and no others are left.
     """
 
     OTHERS: ClassVar[tuple[str, ...]] = ("NetworkPolicy", "Ingress")
 
     def beside(self, served: PodModel) -> list[Manifest]:
-        """All that stands beside it."""
+        """Return the objects next to the workload."""
         return supporting(served, self.config, self.pods())
 
     def rollout(self, live: Manifest, pods: Sequence[Manifest]) -> Rollout:
-        """How far it has come."""
+        """Return the progress of a rollout."""
         status, wanted = live.get("status", {}), self.replicas(live)
         seen = status.get("observedGeneration")
         if seen is not None and seen < live["metadata"].get("generation", 0):
-            return Rollout(done=False, progress="its operator has not taken it up")
+            return Rollout(done=False, progress="its operator has not started")
         if failure := self.failure(status):
             return Rollout(done=False, failure=failure)
         ready = sum(_is_ready(pod) for pod in pods)
@@ -39,11 +39,11 @@ class OperatedEndpoint(ClusterEndpoint):
         known = {pod["metadata"]["name"] for pod in pods}
         there = [pod["metadata"] for pod in self._namespace.select("Pod", self.pods())]
         if old := sum(pod["name"] not in known and "deletionTimestamp" not in pod for pod in there):
-            return Rollout(done=False, progress=f"{old} old pods are still there")
-        return Rollout(done=self.is_available(live), progress="its operator does not call it available")
+            return Rollout(done=False, progress=f"{old} old pods still run")
+        return Rollout(done=self.is_available(live), progress="its operator does not report it as available")
 
     def failure(self, status: Mapping[str, Any]) -> str:
-        """What the operator says that will not mend itself."""
+        """Return the operator's report of a permanent failure, or ""."""
         raise NotImplementedError
 
 

@@ -1,4 +1,4 @@
-"""What the pods behind one address say of a release: each connection meets one of them."""
+"""Collect the release reports of all pods behind one address; each connection reaches one of them."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ __all__ = ["gather_reports"]
 
 _SECONDS = 10.0
 _TRIES_FOR_EACH = 8
-"""New connections for each pod: of few pods behind a Service, all are met but once in thousands."""
+"""New connections per pod. With few pods behind a Service, one is missed only once in thousands of attempts."""
 
 
 def gather_reports(url: str, key: str, pods: int) -> ReleaseReports:
-    """Ask by ever new connections until each pod has answered, or as often as is reasonable.
+    """Open new connections until each pod has reported, up to `_TRIES_FOR_EACH` per pod.
 
     Args:
-        pods: How many there are.
+        pods: Number of pods.
 
     Raises:
-        DeploymentError: Nothing answers at ``url``, or not with a report.
+        DeploymentError: The URL does not answer, or its answer is not a report.
     """
     found: dict[str, ReleaseReport] = {}
     with requests.Session() as session:
-        session.trust_env = False  # a proxy of the environment does not know the cluster
+        session.trust_env = False  # the environment's proxy cannot reach the cluster
         for _ in range(_TRIES_FOR_EACH * pods):
             report = _ask(session, url, key)
             found[report.instance] = report
@@ -43,5 +43,5 @@ def _ask(session: requests.Session, url: str, key: str) -> ReleaseReport:
             "cluster, or through its ingress"
         ) from error
     if not answer.ok:
-        raise DeploymentError(f"{url}: says nothing of a release: status {answer.status_code}")
+        raise DeploymentError(f"{url}: no release report: status {answer.status_code}")
     return ReleaseReport.model_validate_json(answer.content)

@@ -1,10 +1,10 @@
-"""A prediction server as pods of a cluster: rolled out, watched, put back, stopped, found again.
+"""Roll out, watch, restore, stop and find a prediction server that runs as pods of a cluster.
 
-A deployment changes the manifest and waits. The old pods go only as new ones are ready, and these are ready only when
-the bundle is the one that was meant and the model has answered the smoke images: whatever goes wrong, what served
-before still serves, and its manifest is put back.
+A deployment changes the manifest and waits. Old pods stop only when new ones are ready, and a new pod is ready only
+when its bundle has the expected digest and the model has answered the smoke images. After any failure the previous
+model still serves, and its manifest is restored.
 
-Knows nothing of ZenML.
+This module does not use ZenML.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from visionops.inference.settings import ServingConfig
 __all__ = ["ClusterEndpoint", "Found", "Rollout", "holds"]
 
 _REPLICAS = "visionops/replicas"
-"""Annotation: how many there were before they were stopped."""
+"""Annotation with the number of pods before the stop."""
 _ANSWER_SECONDS = 60.0
 _REACH_SECONDS = 5.0
 _LOG_LINES = 20
@@ -55,17 +55,17 @@ _SERVER = "server"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Rollout:
-    """How far new pods have come."""
+    """Progress of new pods."""
 
     done: bool
     progress: str = ""
     failure: str = ""
-    """Why it will never be done."""
+    """Reason of a permanent failure; "" otherwise."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Found:
-    """What a cluster has of an endpoint."""
+    """State of an endpoint in a cluster."""
 
     version: str
     alias: str
@@ -73,21 +73,21 @@ class Found:
     is_stopped: bool
     is_ready: bool
     trouble: str = ""
-    """Of its pods, when it is not ready."""
+    """Problem of the pods while the endpoint is not ready."""
 
 
 class ClusterEndpoint:
-    """The pods of one model name, made by a Deployment.
+    """Pods of one model name, created by a Deployment.
 
     Args:
-        name: The endpoint's.
+        name: Name of the endpoint.
     """
 
     KIND: ClassVar[str] = "Deployment"
     OTHERS: ClassVar[tuple[str, ...]] = (*SCALERS, "PodDisruptionBudget", "NetworkPolicy", "Ingress")
-    """Kinds that may stand beside it, by configuration."""
+    """Kinds of optional objects next to the workload."""
     SCALES_TO_ZERO: ClassVar[bool] = False
-    """Whether what makes its pods tells one that has nothing to do from one that was stopped."""
+    """Whether the workload distinguishes an idle endpoint from a stopped one."""
 
     def __init__(self, name: str, config: KubernetesDeployerConfig) -> None:
         self.name = name
@@ -96,68 +96,68 @@ class ClusterEndpoint:
         self.url = endpoint_url(name, config)
         self._namespace = Namespace(config)
 
-    # What another kind does otherwise
+    # Overridden for other kinds
 
     def pods(self) -> dict[str, str]:
-        """Labels that select its pods."""
+        """Return the labels that select the endpoint's pods."""
         return selector(self.name)
 
     def workload(self, served: PodModel, before: Manifest | None) -> Manifest:
-        """What makes the pods."""
+        """Return the manifest of the workload."""
         manifest = deployment(served, self.config)
-        if before and self.config.autoscaling:  # it knows the load, we do not
+        if before and self.config.autoscaling:  # the autoscaler has set the number of pods by load
             spec = manifest["spec"]
             spec["replicas"] = max(spec["replicas"], self.replicas(before))
         return manifest
 
     def beside(self, served: PodModel) -> list[Manifest]:
-        """All that stands beside it."""
+        """Return the objects next to the workload."""
         return supporting(served, self.config, self.pods()) + scaling(self.name, self.config)
 
     def pod_spec(self, live: Manifest) -> Manifest:
-        """Of the pods that it makes."""
+        """Return the pod spec in a live manifest."""
         spec: Manifest = live["spec"]["template"]["spec"]
         return spec
 
     def replicas(self, live: Manifest) -> int:
-        """How many pods it is told to have."""
+        """Return the configured number of pods."""
         return int(live["spec"].get("replicas", 1))
 
     def scale(self, live: Manifest, replicas: int) -> Manifest:
-        """``live`` with another number of pods."""
+        """Return ``live`` with another number of pods."""
         live["spec"]["replicas"] = replicas
         return live
 
     def rollout(self, live: Manifest, pods: Sequence[Manifest]) -> Rollout:
-        """How far it has come.
+        """Return the progress of a rollout.
 
         Args:
-            pods: The new ones.
+            pods: The new pods.
         """
         status, wanted = live.get("status", {}), self.replicas(live)
         if status.get("observedGeneration", 0) < live["metadata"].get("generation", 0):
-            return Rollout(done=False, progress="the cluster has not taken it up")
+            return Rollout(done=False, progress="the cluster has not started")
         for condition in status.get("conditions", ()):
             if condition.get("reason") == "ProgressDeadlineExceeded" or holds(condition, "ReplicaFailure"):
                 return Rollout(done=False, failure=one_line(condition.get("message", condition.get("reason", ""))))
         updated, total, ready = (status.get(f"{kind}eplicas") or 0 for kind in ("updatedR", "r", "availableR"))
         if updated < wanted:
-            return Rollout(done=False, progress=f"{updated} of {wanted} new pods are there")
+            return Rollout(done=False, progress=f"{updated} of {wanted} new pods exist")
         is_ready = [any(holds(one, "Ready") for one in pod.get("status", {}).get("conditions", ())) for pod in pods]
-        if sum(is_ready) < wanted:  # the old ones wait for them
+        if sum(is_ready) < wanted:  # old pods stop only after that
             return Rollout(done=False, progress=f"{sum(is_ready)} of {wanted} new pods are ready")
         if total > updated:
-            return Rollout(done=False, progress=f"{total - updated} old pods are still there")
+            return Rollout(done=False, progress=f"{total - updated} old pods still run")
         return Rollout(done=ready >= wanted, progress=f"{ready} of {wanted} pods are ready")
 
     def is_available(self, live: Manifest) -> bool:
-        """Whether a pod answers."""
+        """Return whether a pod answers."""
         return bool(live.get("status", {}).get("availableReplicas"))
 
-    # What is
+    # State
 
     def find(self) -> Found | None:
-        """What runs under the name; None: nothing was deployed."""
+        """Return the state of the endpoint; None if nothing was deployed."""
         live = self._namespace.get(self.KIND, self.object)
         if live is None:
             return None
@@ -170,27 +170,29 @@ class ClusterEndpoint:
         return Found(version, alias, digest, is_stopped, is_ready and not is_stopped, trouble)
 
     def admin_key(self) -> str:
-        """Opens its server.
+        """Return the server's admin key.
 
         Raises:
-            DeploymentError: Its Secret is gone.
+            DeploymentError: The Secret is missing.
         """
         found = self._namespace.get("Secret", f"{self.object}-keys")
         try:
             return base64.b64decode((found or {})["data"][ADMIN_KEY]).decode()
         except KeyError as error:
-            raise DeploymentError(f"Secret {self.object}-keys: has no {ADMIN_KEY}; deploy the model again") from error
+            raise DeploymentError(
+                f"Secret {self.object}-keys: missing key {ADMIN_KEY}; deploy the model again"
+            ) from error
 
     def log(self, lines: int = _LOG_LINES) -> list[str]:
-        """The last lines of one of its servers."""
+        """Return the last lines of one server's log."""
         pods = self._namespace.select("Pod", self.pods())
         return self._namespace.log(pods[-1]["metadata"]["name"], self._server(pods[-1]), lines=lines) if pods else []
 
     def release_reports(self) -> ReleaseReports:
-        """What its pods say of the candidate beside the champion.
+        """Return the pods' reports on the candidate next to the champion.
 
         Raises:
-            DeploymentError: There are none, or they cannot be reached from here.
+            DeploymentError: No pods run, or they cannot be reached from here.
         """
         live = self._namespace.get(self.KIND, self.object)
         if live is None or not self.replicas(live):
@@ -198,7 +200,7 @@ class ClusterEndpoint:
         pods = self._new_pods(revision(self.pod_spec(live)))
         return gather_reports(self.url, self.admin_key(), max(1, len(pods)))
 
-    # What changes
+    # Changes
 
     def deploy(
         self,
@@ -211,18 +213,18 @@ class ClusterEndpoint:
         candidate: Candidate | None = None,
         timeout: float | None = None,
     ) -> str:
-        """Serve a bundle; what serves already is replaced without a failed request.
+        """Serve a bundle; a running model is replaced without a failed request.
 
         Args:
-            candidate: Tried beside it by each pod, as ``serving.release`` says.
+            candidate: Model that each pod also tries, as ``serving.release`` says.
 
         Returns:
-            Why only the pods' word counts that it answers; "" when it was asked.
+            Why the endpoint could not be checked and only its pods report ready; "" after a successful check.
 
         Raises:
             BundleError: The bundle is corrupt.
-            DataError: The bundle cannot be brought to its store.
-            DeploymentError: It cannot be rolled out, or does not answer; what served before still serves.
+            DataError: The bundle cannot be uploaded to its store.
+            DeploymentError: The rollout fails, or the new model does not answer; the previous one still serves.
         """
         if self.config.autoscaling and not (self.config.autoscaling.min_replicas or self.SCALES_TO_ZERO):
             raise DeploymentError(
@@ -254,10 +256,10 @@ class ClusterEndpoint:
             raise
 
     def start(self, timeout: float | None = None) -> None:
-        """Bring the stopped pods back.
+        """Start the stopped pods again.
 
         Raises:
-            DeploymentError: Nothing was ever deployed here, or they do not become ready.
+            DeploymentError: Nothing was ever deployed here, or the pods do not become ready.
         """
 
         def restart(live: Manifest) -> Manifest:
@@ -271,10 +273,10 @@ class ClusterEndpoint:
         self._await(timeout)
 
     def stop(self, timeout: float | None = 60.0) -> None:
-        """End the pods; the manifest stays, so that `start` can bring them back.
+        """Stop the pods; the manifest stays, so that `start` can start them again.
 
         Args:
-            timeout: Seconds to wait for their end; None: it is not waited for.
+            timeout: Seconds to wait for their end; None does not wait.
         """
 
         def halt(live: Manifest) -> Manifest:
@@ -288,30 +290,34 @@ class ClusterEndpoint:
         self._await_end(timeout)
 
     def delete(self, timeout: float | None = 60.0) -> None:
-        """Remove all of it, the keys included. The bundles stay in their store.
+        """Remove all objects, including the keys. The bundles stay in their store.
 
         Args:
-            timeout: As of `stop`.
+            timeout: Seconds to wait, as for `stop`.
         """
         self._namespace.delete(self.KIND, self.object)
         self._remove_others((*self.OTHERS, "Service"))
         self._namespace.delete("Secret", f"{self.object}-keys")
         self._await_end(timeout)
 
-    # How
+    # Implementation
 
     def _roll_out(self, served: PodModel, workload: Manifest, made: list[Manifest], timeout: float | None) -> str:
-        """Args: made: Gets what was not there before."""
+        """Apply the manifests of an endpoint and wait until it is ready.
+
+        Args:
+            made: List to which newly created objects are added.
+        """
         keys = secret(self.name, self.config, secrets.token_urlsafe(32), f"vok_{secrets.token_urlsafe(32)}")
         if self._namespace.ensure(keys):
             made.append(keys)
         others = self.beside(served)
         kinds = {manifest["kind"] for manifest in others}
-        if kinds.intersection(SCALERS):  # KEDA refuses pods that another one scales
+        if kinds.intersection(SCALERS):  # KEDA refuses pods that another autoscaler manages
             self._remove_others({kind for kind in self.OTHERS if kind in SCALERS} - kinds)
         for manifest in (*others, workload):
             if self._namespace.apply(manifest) is None:
-                made.append(manifest)  # noqa: PERF401 - what was made is known even if the next one fails
+                made.append(manifest)  # noqa: PERF401 - keep the list complete if the next one fails
         self._await(timeout, revision(self.pod_spec(workload)))
         remark = self._ask(served)
         if served.candidate and not remark:
@@ -320,10 +326,10 @@ class ClusterEndpoint:
         return remark
 
     def _check_candidate(self, served: PodModel) -> None:
-        """See that the pods try the candidate.
+        """Check that the pods try the candidate.
 
         Raises:
-            DeploymentError: One of them could not load it.
+            DeploymentError: A pod could not load it.
         """
         for report in self.release_reports().reports:
             if report.problem:
@@ -332,14 +338,14 @@ class ClusterEndpoint:
 
     def _remove_others(self, kinds: Iterable[str]) -> None:
         for kind in kinds:
-            # Most clusters have no KEDA, and rights for it only who uses it.
+            # Most clusters have no KEDA, and only its users have rights for it.
             self._namespace.delete(kind, self.object, may_be_forbidden=kind == "ScaledObject")
 
     def _put_back(self, before: Manifest | None, mark: str, made: Sequence[Manifest]) -> str:
-        """As it was before; in words.
+        """Restore the previous state and return a description of it.
 
         Args:
-            mark: Of what is taken back: what somebody else has deployed since stays.
+            mark: Revision to undo; a later deployment by another client stays.
         """
 
         def restore(live: Manifest) -> Manifest:
@@ -352,27 +358,27 @@ class ClusterEndpoint:
                 self._namespace.delete(manifest["kind"], manifest["metadata"]["name"])
             live = None if before is None else self._namespace.get(self.KIND, self.object)
         except DeploymentError as error:
-            return f"and what was before could not be put back ({error})"
+            return f"and the previous state could not be restored ({error})"
         if live is None:
-            return "nothing served before, so all of it was removed"
+            return "nothing served before, so all objects were removed"
         version = live["metadata"].get("annotations", {}).get("visionops/version", "before")
-        return f"version {version} is in its place" + ("" if self.replicas(live) else ", stopped")
+        return f"version {version} is restored" + ("" if self.replicas(live) else ", stopped")
 
     def _await(self, timeout: float | None, mark: str = "") -> None:
-        """Until the pods that it was told to have are ready.
+        """Wait until the configured number of pods are ready.
 
         Args:
-            mark: Of the manifest that it is to have.
+            mark: Expected revision of the manifest.
         """
         patience = timeout or self.config.timeout
         deadline = time.monotonic() + patience
         while True:
             live = self._namespace.get(self.KIND, self.object)
             if live is None:
-                raise DeploymentError("somebody removed it at the same time; deploy again")
+                raise DeploymentError("removed by another client at the same time; deploy again")
             current = revision(self.pod_spec(live))
             if mark not in {"", current}:
-                raise DeploymentError("another deployment came in between; see which model is to serve")
+                raise DeploymentError("replaced by another deployment; check which model should serve")
             pods = self._new_pods(current)
             state = self.rollout(live, pods)
             if state.done:
@@ -381,7 +387,7 @@ class ClusterEndpoint:
             if is_fatal or state.failure:
                 raise DeploymentError(trouble or explain_failure(state.failure))
             if time.monotonic() > deadline:
-                why = f"; {trouble}" if trouble else "; raise timeout if it only needs longer"
+                why = f"; {trouble}" if trouble else "; raise timeout if the pods only need more time"
                 raise DeploymentError(f"not ready in {patience:.0f} s ({state.progress}){why}")
             time.sleep(self.config.poll_seconds)
 
@@ -392,7 +398,7 @@ class ClusterEndpoint:
         while pods := self._namespace.select("Pod", self.pods()):
             if time.monotonic() > deadline:
                 names = ", ".join(pod["metadata"]["name"] for pod in pods)
-                raise DeploymentError(f"{self.name}: still ending after {timeout:.0f} s: {names}; look again later")
+                raise DeploymentError(f"{self.name}: still stopping after {timeout:.0f} s: {names}; check again later")
             time.sleep(self.config.poll_seconds)
 
     def _new_pods(self, mark: str) -> list[Manifest]:
@@ -403,14 +409,14 @@ class ClusterEndpoint:
         return _SERVER if _SERVER in names else str(names[0])
 
     def _ask(self, served: PodModel) -> str:
-        """Ask the Service, or the ingress, which model answers."""
+        """Check through the Service or the ingress which model answers."""
         headers = {"X-API-Key": self.admin_key()}
         with requests.Session() as session:
-            session.trust_env = False  # a proxy of the environment does not know the cluster
+            session.trust_env = False  # the environment's proxy cannot reach the cluster
             try:
                 session.get(f"{self.url}/health", timeout=_REACH_SECONDS)
             except requests.RequestException:
-                return f"{self.url} cannot be reached from here: that its pods are ready is all that is known"
+                return f"{self.url} cannot be reached from here; its pods are ready, but no answer was checked"
             deadline, said = time.monotonic() + _ANSWER_SECONDS, ""
             while time.monotonic() < deadline:
                 try:
@@ -422,7 +428,7 @@ class ClusterEndpoint:
                     said = type(error).__name__
                 time.sleep(self.config.poll_seconds)
         raise DeploymentError(
-            f"its pods are ready, and {self.url} answers with {said}; check service_url or ingress, and api_keys_secret"
+            f"its pods are ready, but {self.url} answers with {said}; check service_url or ingress, and api_keys_secret"
         )
 
 
@@ -439,5 +445,5 @@ def _as_before(live: Manifest, before: Manifest) -> Manifest:
 
 
 def holds(condition: Mapping[str, Any], kind: str) -> bool:
-    """Whether it is of this kind, and true."""
+    """Return whether a condition is of this kind and true."""
     return condition.get("type") == kind and condition.get("status") == "True"

@@ -1,8 +1,8 @@
-"""ZenML model-deployer flavor ``visionops_seldon``: the served model is a SeldonDeployment of Seldon Core 1.
+"""Define ZenML model-deployer flavor ``visionops_seldon``, which serves a model as a SeldonDeployment of Seldon Core 1.
 
-Our own image is its container, without Seldon's orchestrator before it: /predict and the OIP routes answer as they do
-everywhere. Seldon Core is under the Business Source License since 1.18: free for development and tests, to be bought
-for production. Nothing else needs it.
+Our own image is its container, without Seldon's orchestrator in front of it, so /predict and the OIP routes answer as
+on every deployer. Seldon Core is under the Business Source License since 1.18: free for development and tests, paid
+for production. No other deployer needs it.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ _SERVER = "server"
 
 
 def seldon_deployment(served: PodModel, config: KubernetesDeployerConfig) -> Manifest:
-    """Its one predictor has one model: our server."""
+    """Return a SeldonDeployment whose only predictor has our server as its only model."""
     pod = pod_spec(served, config, _SERVER)
-    # Seldon's copy of a pod's schema is older than `sleep`: the API would drop it and leave a hook that does nothing,
-    # which no Deployment may have.
+    # Seldon's copy of the pod schema is older than `sleep`: the API would drop it and leave an empty hook, which is
+    # invalid in a Deployment.
     hooks = pod["containers"][0]["lifecycle"]
     hooks["preStop"] = {"exec": {"command": ["sleep", str(hooks["preStop"]["sleep"]["seconds"])]}}
     component: Manifest = {"metadata": pod_metadata(served), "spec": pod}
@@ -69,18 +69,18 @@ def seldon_deployment(served: PodModel, config: KubernetesDeployerConfig) -> Man
 
 
 class SeldonEndpoint(OperatedEndpoint):
-    """The pods of one model name, made by Seldon's operator."""
+    """Pods of one model name, created by Seldon's operator."""
 
     KIND: ClassVar[str] = "SeldonDeployment"
 
     def pods(self) -> dict[str, str]:
-        """Labels that select its pods."""
+        """Return the labels that select the endpoint's pods."""
         return {"seldon-deployment-id": self.object}
 
     def workload(self, served: PodModel, before: Manifest | None) -> Manifest:
-        """What makes the pods."""
+        """Return the manifest of the SeldonDeployment."""
         if self.config.autoscaling and self.config.autoscaling.keda:
-            raise DeploymentError("autoscaling.keda: is not for visionops_seldon, which scales by CPU; leave it out")
+            raise DeploymentError("autoscaling.keda: not supported by visionops_seldon, which scales by CPU; remove it")
         manifest = seldon_deployment(served, self.config)
         if before and self.config.autoscaling:
             predictor = manifest["spec"]["predictors"][0]
@@ -88,32 +88,32 @@ class SeldonEndpoint(OperatedEndpoint):
         return manifest
 
     def pod_spec(self, live: Manifest) -> Manifest:
-        """Of the pods that it makes."""
+        """Return the pod spec in a live manifest."""
         spec: Manifest = live["spec"]["predictors"][0]["componentSpecs"][0]["spec"]
         return spec
 
     def replicas(self, live: Manifest) -> int:
-        """How many pods it is told to have."""
+        """Return the configured number of pods."""
         return int(live["spec"]["predictors"][0].get("replicas", 1))
 
     def scale(self, live: Manifest, replicas: int) -> Manifest:
-        """``live`` with another number of pods."""
+        """Return ``live`` with another number of pods."""
         live["spec"]["predictors"][0]["replicas"] = replicas
         return live
 
     def is_available(self, live: Manifest) -> bool:
-        """Whether a pod answers."""
+        """Return whether a pod answers."""
         return bool(live.get("status", {}).get("state") == "Available")
 
     def failure(self, status: Mapping[str, Any]) -> str:
-        """What the operator says that will not mend itself."""
+        """Return the operator's report of a permanent failure, or ""."""
         if status.get("state") != "Failed":
             return ""
-        return f"Seldon refuses it ({status.get('description') or 'it does not say why'})"
+        return f"Seldon refuses it ({status.get('description') or 'no reason given'})"
 
 
 class SeldonService(ClusterService):
-    """That of a SeldonDeployment."""
+    """Record of a SeldonDeployment."""
 
     SERVICE_TYPE = ServiceType(
         name=_FLAVOR, type="model-serving", flavor=_FLAVOR, description="VisionOps server as a SeldonDeployment"
@@ -122,7 +122,7 @@ class SeldonService(ClusterService):
 
 
 class SeldonModelDeployer(ClusterModelDeployer):
-    """Serves bundles as SeldonDeployments."""
+    """Deployer that serves bundles as SeldonDeployments."""
 
     NAME: ClassVar[str] = "VisionOps Seldon"
     SERVICE = SeldonService

@@ -1,4 +1,4 @@
-"""Why pods do not become ready, and how to fix it."""
+"""Explain why pods do not become ready, and how to fix it."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ __all__ = ["explain_failure", "find_trouble", "one_line"]
 
 _LOG_LINES = 20
 _RESTARTS = 2
-"""A container that has ended badly after so many restarts does so again. A cluster itself says CrashLoopBackOff only
-between two attempts, and may show the end of the last one for over a minute."""
+"""Restarts after which a crashing container counts as permanently failed. The cluster reports CrashLoopBackOff only
+between two attempts, and may show the exit of the last one for over a minute."""
 
 _NEVER = {
     "ImagePullBackOff": "check image and image_pull_secrets",
     "ErrImageNeverPull": "load the image on the nodes, or set image_pull_policy",
     "InvalidImageName": "check image",
-    "CreateContainerConfigError": "make the Secret, or its key, that it names",
+    "CreateContainerConfigError": "create the Secret, or its key, that is named here",
     "CreateContainerError": "check image and run_as",
     "RunContainerError": "check image and run_as",
 }
-"""Why a container waits that will not start by itself, and the mend."""
+"""Reasons of containers that will never start by themselves, and the fix."""
 
 
 def find_trouble(namespace: Namespace, pods: Sequence[Manifest]) -> tuple[bool, str]:
-    """Return whether the pods will never be ready, and what keeps them from it.
+    """Return whether the pods will never be ready, and their problem.
 
     Raises:
         DeploymentError: A log cannot be read.
@@ -49,13 +49,13 @@ def find_trouble(namespace: Namespace, pods: Sequence[Manifest]) -> tuple[bool, 
                 return True, f"{name}: {reason} ({said or container['name']}); {_NEVER[reason]}"
         for condition in status.get("conditions", ()):
             if condition.get("reason") == "Unschedulable":
-                waits = f"{name}: no node takes it ({one_line(condition.get('message', ''))}); add nodes, "
+                waits = f"{name}: does not fit on any node ({one_line(condition.get('message', ''))}); add nodes, "
                 waits += "or lower resources"
     return False, waits
 
 
 def _ended(container: Mapping[str, Any]) -> Mapping[str, Any]:
-    """How a container that does not run has ended badly; empty where it runs, has not begun or has ended well."""
+    """Return the failed exit of a stopped container; empty if it runs, has not started or exited without error."""
     state = container.get("state", {})
     if "running" in state:
         return {}
@@ -65,20 +65,20 @@ def _ended(container: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _last_words(namespace: Namespace, pod: str, name: str, ended: Mapping[str, Any], *, again: bool) -> str:
     if ended.get("reason") == "OOMKilled":
-        return f"{pod}: killed for its memory; raise resources.limits.memory"
-    # Between two attempts the last one is the previous container, right after its end the present one.
+        return f"{pod}: killed, out of memory; raise resources.limits.memory"
+    # Between two attempts the last one is the previous container; right after its exit it is the current one.
     logs = (namespace.log(pod, name, lines=_LOG_LINES, previous=previous) for previous in (True, False))
     lines = (line for log in logs for line in reversed(log) if line.strip())
     said = next(lines, f"exit code {ended.get('exitCode', '?')}")
-    how = "ends again and again" if again else "has ended, and is started again"
+    how = "exits again and again" if again else "exited and is restarting"
     see = f"kubectl logs -n {namespace.name} {pod} -c {name} --previous"
     return f"{pod}: {name} {how} ({one_line(said.removeprefix('error: '))}); see {see}"
 
 
 def explain_failure(failure: str) -> str:
-    """Return what a workload says of its failure, and what to do."""
+    """Return a workload's failure with its fix."""
     _, denial = explain_denial(failure)
-    return denial or f"{failure}; kubectl describe what it names"
+    return denial or f"{failure}; run kubectl describe on the object named here"
 
 
 def one_line(text: str) -> str:

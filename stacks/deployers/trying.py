@@ -1,4 +1,4 @@
-"""What a server of this machine is told of a candidate beside its champion."""
+"""Build the request and the error for a candidate next to a local server's champion."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _BOUNDS = {"max_error_rate", "max_latency_ratio", "min_agreement", "min_requests
 
 
 def candidate_order(model: ModelRef, release: ReleaseConfig, smoke_images: Sequence[bytes]) -> dict[str, Any]:
-    """Return the body of /reload that puts ``model`` beside the champion, as ``release`` says."""
+    """Return the body of /reload that adds ``model`` next to the champion, as ``release`` says."""
     order: dict[str, Any] = {"role": release.strategy.value, "share": release.share}
     if release.strategy is Strategy.CANARY:
         order |= release.model_dump(mode="json", include=_BOUNDS)
@@ -25,10 +25,10 @@ def candidate_order(model: ModelRef, release: ReleaseConfig, smoke_images: Seque
 
 
 def refused(name: str, candidate: str, champion: str, why: str) -> str:
-    """Return the error of a candidate that does not answer.
+    """Return the error message for a candidate that does not answer.
 
     Args:
-        candidate: Its version.
-        champion: Version that answers all.
+        candidate: Version of the candidate.
+        champion: Version that answers all requests.
     """
-    return f"{name} version {candidate}: refused, version {champion} answers all: {why}"
+    return f"{name} version {candidate}: refused, version {champion} answers all requests: {why}"

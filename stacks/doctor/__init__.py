@@ -1,18 +1,19 @@
-"""Looks at each component of a stack for real, and says what to mend: ``python -m stacks.doctor [NAME]``.
+"""Check each component of a stack and report how to fix it: ``python -m stacks.doctor [NAME]``.
 
-    findings   what a check says, and what it is given
-    web        one request, and in words why there is no answer
+    findings   inputs and results of a check
+    web        one HTTP request, and a short reason when it fails
     machine    folders, disks, container engines and images of this machine
     s3         buckets
     tracking   MLflow's servers and databases, the model registry
     cluster    namespaces of Kubernetes
-    network    whether network policies let steps reach the API server
+    network    network policies between steps and the API server
     registries registries of container images
     alerting   Alertmanager and Pushgateway
     validators data validators, and Evidently's workspace
-    server     ZenML's server or database, and what it has of the stack
-    diagnosis  which checks a component has; all of them at once
-    report     the table
+    server     ZenML's server or database, and the stack registered in it
+    diagnosis  checks for each flavor, run in parallel
+    report     output as a table or as lines
 
-A check is a function from a component to findings. What it tries it takes back; it waits for seconds, and tries once.
+A check is a function from a component to findings. It removes whatever it writes, waits a few seconds at most and
+never retries.
 """

@@ -1,4 +1,4 @@
-"""The command line of the doctor."""
+"""Provide the command line of the doctor."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from visionops.errors import VisionOpsError
 __all__ = ["diagnose_and_print", "main"]
 
 _DESCRIPTION = """\
-Look at each component of a stack for real, from this machine, and say what mends what is broken.
+Check each component of a stack from this machine, and say how to fix what is broken.
 
-It reads the stack file and the environment, so it can be asked before `python -m stacks.apply`. It writes one small
-object visionops-doctor-… where an artifact store is to be written, and deletes it; it changes nothing else.
+It reads the stack file and the environment, so it also works before `python -m stacks.apply`. To test write access,
+it writes one small object visionops-doctor-… to each bucket and deletes it; it changes nothing else.
 """
 _EPILOG = """\
-state: ok; warning (it works, not for long or not for all); broken (a run would fail)
+state: ok; warning (works now, but may fail later or for some users); broken (a run would fail)
 exit:  0 when nothing is broken, else 2
-piped: one line for each finding, as `python -m stacks.doctor staging | grep ^broken`
+piped: one line for each finding, for example `python -m stacks.doctor staging | grep ^broken`
 
 examples:
   python -m stacks.doctor              the active stack, or local
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Print a diagnosis.
 
     Returns:
-        2 where something is broken, or after a mistake of the user, which is printed in one line.
+        2 where something is broken, or after a user error, which is printed in one line.
     """
     parser = argparse.ArgumentParser(
         prog="python -m stacks.doctor",
@@ -43,17 +43,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     names = ", ".join(known_stacks())
-    parser.add_argument("name", nargs="?", help=f"{names}, or another stack that ZenML knows (default: the active one)")
+    parser.add_argument("name", nargs="?", help=f"{names}, or another stack in ZenML (default: the active one)")
     return diagnose_and_print(parser.parse_args(arguments).name)
 
 
 def diagnose_and_print(name: str | None) -> int:
-    """Print a diagnosis of a stack; of the active one where no name is given.
+    """Print a diagnosis of a stack, by default of the active one.
 
     Returns:
-        2 where something is broken, or after a mistake of the user, which is printed in one line.
+        2 where something is broken, or after a user error, which is printed in one line.
     """
-    os.environ.setdefault("ZENML_LOGGING_VERBOSITY", "ERROR")  # what ZenML logs of its troubles is in the table
+    os.environ.setdefault("ZENML_LOGGING_VERBOSITY", "ERROR")  # the table already reports ZenML's problems
     ignore_empty_store()
     from stacks.doctor.diagnosis import diagnose
     from stacks.doctor.findings import State

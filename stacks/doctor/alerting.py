@@ -1,4 +1,4 @@
-"""Alertmanager and Pushgateway."""
+"""Check Alertmanager and Pushgateway."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ __all__ = ["check_alertmanager", "check_pushgateway"]
 
 
 def check_alertmanager(examined: Examined) -> Iterator[CheckResult]:
-    """Who tells people."""
+    """Check that Alertmanager, which notifies people, is ready."""
     config = _config(examined)
     login = (config.username, str(config.password or "")) if config.username else None
     if config.url:
         yield _check("Alertmanager", config.url, "/api/v2/status", "VISIONOPS_ALERTMANAGER", login)
     else:
-        yield warning("no Alertmanager: nobody is told of an alert", "set VISIONOPS_ALERTMANAGER to its URL")
+        yield warning("no Alertmanager: nobody receives alerts", "set VISIONOPS_ALERTMANAGER to its URL")
 
 
 def check_pushgateway(examined: Examined) -> Iterator[CheckResult]:
-    """Where pipelines' figures go."""
+    """Check that the Pushgateway, which receives pipeline metrics, is ready."""
     try:
         gateway = _config(examined).pushgateway()
         if not gateway:
@@ -37,7 +37,9 @@ def check_pushgateway(examined: Examined) -> Iterator[CheckResult]:
         return
     secured = gateway.url.startswith("https:")
     if gateway.username and not secured:
-        yield warning(f"Pushgateway {gateway.url}: gets its password in plain text", "use https:// where it speaks TLS")
+        yield warning(
+            f"Pushgateway {gateway.url}: its password is sent in plain text", "use https:// if it supports TLS"
+        )
         return
     how = [how for how, holds in (("login accepted", gateway.username), ("certificate trusted", secured)) if holds]
     yield ok(f"Pushgateway {gateway.url}: ready" + "".join(f", {each}" for each in how))
@@ -53,7 +55,7 @@ def _check(name: str, url: str, path: str, variable: str, login: tuple[str, str]
     try:
         answer = ask(f"{url.rstrip('/')}{path}", login=login)
     except StackError as error:
-        return broken(f"{name} {url}: does not answer ({error})", f"start it, or set {variable} to one that runs")
+        return broken(f"{name} {url}: does not answer ({error})", f"start it, or set {variable} to a running one")
     if answer.status_code in {401, 403}:
         return broken(
             f"{name} {url}: refuses the login ({answer.status_code})", "set the alerter's username and password"

@@ -1,4 +1,4 @@
-"""Annotators."""
+"""Check annotators."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ _RUN = "run `visionops review stats` in a pod of the namespace"
 
 
 def check_review_annotator(examined: Examined) -> Iterator[CheckResult]:
-    """Open the review that the environment names; one that is not there yet is not made."""
+    """Open the review that the environment names, without creating a missing one."""
     from visionops.review_store.opening import open_database
 
     database = open_database()
     place, is_file = database.place, not database.is_postgres
     database.close()
     if is_file and not Path(place).expanduser().exists():
-        yield ok(f"{place}: is made by the first review")
+        yield ok(f"{place}: the first review creates it")
     else:
         yield from _look_into(elsewhere=examined.is_remote and not is_file)
     if examined.is_remote and is_file:
         yield warning(
-            "the review database is a file of this machine, and steps run elsewhere",
+            "the review database is a file on this machine, but steps run elsewhere",
             f"set {DATABASE} to a postgresql:// address",
         )
     elif examined.is_remote:
@@ -36,7 +36,7 @@ def check_review_annotator(examined: Examined) -> Iterator[CheckResult]:
 
 
 def _look_into(*, elsewhere: bool) -> Iterator[CheckResult]:
-    """Open the review; where steps run elsewhere they may reach a database that this machine does not."""
+    """Open the review; warn instead of failing when steps run elsewhere, as they may reach what this machine cannot."""
     from visionops.review.errors import Unavailable
     from visionops.review_store.opening import open_review
 
@@ -54,16 +54,16 @@ def _look_into(*, elsewhere: bool) -> Iterator[CheckResult]:
 
 
 def _check_steps(examined: Examined) -> Iterator[CheckResult]:
-    """Look at what the stack file gives to the steps that open the review."""
-    if not examined.stack.steps:  # a stack of ZenML's that has no file
+    """Check the settings that the stack file gives to the steps that open the review."""
+    if not examined.stack.steps:  # the stack exists in ZenML only, without a file
         return
     if problem := next(filter(None, (review_problem(examined.stack, name) for name in REVIEW_STEPS)), ""):
-        saw, _, fix = problem.rpartition("; ")
-        yield warning(saw, fix)
+        observed, _, fix = problem.rpartition("; ")
+        yield warning(observed, fix)
 
 
 def check_label_studio(examined: Examined) -> Iterator[CheckResult]:
-    """Ask Label Studio who the token's account is."""
+    """Check that Label Studio accepts the token, and report its account."""
     configuration = dict(examined.component.configuration)
     # The doctor has filled in the values of the secret.
     secret = configuration.get("authentication_secret")
@@ -75,10 +75,10 @@ def check_label_studio(examined: Examined) -> Iterator[CheckResult]:
 
 
 def check_label_studio_sdk(examined: Examined) -> Iterator[CheckResult]:
-    """See whether pipelines can run on the stack: ZenML's component imports an SDK, which our commands do not need."""
+    """Check for the Label Studio SDK: ZenML's component imports it, so pipelines need it; our commands do not."""
     del examined
     if find_spec("label_studio_sdk") is None:
         yield warning(
-            "label-studio-sdk is not installed: `visionops annotate` works, pipelines do not run on this stack",
+            "label-studio-sdk is not installed: `visionops annotate` works, but pipelines cannot run on this stack",
             "run pipelines on stack local, or pip install label-studio-sdk",
         )

@@ -1,4 +1,4 @@
-"""Namespaces of Kubernetes: reached, there, allowed, with the kinds and secrets that a component needs."""
+"""Check Kubernetes namespaces: existence, rights, and the kinds and objects that a component needs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ __all__ = [
 
 _TIMEOUT = (3.0, NO_ANSWER_SECONDS)
 _OLDEST = {"visionops_kubernetes": (1, 30), "kubernetes": (1, 21)}
-"""Versions that a flavor works with: ours by its tests, ZenML's by the kinds that it makes."""
+"""Oldest Kubernetes version for each flavor: ours by its tests, ZenML's by the kinds that it creates."""
 _OPERATORS = {
     "SeldonDeployment": "install Seldon Core 1.15 or newer of 1",
     "InferenceService": "install KServe 0.16 or newer",
@@ -40,16 +40,16 @@ _CHANGE = ("get", "create", "update", "delete")
 _S3_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 
 _MADE = ("zenml-service-account", "default")
-"""Service accounts that ZenML, or the cluster, makes."""
+"""Service accounts that ZenML or the cluster creates."""
 _MAKE = {"Secret": "create secret generic {name}", "PersistentVolumeClaim": "apply -f {name}.yaml"}
 _Needed = Mapping[tuple[str, str], Sequence[str]]
-"""Kind and name of an object to the keys that it must have."""
+"""Required keys of each object, by its kind and name."""
 _Right = tuple[str, str, str]
 """Verb, kind, subresource."""
 
 
 def check_cluster_deployer(examined: Examined) -> Iterator[CheckResult]:
-    """Endpoints are pods, whatever kind makes them."""
+    """Check the namespace in which a deployer runs endpoints as pods."""
     from stacks.deployers.kserve import KServeEndpoint
     from stacks.deployers.kubernetes import KubernetesModelDeployerConfig
     from stacks.deployers.rollout import ClusterEndpoint
@@ -75,18 +75,18 @@ def check_cluster_deployer(examined: Examined) -> Iterator[CheckResult]:
 
 
 def check_serving_image(examined: Examined) -> Iterator[CheckResult]:
-    """That of an endpoint's pods."""
+    """Check that the registry has the image of the endpoint's pods."""
     yield from check_image(str(examined.component.configuration["image"]))
 
 
 def check_bundle_store(examined: Examined) -> Iterator[CheckResult]:
-    """Where bundles are brought; as the deployer opens it: by the environment."""
+    """Check the bucket for model bundles, with the same environment as the deployer."""
     config = KubernetesDeployerConfig.model_validate(examined.component.configuration)
     endpoint = os.environ.get("AWS_ENDPOINT_URL")
     if config.bundle_store_endpoint and not endpoint:
         yield warning(
-            f"bundle_store_endpoint is {config.bundle_store_endpoint} for pods, and here Amazon's is used",
-            "set AWS_ENDPOINT_URL to the same store as it is reached from here",
+            f"bundle_store_endpoint is {config.bundle_store_endpoint} for pods, but here Amazon's endpoint is used",
+            "set AWS_ENDPOINT_URL to the address of the same store as seen from here",
         )
     style = {"s3": {"addressing_style": "path"}} if endpoint else {}
     client: dict[str, Any] = {"region_name": config.bundle_store_region}
@@ -94,7 +94,7 @@ def check_bundle_store(examined: Examined) -> Iterator[CheckResult]:
 
 
 def check_kubernetes_orchestrator(examined: Examined) -> Iterator[CheckResult]:
-    """Steps are pods, made by a job that ZenML makes; they are given what the stack file's `steps` say."""
+    """Check the namespace in which ZenML's job starts steps as pods, and the objects that `steps` names."""
     own, stack = examined.component.configuration, examined.stack
     config = reaching(
         str(own.get("kubernetes_namespace") or ""),
@@ -104,7 +104,7 @@ def check_kubernetes_orchestrator(examined: Examined) -> Iterator[CheckResult]:
     rights = [("create", "Job", ""), ("list", "Job", ""), ("delete", "Job", ""), ("list", "Pod", "")]
     if flag(own.get("pass_zenml_token_as_secret")):
         rights += [("create", "Secret", ""), ("delete", "Secret", "")]
-    if not own.get("service_account_name"):  # ZenML makes one, with the ClusterRole `edit`
+    if not own.get("service_account_name"):  # ZenML creates one, with the ClusterRole `edit`
         rights += [("create", "ServiceAccount", ""), ("create", "RoleBinding", "")]
     findings = list(_check_namespace(config, "kubernetes", rights, _needed_by_steps(own, stack), "Job"))
     yield from findings
@@ -117,13 +117,13 @@ def _check_events(config: KubernetesDeployerConfig) -> Iterator[CheckResult]:
     namespace = Namespace(config, timeout=_TIMEOUT, retries=0)
     if not namespace.may("list", "Event"):
         yield warning(
-            f"namespace {namespace.name}: lacks the right to list Event, by which a run says why a step gets no pod",
+            f"namespace {namespace.name}: lacks the right to list Event, so a run cannot report why a step has no pod",
             _ROLE,
         )
 
 
 def check_airflow_orchestrator(examined: Examined) -> Iterator[CheckResult]:
-    """Steps are pods that Airflow starts, by its own rights; DAGs are written here."""
+    """Check the DAG folder, and the namespace in which Airflow starts steps as pods with its own rights."""
     own, stack = examined.component.configuration, examined.stack
     dags, pods = str(own.get("dag_output_dir") or ""), dict(own.get("operator_args") or {})
     if dags.startswith("s3://"):
@@ -132,7 +132,9 @@ def check_airflow_orchestrator(examined: Examined) -> Iterator[CheckResult]:
     elif dags:
         yield from check_folder(Path(dags), "DAGs")
     else:
-        yield warning("DAGs stay in ZenML's own folder", "set dag_output_dir to where Airflow looks for them")
+        yield warning(
+            "DAGs stay in ZenML's own folder", "set dag_output_dir to the folder that Airflow reads DAGs from"
+        )
     deployer = stack.components.get(ComponentType.MODEL_DEPLOYER)
     if pods.get("namespace") and deployer and "namespace" in deployer.configuration:
         known = KubernetesDeployerConfig.model_validate(deployer.configuration)
@@ -141,7 +143,7 @@ def check_airflow_orchestrator(examined: Examined) -> Iterator[CheckResult]:
 
 
 def check_step_images(examined: Examined) -> Iterator[CheckResult]:
-    """Those that steps run."""
+    """Check that the registries have the images of steps."""
     for image in sorted({step.image for step in _steps(examined.stack) if step.image}):
         yield from check_image(image)
 
@@ -151,7 +153,7 @@ def _steps(stack: StackSpec) -> list[StepSpec]:
 
 
 def _needed_by_steps(own: Mapping[str, Any], stack: StackSpec) -> _Needed:
-    """What must be in the namespace before pods of these steps can start."""
+    """Return the objects that the namespace must have before pods of these steps can start."""
     accounts = {own.get("service_account_name"), own.get("step_pod_service_account_name")}
     needed: set[tuple[str, str]] = {("ServiceAccount", str(name)) for name in accounts - {None, "", *_MADE}}
     for step in _steps(stack):
@@ -182,7 +184,7 @@ def _check_namespace(
             *_check_rights(namespace, rights),
         ]
         if not namespace.knows(kind):
-            findings.append(broken(f"{namespace.host}: does not know the kind {kind}", _OPERATORS.get(kind, _ROLE)))
+            findings.append(broken(f"{namespace.host}: unknown kind {kind}", _OPERATORS.get(kind, _ROLE)))
         if namespace.is_there is not False:
             readable = {kind for kind in {kind for kind, _ in needed} if namespace.may("get", kind)}
             for (needed_kind, name), keys in needed.items():
@@ -198,8 +200,8 @@ def _check_namespace(
 
 def _explained(error: DeploymentError) -> CheckResult:
     finding = of_error(error)
-    if "context" in finding.saw and "Expected object with name" in finding.saw:
-        return broken(finding.saw, f"{finding.mend}; it knows {_contexts()}")
+    if "context" in finding.observed and "Expected object with name" in finding.observed:
+        return broken(finding.observed, f"{finding.fix}; known contexts: {_contexts()}")
     return finding
 
 
@@ -217,13 +219,13 @@ def _check_version(flavor: str, version: tuple[int, int], host: str) -> Iterator
     oldest = _OLDEST.get(flavor, _OLDEST["visionops_kubernetes"])
     if version < oldest:
         seen, needed = (".".join(map(str, numbers)) for numbers in (version, oldest))
-        yield broken(f"{host}: Kubernetes {seen}, and {flavor} needs {needed}", "upgrade the cluster, or use another")
+        yield broken(f"{host}: Kubernetes {seen}, but {flavor} needs {needed}", "upgrade the cluster, or use another")
 
 
 def _check_there(namespace: Namespace) -> Iterator[CheckResult]:
     if namespace.is_there is False:
-        mend = f"kubectl create namespace {namespace.name}; or set another"
-        yield broken(f"namespace {namespace.name} of {namespace.host}: is not there", mend)
+        fix = f"kubectl create namespace {namespace.name}, or set another"
+        yield broken(f"namespace {namespace.name} of {namespace.host}: does not exist", fix)
 
 
 def _check_rights(namespace: Namespace, rights: Sequence[_Right]) -> Iterator[CheckResult]:
@@ -241,9 +243,9 @@ def _check_object(namespace: Namespace, kind: str, name: str, keys: Sequence[str
     if found is None:
         named = "".join(f" --from-literal={key}=…" for key in keys)
         how = _MAKE.get(kind, "create {kind} {name}").format(kind=kind.lower(), name=name)
-        mend = f"kubectl -n {namespace.name} {how}{named}"
-        yield broken(f"namespace {namespace.name}: has no {kind} {name}, which the stack names", mend)
+        fix = f"kubectl -n {namespace.name} {how}{named}"
+        yield broken(f"namespace {namespace.name}: missing {kind} {name}, which the stack names", fix)
         return
     lacking = [key for key in keys if key not in (found.get("data") or {})]
     if lacking:
-        yield broken(f"{kind} {name}: lacks {' and '.join(lacking)}", "add what it lacks, or name another")
+        yield broken(f"{kind} {name}: lacks {' and '.join(lacking)}", "add the missing keys, or name another")

@@ -1,4 +1,4 @@
-"""Which checks a component has; all of them at once, each on its own."""
+"""Select the checks for each component of a stack and run them in parallel."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ from visionops.errors import StackError, VisionOpsError
 __all__ = ["Diagnosis", "Row", "diagnose"]
 
 _PATIENCE_S = 30.0
-"""For all checks of a row together; each request in it has its own, shorter one."""
+"""Seconds that all checks of a row may take together; each request in them has a shorter timeout."""
 _ANY = ""
 _LOGIN = re.compile(r"//[^/@\s]+@")
 _Look = Callable[[], Iterator[CheckResult]]
@@ -87,7 +87,7 @@ _CHECKS: dict[tuple[ComponentType, str], tuple[Check, ...]] = {
     (ComponentType.ANNOTATOR, "visionops_review"): (check_review_annotator,),
     (ComponentType.ANNOTATOR, "label_studio"): (check_label_studio, check_label_studio_sdk),
 }
-"""Each in a thread of its own."""
+"""Checks by component type and flavor; each runs in its own thread."""
 _LIBRARIES = {
     "s3": (("s3fs", "boto3"), "s3"),
     "kubernetes": (("kubernetes",), "kubernetes"),
@@ -100,12 +100,12 @@ _LIBRARIES = {
     "wandb": (("wandb",), "wandb"),
     "visionops_evidently": (("evidently",), "drift"),
 }
-"""What a flavor imports, and the extra of ours that brings it."""
+"""Libraries that a flavor imports, and the extra of ours that installs them."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Row:
-    """A component, or what stands before them, and what was seen of it."""
+    """A component, the stack file or ZenML itself, with its findings."""
 
     what: str
     flavor: str
@@ -113,35 +113,35 @@ class Row:
 
     @property
     def state(self) -> State:
-        """The worst of its findings."""
+        """Worst state among the findings."""
         return max((finding.state for finding in self.findings), key=list(State).index, default=State.OK)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """Of a stack."""
+    """Rows of a stack's check, in order, and the seconds that it took."""
 
     stack: str
     rows: tuple[Row, ...]
     seconds: float
 
     def count(self, state: State) -> int:
-        """Rows in this state."""
+        """Return the number of rows in this state."""
         return sum(row.state is state for row in self.rows)
 
 
 def diagnose(name: str | None = None) -> Diagnosis:
-    """Look at all of a stack.
+    """Check every component of a stack.
 
     Args:
-        name: Of a stack file, or of a stack of ZenML's; None: the active one, or `local`.
+        name: Name of a stack file or of a stack in ZenML; None is the active one, or `local`.
 
     Raises:
-        StackError: There is no such stack, or its file cannot be used.
+        StackError: The stack is unknown, or its file is invalid.
     """
     require_usable_paths()
     began = time.monotonic()
-    # It takes seconds, which are no check's; and threads that import it at once may get half of it.
+    # The import takes seconds, which no check should pay for, and parallel imports may see it half loaded.
     import zenml.client  # noqa: F401
 
     name = name or _active_stack()
@@ -170,11 +170,11 @@ def diagnose(name: str | None = None) -> Diagnosis:
 
 
 def _load(name: str, unset: Sequence[str]) -> StackSpec:
-    """A component that lacks a variable is not looked at; the others are."""
+    """Load a stack file whose unset variables stay as references, so that the other components can be checked."""
     try:
         return load_stack(name, {**os.environ, **{variable: f"${{{variable}}}" for variable in unset}})
     except StackError:
-        return load_stack(name)  # where a variable stands for a number it cannot be read; this names them all
+        return load_stack(name)  # a reference in place of a number is invalid; this error lists all unset variables
 
 
 def _active_stack() -> str:
@@ -188,14 +188,14 @@ def _active_stack() -> str:
 def _looks(kind: ComponentType, component: ComponentSpec, stack: StackSpec, unset: Sequence[str]) -> list[_Look]:
     texts = list(_texts([component.configuration, _beside(kind, stack)]))
     if lacking := [variable for variable in unset if any(f"${{{variable}}}" in text for text in texts)]:
-        return [lambda: iter([warning(f"not looked at, for want of {', '.join(lacking)}", "")])]
+        return [lambda: iter([warning(f"not checked: {', '.join(lacking)} not set", "")])]
     libraries, extra = _LIBRARIES.get(component.flavor, ((), ""))
     if absent := [library for library in libraries if find_spec(library) is None]:
-        mend = f"pip install 'visionops[{extra}]'"
-        return [lambda: iter([broken(f"{' and '.join(absent)}: not installed", mend)])]
+        fix = f"pip install 'visionops[{extra}]'"
+        return [lambda: iter([broken(f"{' and '.join(absent)}: not installed", fix)])]
     checks = _CHECKS.get((kind, component.flavor)) or _CHECKS.get((kind, _ANY))
     if checks is None:
-        return [lambda: iter([ok("the doctor knows no check of this flavor")])]
+        return [lambda: iter([ok("no checks exist for this flavor")])]
 
     def reach() -> Iterator[CheckResult]:
         if not Examined(component, stack).is_remote:
@@ -212,7 +212,7 @@ def _examine(check: Check, component: ComponentSpec, stack: StackSpec) -> Iterat
 
 
 def _beside(kind: ComponentType, stack: StackSpec) -> Any:
-    """What a component uses beside its own settings."""
+    """Return the settings outside a component that it also uses."""
     if kind is ComponentType.MODEL_REGISTRY and (tracker := stack.components.get(ComponentType.EXPERIMENT_TRACKER)):
         return tracker.configuration
     if kind is ComponentType.ORCHESTRATOR:
@@ -229,7 +229,7 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def _all_at_once(tasks: Sequence[tuple[str, str, Sequence[_Look]]]) -> list[Row]:
-    """Each look in a thread that nobody waits for longer than for patience."""
+    """Run each check in a thread and wait at most `_PATIENCE_S` seconds for all of them."""
     started = []
     for what, flavor, looks in tasks:
         found: list[tuple[threading.Thread, list[CheckResult]]] = []
@@ -242,26 +242,30 @@ def _all_at_once(tasks: Sequence[tuple[str, str, Sequence[_Look]]]) -> list[Row]
     deadline = time.monotonic() + _PATIENCE_S
     rows = []
     for what, flavor, found in started:
-        seen: dict[CheckResult, None] = {}  # what two looks stumble over is said once
+        seen: dict[CheckResult, None] = {}  # two checks may find the same problem: list it once
         for thread, findings in found:
             thread.join(max(0.0, deadline - time.monotonic()))
             seen |= dict.fromkeys(map(_without_login, list(findings)))
             if thread.is_alive():
-                seen[broken(f"no answer in {_PATIENCE_S:.0f} s", "see whether it hangs, and the way to it")] = None
+                seen[
+                    broken(
+                        f"no answer in {_PATIENCE_S:.0f} s", "check that the service runs and the network reaches it"
+                    )
+                ] = None
         rows.append(Row(what, flavor, tuple(seen)))
     return rows
 
 
 def _without_login(finding: CheckResult) -> CheckResult:
-    """As it may be shown: without the password of a URL."""
-    saw, mend = (_LOGIN.sub("//…@", text) for text in (finding.saw, finding.mend))
-    return dataclasses.replace(finding, saw=saw, mend=mend)
+    """Return the finding with logins removed from its URLs."""
+    observed, fix = (_LOGIN.sub("//…@", text) for text in (finding.observed, finding.fix))
+    return dataclasses.replace(finding, observed=observed, fix=fix)
 
 
 def _collect(look: _Look, findings: list[CheckResult]) -> None:
     try:
         for finding in look():
-            findings.append(finding)  # noqa: PERF402 - what was found before an error stays
+            findings.append(finding)  # noqa: PERF402 - keep the findings before an error
     except VisionOpsError as error:
         findings.append(of_error(error))
     except ValidationError as error:
@@ -270,4 +274,4 @@ def _collect(look: _Look, findings: list[CheckResult]) -> None:
         findings.append(broken(f"setting {place}: {first['msg']}", "correct it in the stack file"))
     except Exception as error:  # noqa: BLE001 - one check that fails must not hide the others
         said = (str(error).splitlines() or [""])[0][:200]
-        findings.append(broken(f"cannot be looked at ({type(error).__name__}: {said})", "mend what it names"))
+        findings.append(broken(f"check failed ({type(error).__name__}: {said})", "fix the cause named here"))

@@ -1,4 +1,4 @@
-"""What a check says, and what it is given."""
+"""Define the inputs and results of a check."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ __all__ = [
 ]
 
 REMOTE_ORCHESTRATORS = ("kubernetes", "airflow")
-"""Flavors whose steps run elsewhere."""
+"""Orchestrator flavors whose steps run on other machines."""
 
 
 class State(enum.StrEnum):
-    """Of a component."""
+    """State of a component."""
 
     OK = "ok"
     WARNING = "warning"
@@ -39,16 +39,16 @@ class State(enum.StrEnum):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class CheckResult:
-    """One thing that was seen, and what mends it."""
+    """One observation, and how to fix it."""
 
     state: State
-    saw: str
-    mend: str = ""
+    observed: str
+    fix: str = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Examined:
-    """A component, and the stack that it is in; its secrets are filled in."""
+    """A component with its secrets filled in, and its stack."""
 
     component: ComponentSpec
     stack: StackSpec
@@ -61,29 +61,29 @@ class Examined:
 
 
 def flag(value: Any) -> bool:
-    """A setting as ZenML reads it: "false", as a variable may have it, is False."""
+    """Return a setting as ZenML reads it: the text "false", which a variable may hold, is False."""
     return TypeAdapter(bool).validate_python(value or False)
 
 
 Check = Callable[[Examined], Iterator[CheckResult]]
 
 
-def ok(saw: str) -> CheckResult:
-    """It works."""
-    return CheckResult(State.OK, saw)
+def ok(observed: str) -> CheckResult:
+    """Return a finding for something that works."""
+    return CheckResult(State.OK, observed)
 
 
-def warning(saw: str, mend: str) -> CheckResult:
-    """It works, and not for long or not for all."""
-    return CheckResult(State.WARNING, saw, mend)
+def warning(observed: str, fix: str) -> CheckResult:
+    """Return a finding for something that works now, but may fail later or for some users."""
+    return CheckResult(State.WARNING, observed, fix)
 
 
-def broken(saw: str, mend: str) -> CheckResult:
-    """It does not work."""
-    return CheckResult(State.BROKEN, saw, mend)
+def broken(observed: str, fix: str) -> CheckResult:
+    """Return a finding for something that does not work."""
+    return CheckResult(State.BROKEN, observed, fix)
 
 
 def of_error(error: VisionOpsError) -> CheckResult:
-    """Our errors end with the mend, behind a semicolon."""
-    saw, _, mend = str(error).rpartition("; ")
-    return broken(saw, mend) if saw else broken(mend, "")
+    """Return an error as a finding; our messages end with the fix, after a semicolon."""
+    observed, _, fix = str(error).rpartition("; ")
+    return broken(observed, fix) if observed else broken(fix, "")

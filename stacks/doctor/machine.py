@@ -1,4 +1,4 @@
-"""Folders, disks, container engines and images of this machine."""
+"""Check folders, disks, container engines and images of this machine."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _TOO_FULL, _NEARLY_FULL = _GIB // 2, 5 * _GIB
 
 
 def check_folder(folder: Path, what: str) -> Iterator[CheckResult]:
-    """Whether it can be written, or made, and its disk has room.
+    """Check that a folder is writable, or can be created, and that its disk has space.
 
     Args:
-        what: Is kept there.
+        what: Contents of the folder, for messages.
     """
     there = next(path for path in (folder, *folder.parents) if path.exists())
     try:
@@ -39,22 +39,22 @@ def check_folder(folder: Path, what: str) -> Iterator[CheckResult]:
             file.flush()
         free = shutil.disk_usage(there).free
     except OSError as error:
-        mend = "free its disk" if error.errno == 28 else "give yourself the right to, or set VISIONOPS_HOME to another"
-        yield broken(f"{folder}: {there} cannot be written ({error.strerror})", mend)
+        fix = "free its disk" if error.errno == 28 else "make it writable, or set VISIONOPS_HOME to another folder"
+        yield broken(f"{folder}: {there} cannot be written ({error.strerror})", fix)
         return
     room = f"{free / _GIB:.1f} GiB free"
     if free < _NEARLY_FULL:
         finding = broken if free < _TOO_FULL else warning
-        yield finding(f"{folder}: {room}", f"free the disk, or set VISIONOPS_HOME to a larger one, for {what}")
+        yield finding(f"{folder}: {room}", f"free disk space for {what}, or set VISIONOPS_HOME to a larger disk")
     else:
         yield ok(f"{folder}: writable, {room}")
 
 
 def check_artifact_folder(examined: Examined) -> Iterator[CheckResult]:
-    """A local artifact store."""
+    """Check the folder of a local artifact store."""
     path = examined.component.configuration.get("path")
     if examined.is_remote:
-        yield broken("a folder of this machine, and steps run elsewhere", "give the stack an s3 artifact store")
+        yield broken("a folder on this machine, but steps run elsewhere", "give the stack an s3 artifact store")
     elif path:
         yield from check_folder(Path(path), "artifacts")
     else:
@@ -62,13 +62,13 @@ def check_artifact_folder(examined: Examined) -> Iterator[CheckResult]:
 
 
 def check_local_orchestrator(examined: Examined) -> Iterator[CheckResult]:
-    """Steps are calls in the process of who starts a run."""
+    """Report the Python that runs steps, which are calls in the process that starts a run."""
     del examined
     yield ok(f"steps run here, in Python {sys.version_info.major}.{sys.version_info.minor}")
 
 
 def check_local_deployer(examined: Examined) -> Iterator[CheckResult]:
-    """Endpoints are processes of this machine."""
+    """Check the folder of endpoints that are processes on this machine."""
     from stacks.deployers.local import LocalModelDeployerConfig
 
     config = LocalModelDeployerConfig(**examined.component.configuration)
@@ -76,7 +76,7 @@ def check_local_deployer(examined: Examined) -> Iterator[CheckResult]:
 
 
 def check_container_deployer(examined: Examined) -> Iterator[CheckResult]:
-    """Endpoints are containers of this machine."""
+    """Check the folder, engine and image of endpoints that are containers on this machine."""
     from stacks.deployers.container import ContainerModelDeployerConfig
 
     config = ContainerModelDeployerConfig(**examined.component.configuration)
@@ -89,12 +89,12 @@ def check_container_deployer(examined: Examined) -> Iterator[CheckResult]:
         present = [name for name in ENGINES if wanted in {name, "auto"} and shutil.which(name)]
         unwell = list(filter(None, map(_unwell, present)))
         yield from unwell
-        if len(unwell) < len(present) or not present:  # else nobody could say what images there are
+        if len(unwell) < len(present) or not present:  # without a working engine the images are unknown
             yield of_error(error)
 
 
 def check_image_builder(examined: Examined) -> Iterator[CheckResult]:
-    """ZenML builds with docker, or with podman where that does not work."""
+    """Check that ZenML can build images: with docker, or with podman if docker does not work."""
     del examined
     from zenml.config.global_config import GlobalConfiguration
 
@@ -111,10 +111,10 @@ def check_image_builder(examined: Examined) -> Iterator[CheckResult]:
 
 
 def _unwell(name: str) -> CheckResult | None:
-    """What is wrong with an engine, if anything is."""
+    """Return the problem of an engine, or None if it works."""
     try:
         _ = ContainerEngine(name, NO_ANSWER_SECONDS).version
     except DeploymentError as error:
-        mend = "start its daemon: systemctl start docker" if name == "docker" else f"see what `{name} info` says"
-        return broken(str(error).partition("; ")[0], mend)
+        fix = "start its daemon: systemctl start docker" if name == "docker" else f"see the output of `{name} info`"
+        return broken(str(error).partition("; ")[0], fix)
     return None

@@ -1,4 +1,4 @@
-"""Whether the network policies of a namespace let the pods of steps reach the API server."""
+"""Check that the network policies of a namespace let the pods of steps reach the API server."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ _STEP = {"project_id": "p", "run_id": "r"}
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Api:
-    """Where the API server itself listens; its Service's port is another."""
+    """Addresses and ports on which the API server itself listens; its Service has another port."""
 
     addresses: tuple[str, ...]
     ports: tuple[int, ...]
 
 
 def check_way_to_api_server(config: KubernetesDeployerConfig, timeout: tuple[float, float]) -> Iterator[CheckResult]:
-    """Compare the API server's own ports with those that the policies of a namespace let its steps reach.
+    """Compare the API server's own ports with the ports that network policies open for steps.
 
-    A policy sees the address behind the Service `kubernetes`, so that its rule must have that address's port.
+    A policy applies to the address behind the Service `kubernetes`, so its rule must list the port of that address.
 
     Raises:
         DeploymentError: The cluster does not answer.
@@ -41,7 +41,7 @@ def check_way_to_api_server(config: KubernetesDeployerConfig, timeout: tuple[flo
     home = Namespace(config.model_copy(update={"namespace": _HOME}), timeout=timeout, retries=0)
     for place, kind in ((namespace, "NetworkPolicy"), (home, "EndpointSlice")):
         if not place.may("list", kind):
-            yield ok(f"way of steps to the API server: not compared, for want of the right to list {kind}")
+            yield ok(f"access from steps to the API server: not checked, lacks the right to list {kind}")
             return
     policies = [policy for policy in namespace.select("NetworkPolicy", {}) if _confines(policy["spec"])]
     api = _api_server(home.select("EndpointSlice", _SLICES))
@@ -51,8 +51,8 @@ def check_way_to_api_server(config: KubernetesDeployerConfig, timeout: tuple[flo
     if closed := [port for port in api.ports if not any(_lets(rule, api.addresses, port) for rule in rules)]:
         said, all_ports = _list(closed), ",".join(map(str, api.ports))
         yield warning(
-            f"network policies of namespace {namespace.name}: keep steps from port {said}, on which the API server "
-            f"itself listens ({_list(api.addresses)})",
+            f"network policies of namespace {namespace.name}: block steps from port {said}, on which the API server "
+            f"listens ({_list(api.addresses)})",
             f"helm upgrade … --reuse-values --set 'networkPolicies.apiServerPorts={{{all_ports}}}'",
         )
     else:
@@ -66,7 +66,7 @@ def _api_server(slices: Sequence[Manifest]) -> _Api:
 
 
 def _confines(spec: Mapping[str, Any]) -> bool:
-    """Whether a policy says whom the pods of steps may call."""
+    """Return whether a policy restricts outgoing connections of steps' pods."""
     is_egress = "Egress" in (spec.get("policyTypes") or ()) or "egress" in spec
     return is_egress and _selects(spec.get("podSelector") or {})
 
@@ -89,7 +89,7 @@ def _selects(selector: Mapping[str, Any]) -> bool:
 
 
 def _lets(rule: Mapping[str, Any], addresses: Sequence[str], port: int) -> bool:
-    """Whether a rule lets somebody call all these addresses, which are no pods, at a port."""
+    """Return whether a rule allows connections to all these addresses, which are not pods, at a port."""
     peers = rule.get("to") or ()
     blocks = [peer["ipBlock"] for peer in peers if peer.get("ipBlock")]
     if peers and not all(any(_holds(block, address) for block in blocks) for address in addresses):

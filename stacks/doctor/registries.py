@@ -1,4 +1,4 @@
-"""Registries of container images: the protocol's ``/v2/``, with the login that the engines have."""
+"""Check registries of container images through ``/v2/``, with the logins of docker and podman."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _CHALLENGE = re.compile(r'(\w+)="([^"]*)"')
 
 
 class _Refused(StackError):
-    """The registry does not take the login, or asks for one."""
+    """The registry refuses the login, or requires one."""
 
 
 class _Registry(NamedTuple):
@@ -38,7 +38,7 @@ class _Registry(NamedTuple):
 
 
 def check_container_registry(examined: Examined) -> Iterator[CheckResult]:
-    """Where ZenML pushes the images of steps."""
+    """Check the registry to which ZenML pushes the images of steps."""
     uri = str(examined.component.configuration.get("uri", ""))
     registry = _Registry.of(_split(f"{uri.rstrip('/')}/x")[0])
     secret = examined.component.configuration.get("authentication_secret")
@@ -49,13 +49,13 @@ def check_container_registry(examined: Examined) -> Iterator[CheckResult]:
         yield _failed(registry, error)
         return
     if not answer.ok:
-        yield broken(f"{registry.url}: is no registry of images ({answer.status_code})", "correct VISIONOPS_REGISTRY")
+        yield broken(f"{registry.url}: not an image registry ({answer.status_code})", "correct VISIONOPS_REGISTRY")
     else:
         yield ok(f"{registry.host}: answers" + (f", to {login[0]}" if login else ", without a login"))
 
 
 def check_image(image: str) -> Iterator[CheckResult]:
-    """Whether its registry has an image that a cluster runs: this machine need not reach it, its nodes must."""
+    """Check that the registry has an image; an unreachable registry is a warning, as only the nodes must reach it."""
     host, rest = _split(image)
     registry = _Registry.of(host)
     name, _, tag = rest.partition("@") if "@" in rest else rest.partition(":")
@@ -64,17 +64,17 @@ def check_image(image: str) -> Iterator[CheckResult]:
         answer = _ask(registry, f"{repository}/manifests/{tag or 'latest'}", _login(host), repository)
     except StackError as error:
         yield warning(
-            f"image {image}: not looked for ({_failed(registry, error).saw})", "see that its nodes can pull it"
+            f"image {image}: not checked ({_failed(registry, error).observed})", "check that the nodes can pull it"
         )
         return
     if answer.status_code == 404:
-        yield broken(
-            f"image {image}: {host} has none of that name", "make it (make images) and push it, or set another"
-        )
+        yield broken(f"image {image}: not in {host}", "build it (make images) and push it, or set another")
     elif answer.ok:
         yield ok(f"image {image}: is in its registry")
     else:
-        yield warning(f"image {image}: {host} does not say ({answer.status_code})", "see that its nodes can pull it")
+        yield warning(
+            f"image {image}: {host} gives no answer about it ({answer.status_code})", "check that the nodes can pull it"
+        )
 
 
 def _split(image: str) -> tuple[str, str]:
@@ -84,12 +84,12 @@ def _split(image: str) -> tuple[str, str]:
     try:
         host, rest = resolve_repository_name(image)
     except InvalidRepository as error:
-        raise StackError(f"{image}: is no image's name ({error}); write it as host/name:tag") from error
+        raise StackError(f"{image}: invalid image name ({error}); expected host/name:tag") from error
     return host, rest
 
 
 def _login(host: str) -> tuple[str, str] | None:
-    """What `docker login` or `podman login` has left for it."""
+    """Return the login that `docker login` or `podman login` stored for a host."""
     from docker.auth import load_config
     from docker.errors import DockerException
 
@@ -99,7 +99,7 @@ def _login(host: str) -> tuple[str, str] | None:
             if user := found.get("Username") or found.get("username"):
                 return str(user), str(found.get("Password") or found.get("password") or "")
     except DockerException as error:
-        raise StackError(f"its login cannot be read ({error})") from error
+        raise StackError(f"cannot read its login ({error})") from error
     return None
 
 
@@ -110,7 +110,11 @@ def _podman_logins() -> list[str]:
 
 
 def _ask(registry: _Registry, path: str, login: tuple[str, str] | None, repository: str = "") -> requests.Response:
-    """Raises: StackError: It does not answer, or refuses the login."""
+    """Send a request, with a token if the registry wants one.
+
+    Raises:
+        StackError: The registry does not answer, or refuses the login.
+    """
     accept = {"Accept": _MANIFESTS}
     method = "HEAD" if path else "GET"
     answer = ask(registry.url + path, method=method, headers=accept)
@@ -122,15 +126,15 @@ def _ask(registry: _Registry, path: str, login: tuple[str, str] | None, reposito
             answer = ask(registry.url + path, method=method, headers=accept, login=login)
     elif challenge.lower().startswith("bearer"):
         wanted = dict(_CHALLENGE.findall(challenge))
-        asked = {"service": wanted.get("service", "")}
+        query = {"service": wanted.get("service", "")}
         if repository:
-            asked["scope"] = f"repository:{repository}:pull"
-        given = ask(wanted["realm"], parameters=asked, login=login)
+            query["scope"] = f"repository:{repository}:pull"
+        given = ask(wanted["realm"], parameters=query, login=login)
         if given.ok:
             token = given.json().get("token") or given.json().get("access_token")
             answer = ask(registry.url + path, method=method, headers=accept | {"Authorization": f"Bearer {token}"})
     if answer.status_code in {401, 403}:
-        raise _Refused(f"refuses the login of {login[0]}" if login else "asks for a login, and there is none")
+        raise _Refused(f"refuses the login of {login[0]}" if login else "requires a login")
     return answer
 
 
@@ -139,6 +143,7 @@ def _failed(registry: _Registry, error: StackError) -> CheckResult:
         return broken(f"{registry.host}: {error}", f"docker login {registry.host} (or podman login)")
     if "plain HTTP" in str(error):
         return broken(
-            f"{registry.url}: {error}", "give it a certificate, or list it as insecure registry of the engines"
+            f"{registry.url}: {error}",
+            "give it a certificate, or list it as an insecure registry in the engine's configuration",
         )
     return broken(f"{registry.url}: does not answer ({error})", "start it, or correct VISIONOPS_REGISTRY")

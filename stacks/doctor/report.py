@@ -1,4 +1,4 @@
-"""The table of a diagnosis; a line for each finding where nobody looks."""
+"""Print a diagnosis as a table on a terminal, or else as one line per finding."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _COLOURS = {State.OK: "green", State.WARNING: "yellow", State.BROKEN: "bold red"
 
 
 def print_diagnosis(diagnosis: Diagnosis, file: TextIO | None = None) -> None:
-    """To a terminal as a table, elsewhere in lines that `grep` finds."""
+    """Print a table to a terminal, or else one line per finding, for `grep`."""
     out = file or sys.stdout
     console = Console(file=out, highlight=False)
     if console.is_terminal:
@@ -34,12 +34,12 @@ def _table(diagnosis: Diagnosis) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("component\nflavor", no_wrap=True)
     table.add_column("state", no_wrap=True)
-    table.add_column("what it saw\n→ what mends it", overflow="fold")
+    table.add_column("observed\n→ fix", overflow="fold")
     for row in diagnosis.rows:
         name = Text(row.what).append(f"\n{row.flavor}" if row.flavor else "", style="dim")
         table.add_row()
         for finding in _shown(row):
-            seen = Text(finding.saw).append(f"\n→ {finding.mend}" if finding.mend else "", style="bold")
+            seen = Text(finding.observed).append(f"\n→ {finding.fix}" if finding.fix else "", style="bold")
             table.add_row(name, Text(finding.state.value, style=_COLOURS[finding.state]), seen)
             name = Text()
     table.add_row()
@@ -50,11 +50,11 @@ def _lines(diagnosis: Diagnosis) -> Iterator[str]:
     for row in diagnosis.rows:
         for finding in _shown(row):
             name = f"{row.what} ({row.flavor})" if row.flavor else row.what
-            yield f"{finding.state:8}{name}: {finding.saw}" + (f"; {finding.mend}" if finding.mend else "")
+            yield f"{finding.state:8}{name}: {finding.observed}" + (f"; {finding.fix}" if finding.fix else "")
 
 
 def _shown(row: Row) -> Sequence[CheckResult]:
-    """What is well does not stand beside what is not."""
+    """Return all findings of a row that is ok, or else only those that are not ok."""
     return [finding for finding in row.findings if row.state is State.OK or finding.state is not State.OK]
 
 

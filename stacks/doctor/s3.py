@@ -1,4 +1,4 @@
-"""Buckets: reached, known, listed, written, read and cleared again, with the credentials that a run would use."""
+"""Check that buckets can be listed, written, read and cleared with the credentials of a run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _ELSEWHERE = frozenset(
 
 
 def check_s3_store(examined: Examined) -> Iterator[CheckResult]:
-    """An artifact store, as s3fs opens it."""
+    """Check the bucket of an artifact store, with the settings that s3fs uses."""
     own = examined.component.configuration
     names = {"key": "aws_access_key_id", "secret": "aws_secret_access_key", "token": "aws_session_token"}
     credentials = {names[name]: own[name] for name in names if own.get(name)}
@@ -40,12 +40,12 @@ def check_bucket(
     *,
     whose: str = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
 ) -> Iterator[CheckResult]:
-    """Whether what is at ``s3://bucket/prefix`` can be listed, written, read and deleted.
+    """Check that objects at ``s3://bucket/prefix`` can be listed, written, read and deleted.
 
     Args:
-        client: What boto3's client is given.
-        config: What its configuration is given.
-        whose: Credentials are used, in words.
+        client: Arguments of boto3's client.
+        config: Arguments of its configuration.
+        whose: Source of the credentials, for messages.
     """
     import boto3
     from botocore.config import Config
@@ -54,12 +54,12 @@ def check_bucket(
     place = urlsplit(uri)
     bucket, prefix = place.netloc, place.path.strip("/")
     if place.scheme != "s3" or not bucket:
-        yield broken(f"{uri}: names no bucket", "write it as s3://bucket/prefix")
+        yield broken(f"{uri}: missing bucket", "expected s3://bucket/prefix")
         return
     at = f"s3://{bucket}"
     limits = {"connect_timeout": 3, "read_timeout": NO_ANSWER_SECONDS, "retries": {"total_max_attempts": 1}}
     try:
-        # A session of its own: boto3's common one is not for threads.
+        # boto3's default session is not thread-safe.
         store = boto3.session.Session().client("s3", **client, config=Config(**{**config, **limits}))
         at = f"s3://{bucket} at {store.meta.endpoint_url}"
         yield from _try(store, bucket, prefix, at, whose)
@@ -85,7 +85,7 @@ def _try(store: Any, bucket: str, prefix: str, at: str, whose: str) -> Iterator[
         store.put_object(Bucket=bucket, Key=key, Body=b"visionops.doctor")
     except ClientError as error:
         if _code(error) in _DENIED:
-            can = "can be listed, not written" if listed else "may not be written"
+            can = "can be listed but not written" if listed else "cannot be written"
             yield broken(f"{at}: {can}", f"grant this user s3:PutObject on {bucket}/{prefix or ''}*")
         else:
             yield _refused(error, at, whose)
@@ -93,7 +93,7 @@ def _try(store: Any, bucket: str, prefix: str, at: str, whose: str) -> Iterator[
     try:
         store.get_object(Bucket=bucket, Key=key)["Body"].read()
     except ClientError as error:
-        yield broken(f"{at}: written, and cannot be read ({_code(error)})", "grant this user s3:GetObject")
+        yield broken(f"{at}: can be written but not read ({_code(error)})", "grant this user s3:GetObject")
     else:
         if listed:
             yield ok(f"{at}: listed, written, read")
@@ -107,34 +107,36 @@ def _clear(store: Any, bucket: str, key: str) -> Iterator[CheckResult]:
     try:
         store.delete_object(Bucket=bucket, Key=key)
     except (ClientError, BotoCoreError):
-        yield warning(f"s3://{bucket}/{key}: cannot be deleted", "grant this user s3:DeleteObject, and remove it")
+        yield warning(
+            f"s3://{bucket}/{key}: cannot be deleted", "grant this user s3:DeleteObject, then remove the object"
+        )
 
 
 def _refused(error: Any, at: str, whose: str) -> CheckResult:
     code, said = _code(error), error.response.get("Error", {})
     headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
     region = said.get("Region") or headers.get("x-amz-bucket-region") or "that of the bucket"
-    pair = f"set {whose} to a pair that it knows"
+    pair = f"set {whose} to a valid pair"
     known = {
-        _ABSENT: ("there is no such bucket", f"make it: aws s3 mb {at.partition(' ')[0]}, or correct the name"),
-        _STRANGER: ("does not know the access key", pair),
-        _FORGED: ("the secret does not belong to the access key", pair),
-        _EXPIRED: (f"the session token has expired ({code})", f"log in again, and set {whose} anew"),
-        _DENIED: ("may not be listed", "grant this user s3:ListBucket, or set the right ones"),
+        _ABSENT: ("no such bucket", f"create it: aws s3 mb {at.partition(' ')[0]}, or correct the name"),
+        _STRANGER: ("unknown access key", pair),
+        _FORGED: ("the secret does not match the access key", pair),
+        _EXPIRED: (f"the session token has expired ({code})", f"log in again and set {whose} to the new values"),
+        _DENIED: ("cannot be listed", "grant this user s3:ListBucket, or set other credentials"),
         _SKEWED: ("this machine's clock is wrong", "set the clock"),
         _ELSEWHERE: ("is in another region", f"set AWS_DEFAULT_REGION to {region}"),
     }
-    for codes, (saw, mend) in known.items():
+    for codes, (observed, fix) in known.items():
         if code in codes:
-            return broken(f"{at}: {saw}", mend)
+            return broken(f"{at}: {observed}", fix)
     words = " ".join(str(said.get("Message", "")).split())[:160]
-    return broken(f"{at}: refuses ({f'{code} {words}'.strip()})", "mend what it names")
+    return broken(f"{at}: refuses the request ({f'{code} {words}'.strip()})", "fix the cause named here")
 
 
 def _failed(error: Exception, at: str, whose: str) -> CheckResult:
     name = type(error).__name__
     if name in {"NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError"}:
-        return broken(f"{at}: there are no credentials", f"set {whose}")
+        return broken(f"{at}: missing credentials", f"set {whose}")
     if name in {"ParamValidationError", "InvalidEndpointConfigurationError", "ValueError", "TypeError"}:
         return broken(f"{at}: {' '.join(str(error).split())[:200]}", "correct the component's settings")
     return broken(

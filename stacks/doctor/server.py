@@ -1,4 +1,4 @@
-"""ZenML's server or database, what it has of the stack, and the secrets in it."""
+"""Check ZenML's server or database and the stack in it, and read its secrets."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 
 def _store_url() -> str:
-    """Of ZenML's server, or of the database that it uses without one."""
+    """Return the URL of ZenML's server, or of the database that it uses without a server."""
     from zenml.config.global_config import GlobalConfiguration
 
     return str(GlobalConfiguration().store_configuration.url)
 
 
 def check_zenml() -> Iterator[CheckResult]:
-    """The server answers, is of our version, and knows who asks."""
+    """Check that ZenML's server answers, has our version and accepts our login."""
     from zenml.config.global_config import GlobalConfiguration
     from zenml.exceptions import AuthorizationException
 
@@ -40,7 +40,7 @@ def check_zenml() -> Iterator[CheckResult]:
     if not url.startswith(("http://", "https://")):
         path = Path(url.removeprefix("sqlite:///"))
         if url.startswith("sqlite:") and not path.exists():
-            yield ok(f"{path}: is made by the first `python -m stacks.apply`")
+            yield ok(f"{path}: the first `python -m stacks.apply` creates it")
             return
         _ = GlobalConfiguration().zen_store
         yield ok(f"ZenML {version('zenml')} without a server" + (f", in {path}" if url.startswith("sqlite:") else ""))
@@ -52,61 +52,63 @@ def check_zenml() -> Iterator[CheckResult]:
         yield of_error(error)
         return
     except (ValueError, KeyError, TypeError):
-        yield broken(f"{url}: answers, not as ZenML does", "zenml login with the URL of ZenML's server")
+        yield broken(f"{url}: answers, but is not ZenML", "run zenml login with the URL of ZenML's server")
         return
     ours = version("zenml")
     if theirs != ours:
         how = warning if theirs.rpartition(".")[0] == ours.rpartition(".")[0] else broken
-        yield how(f"{url}: ZenML {theirs}, and here is {ours}", f"run ZenML {ours} there, or install {theirs} here")
+        yield how(
+            f"{url}: ZenML {theirs}, but this machine has {ours}", f"run ZenML {ours} there, or install {theirs} here"
+        )
     try:
         _ = GlobalConfiguration().zen_store
     except AuthorizationException:
-        yield broken(f"{url}: the login has expired, or there is none", f"zenml login {url}")
+        yield broken(f"{url}: missing or expired login", f"zenml login {url}")
         return
     if theirs == ours:
         yield ok(f"{url}: ZenML {theirs}, logged in")
 
 
 def check_server_for_pods() -> Iterator[CheckResult]:
-    """Steps that run elsewhere ask ZenML, too."""
+    """Check that steps on other machines can reach ZenML."""
     url = _store_url()
     if url.startswith("sqlite:"):
         yield broken(
-            "steps run elsewhere, and ZenML is a file of this machine", "zenml login https://… to one they reach"
+            "steps run elsewhere, but ZenML is a file on this machine", "zenml login https://… to a server they reach"
         )
     yield from check_reach([url])
 
 
 def check_reach(texts: Iterable[str]) -> Iterator[CheckResult]:
-    """An address of this machine is another in a pod: its own."""
+    """Warn of loopback addresses, which in a pod mean the pod itself."""
     for text in sorted(set(texts)):
         if "://" in text and urlsplit(text).hostname in _LOOPBACK:
-            yield warning(f"{text}: in a pod that is the pod itself", "give an address that pods reach, too")
+            yield warning(f"{text}: in a pod this is the pod itself", "set an address that pods can reach as well")
 
 
 def check_applied(name: str) -> Iterator[CheckResult]:
-    """Whether ZenML has the stack as its file says."""
-    mend = f"python -m stacks.apply {name}"
+    """Check that the stack in ZenML matches its file."""
+    fix = f"python -m stacks.apply {name}"
     changes = apply(name, dry_run=True)
     if not changes:
-        yield ok("ZenML has what the file says")
+        yield ok("ZenML matches the file")
     elif any((change.kind, change.action) == ("stack", Action.CREATE) for change in changes):
-        yield warning("not in ZenML yet", mend)
+        yield warning("not in ZenML yet", fix)
     else:
-        yield broken(f"ZenML has another: apply would {', '.join(map(_said, changes))}", mend)
+        yield broken(f"ZenML differs from the file: apply would {', '.join(map(_said, changes))}", fix)
 
 
 def _said(change: Change) -> str:
-    """Without what is in its detail beside settings: import paths, and all components of a stack."""
+    """Return a change as text, with its detail only if that lists changed settings."""
     with_detail = change.kind in set(ComponentType) and change.action == "update"
     return str(change) if with_detail else str(dataclasses.replace(change, detail=""))
 
 
 def registered_stack(name: str) -> StackSpec:
-    """A stack of ZenML's that has no file.
+    """Read a stack from ZenML that has no file.
 
     Raises:
-        StackError: There is none, or ZenML's server does not answer.
+        StackError: The stack is unknown, or ZenML's server does not answer.
     """
     from zenml.client import Client
 
@@ -114,7 +116,7 @@ def registered_stack(name: str) -> StackSpec:
     try:
         found = Client().get_stack(name, allow_name_prefix_match=False)
     except KeyError as error:
-        raise StackError(f"stack {name!r}: not known; choose one of {', '.join(known_stacks())}") from error
+        raise StackError(f"stack {name!r}: unknown; choose one of {', '.join(known_stacks())}") from error
     kinds = {kind.value for kind in ComponentType}
     components = {
         ComponentType(kind.value): ComponentSpec.model_construct(
@@ -127,13 +129,13 @@ def registered_stack(name: str) -> StackSpec:
 
 
 def with_secrets(component: ComponentSpec, own: Mapping[str, Mapping[str, SecretStr]] | None = None) -> ComponentSpec:
-    """The component with the values of ZenML's secrets that it refers to.
+    """Return the component with its references to ZenML's secrets replaced by their values.
 
     Args:
-        own: Of the stack file: they are what ZenML's will be.
+        own: Secrets of the stack file, which take precedence because `apply` writes them to ZenML.
 
     Raises:
-        StackError: One is not there, or ZenML cannot be asked.
+        StackError: A secret is missing, or ZenML does not answer.
     """
     filled = _filled(fill_references(component.configuration, own or {}))
     if name := component.configuration.get("authentication_secret"):
@@ -150,12 +152,12 @@ def _filled(value: Any) -> Any:
         return [_filled(item) for item in value]
     if not is_secret_reference(value):
         return value
-    asked = parse_secret_reference(value)
-    values = _values(asked.name)
-    if asked.key not in values:
-        mend = f"zenml secret update {asked.name} --{asked.key}=…"
-        raise StackError(f"ZenML's secret {asked.name}: lacks {asked.key}, which the stack names; {mend}")
-    return values[asked.key]
+    reference = parse_secret_reference(value)
+    values = _values(reference.name)
+    if reference.key not in values:
+        fix = f"zenml secret update {reference.name} --{reference.key}=…"
+        raise StackError(f"ZenML's secret {reference.name}: missing key {reference.key}, which the stack names; {fix}")
+    return values[reference.key]
 
 
 def _values(name: str) -> dict[str, str]:
@@ -167,8 +169,8 @@ def _values(name: str) -> dict[str, str]:
         found = Client().get_secret(name, allow_partial_name_match=False, allow_partial_id_match=False)
     except KeyError as error:
         raise StackError(
-            f"ZenML has no secret {name}, which the stack names; zenml secret create {name} --KEY=…"
+            f"ZenML's secret {name}: missing, but the stack names it; zenml secret create {name} --KEY=…"
         ) from error
     except (StackError, AuthorizationException, RuntimeError, NotImplementedError) as error:
-        raise StackError(f"ZenML's secret {name}: cannot be read; mend ZenML first") from error
+        raise StackError(f"ZenML's secret {name}: cannot be read; fix ZenML first") from error
     return dict(found.secret_values)

@@ -1,4 +1,4 @@
-"""Experiment trackers beside MLflow."""
+"""Check experiment trackers other than MLflow."""
 
 from __future__ import annotations
 
@@ -21,38 +21,45 @@ _OFF = {"offline", "dryrun"}
 
 
 def check_wandb(examined: Examined) -> Iterator[CheckResult]:
-    """W&B: its server with the component's key; offline, the folder of its runs."""
+    """Check the server of W&B with the component's key, or the folder of its runs in offline mode."""
     own = examined.component.configuration
     start: dict[str, Any] = own.get("init_kwargs") or {}
     mode = str(start.get("mode") or (own.get("settings") or {}).get("mode") or os.environ.get("WANDB_MODE") or "online")
     if mode in _OFF:
         if examined.is_remote:
-            yield warning("offline, and steps run elsewhere: runs go with their pods", "set init_kwargs.mode to online")
+            yield warning(
+                "offline, but steps run elsewhere: runs are lost with their pods", "set init_kwargs.mode to online"
+            )
         folder = start.get("dir") or os.environ.get("WANDB_DIR")
         yield from check_folder(Path(folder) if folder else Path.cwd(), "runs, offline")
         return
     url = os.environ.get("WANDB_BASE_URL", _WANDB).rstrip("/")
     try:
-        # Without a key W&B answers, too, with an empty viewer.
+        # W&B also answers without a key, with an empty viewer.
         query = {"query": "query { viewer { username } }"}
         answer = ask(f"{url}/graphql", method="POST", login=("api", str(own.get("api_key") or "")), parameters=query)
     except StackError as error:
         yield broken(f"{url}: W&B does not answer ({error})", "set init_kwargs.mode to offline, or WANDB_BASE_URL")
         return
     if answer.status_code in {401, 403}:
-        yield broken(f"{url}: refuses the key ({answer.status_code})", "set api_key anew (WANDB_API_KEY), then apply")
+        yield broken(
+            f"{url}: refuses the key ({answer.status_code})",
+            "set a valid api_key (WANDB_API_KEY), then apply the stack",
+        )
     elif not answer.ok:
-        yield broken(f"{url}: fails ({answer.status_code})", "ask again; else see its server")
+        yield broken(f"{url}: fails ({answer.status_code})", "retry, then see the server's log")
     else:
         yield ok(f"{url}: W&B answers")
 
 
 def check_trackio(examined: Examined) -> Iterator[CheckResult]:
-    """Trackio: its server, or the folder of its database."""
+    """Check the server of Trackio, or the folder of its database."""
     url = str(examined.component.configuration.get("server_url") or os.environ.get("TRACKIO_SERVER_URL") or "")
     if not url:
         if examined.is_remote:
-            yield warning("a folder, and steps run elsewhere: runs go with their pods", "set server_url to its server")
+            yield warning(
+                "a folder, but steps run elsewhere: runs are lost with their pods", "set server_url to its server"
+            )
         folder = os.environ.get("TRACKIO_DIR") or visionops_home() / "trackio"
         yield from check_folder(Path(folder), "runs")
         return
@@ -71,5 +78,5 @@ def check_trackio(examined: Examined) -> Iterator[CheckResult]:
 
 
 def check_unknown_tracker(examined: Examined) -> Iterator[CheckResult]:
-    """A tracker that steps cannot write to."""
+    """Report a tracker that steps cannot write to."""
     yield broken(f"no adapter for flavor {examined.component.flavor}", f"use a tracker of flavor {', '.join(ADAPTERS)}")

@@ -1,4 +1,4 @@
-"""Tracking servers and databases of MLflow, and its model registry."""
+"""Check tracking servers and databases of MLflow, and its model registry."""
 
 from __future__ import annotations
 
@@ -32,26 +32,26 @@ _API = "api/2.0/mlflow"
 
 
 def check_tracker(examined: Examined) -> Iterator[CheckResult]:
-    """An experiment tracker: its server with the component's login, or its database."""
+    """Check the server of an experiment tracker with the component's login, or its database."""
     own = examined.component.configuration
     uri = str(own.get("tracking_uri") or "")
     if uri.startswith(("http://", "https://")):
         yield from _check_server(uri, own)
     elif uri:
         if uri.startswith("sqlite:///") and examined.is_remote:
-            yield broken("a database on this machine, and steps run elsewhere", "run `mlflow server`, and name its URL")
+            yield broken("a database on this machine, but steps run elsewhere", "run `mlflow server`, and set its URL")
         yield from _check_database(uri)
     else:
         yield ok("beside the artifact store")
 
 
 def check_registry(examined: Examined) -> Iterator[CheckResult]:
-    """A model registry, asked as a run asks it, with the environment's login: its own, or that of the tracker."""
+    """Check the model registry, its own or the tracker's, with the environment's login, as a run uses it."""
     tracker = examined.stack.components.get(ComponentType.EXPERIMENT_TRACKER)
     beside = str(tracker.configuration.get("tracking_uri") or "") if tracker and tracker.flavor == "mlflow" else None
     uri = str(examined.component.configuration.get("uri") or "") or beside
     if uri is None:
-        yield broken("the stack has no MLflow tracker, whose registry it is", "use flavor visionops_mlflow, with a uri")
+        yield broken("needs an MLflow tracker, which the stack lacks", "use flavor visionops_mlflow, with a uri")
     elif uri.startswith(("http://", "https://")):
         token = os.environ.get("MLFLOW_TRACKING_TOKEN")
         user = os.environ.get("MLFLOW_TRACKING_USERNAME")
@@ -60,7 +60,7 @@ def check_registry(examined: Examined) -> Iterator[CheckResult]:
         own["tracking_insecure_tls"] = os.environ.get("MLFLOW_TRACKING_INSECURE_TLS", "") == "true"
         if uri != beside:
             yield from _check_server(uri, own)
-        login = "set MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and _PASSWORD: run.py asks with them"
+        login = "set MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and _PASSWORD, which run.py uses"
         answer = _search(uri, "registered-models", own, login)
         where = "the tracker's server" if uri == beside else f"{uri}: its registry"
         yield ok(f"{where} answers") if isinstance(answer, dict) else answer
@@ -68,7 +68,7 @@ def check_registry(examined: Examined) -> Iterator[CheckResult]:
         yield ok("in the tracker's database")
     else:
         if uri.startswith("sqlite:///") and examined.is_remote:
-            yield broken("a database on this machine, and steps run elsewhere", "run `mlflow server`, and name its URL")
+            yield broken("a database on this machine, but steps run elsewhere", "run `mlflow server`, and set its URL")
         yield from _check_database(uri)
 
 
@@ -80,17 +80,17 @@ def _check_server(uri: str, own: dict[str, Any]) -> Iterator[CheckResult]:
         return
     theirs = _VERSION.fullmatch(answer.text.strip())
     if answer.status_code in {401, 403}:
-        pass  # a gate before all of it; what the login is worth shows below
+        pass  # a proxy guards every path; the search below tests the login
     elif not answer.ok or not theirs:
-        yield broken(f"{uri}: answers, not as MLflow does ({_words(answer)})", "set VISIONOPS_MLFLOW to its server")
+        yield broken(f"{uri}: answers, but is not MLflow ({_words(answer)})", "set VISIONOPS_MLFLOW to its server")
         return
-    login = "set the token or the password anew (MLFLOW_TRACKING_TOKEN), then apply the stack"
+    login = "set a valid token or password (MLFLOW_TRACKING_TOKEN), then apply the stack"
     found = _search(uri, "experiments", own, login)
     if isinstance(found, CheckResult):
         yield found
     ours = _VERSION.fullmatch(version("mlflow"))
     if theirs and ours and theirs[1] != ours[1]:
-        yield broken(f"{uri}: MLflow {theirs[0]}, here is {ours[0]}", f"run MLflow {ours[0]} there")
+        yield broken(f"{uri}: MLflow {theirs[0]}, but this machine has {ours[0]}", f"run MLflow {ours[0]} there")
     elif theirs and ours and int(theirs[2]) < int(ours[2]):
         yield warning(f"{uri}: MLflow {theirs[0]} is older than {ours[0]} here", f"run MLflow {ours[0]} there")
     elif theirs and not isinstance(found, CheckResult):
@@ -100,7 +100,7 @@ def _check_server(uri: str, own: dict[str, Any]) -> Iterator[CheckResult]:
 
 
 def _check_artifacts(uri: str, found: dict[str, Any], own: dict[str, Any]) -> Iterator[CheckResult]:
-    """Whether runs can send their files to where the server says."""
+    """Check that runs can write files to the artifact location of the server."""
     places = [str(experiment.get("artifact_location", "")) for experiment in found.get("experiments", ())]
     if not places:
         return
@@ -109,7 +109,9 @@ def _check_artifacts(uri: str, found: dict[str, Any], own: dict[str, Any]) -> It
         try:
             answer = _get(f"{uri.rstrip('/')}/api/2.0/mlflow-artifacts/artifacts", own)
         except StackError as error:
-            yield warning(f"{uri}: does not show its artifacts ({error})", "ask again; else see the server's own store")
+            yield warning(
+                f"{uri}: does not list its artifacts ({error})", "retry, then check the server's artifact store"
+            )
             return
         if not answer.ok:
             yield broken(
@@ -119,31 +121,33 @@ def _check_artifacts(uri: str, found: dict[str, Any], own: dict[str, Any]) -> It
     elif place.startswith("s3://"):
         endpoint = os.environ.get("MLFLOW_S3_ENDPOINT_URL")
         findings = check_bucket(place, {"endpoint_url": endpoint} if endpoint else {}, {})
-        yield from (finding for finding in findings if finding.mend)
+        yield from (finding for finding in findings if finding.fix)
     elif place.startswith(("/", "file:", "./")):
         yield warning(
-            f"{uri}: keeps artifacts in its own {place}, where only its machine writes",
+            f"{uri}: keeps artifacts in {place}, which only its own machine can write",
             "start it with --serve-artifacts and --artifacts-destination",
         )
 
 
 def _search(uri: str, what: str, own: dict[str, Any], login: str) -> dict[str, Any] | CheckResult:
-    """The answer; or what is wrong.
+    """Return the answer of a search, or a finding that describes the problem.
 
     Args:
-        login: The mend where the server does not know who asks.
+        login: Fix to suggest when the server refuses the login.
     """
     try:
         answer = _get(f"{uri.rstrip('/')}/{_API}/{what}/search", own, max_results=1)
         if answer.status_code == 401:
             return broken(f"{uri}: refuses the login (401)", login)
         if answer.status_code == 403:
-            return broken(f"{uri}: forbids it (403 {_words(answer)})", "grant this user the right, or allow this host")
+            return broken(
+                f"{uri}: forbids the request (403 {_words(answer)})", "grant this user the right, or allow this host"
+            )
         if not answer.ok:
-            return broken(f"{uri}: fails ({_words(answer)})", "see the server's log; its database may be away")
+            return broken(f"{uri}: fails ({_words(answer)})", "see the server's log; its database may be down")
         found: dict[str, Any] = answer.json()
     except requests.JSONDecodeError:
-        return broken(f"{uri}: answers, not as MLflow does", "log in at what stands before it, or correct the URL")
+        return broken(f"{uri}: answers, but is not MLflow", "log in to the proxy in front of it, or correct the URL")
     except StackError as error:
         return broken(f"{uri}: does not answer about {what} ({error})", "start its server, or see its log")
     return found
@@ -172,30 +176,33 @@ def _check_database(uri: str) -> Iterator[CheckResult]:
     except VisionOpsError as error:
         yield of_error(error)
     else:
-        yield ok(f"{urlsplit(uri).hostname}: opens, of MLflow's version here")
+        yield ok(f"{urlsplit(uri).hostname}: opens, and matches the installed MLflow")
 
 
 def _check_schema(path: Path) -> Iterator[CheckResult]:
-    """Whether the MLflow that is installed opens it. Importing MLflow to be told so would take seconds."""
+    """Check that the installed MLflow can open a database, without importing MLflow, which takes seconds."""
     try:
         with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:
             ((found,),) = database.execute("SELECT version_num FROM alembic_version").fetchall()
     except (sqlite3.Error, ValueError) as error:
-        yield broken(f"{path}: is no database of MLflow ({error})", "restore it, or move it away: a new one is made")
+        yield broken(f"{path}: not a database of MLflow ({error})", "restore it, or move it away to get a new one")
         return
     known, newest = _schemas()
     if found in newest:
-        yield ok(f"{path}: of MLflow's version here")
+        yield ok(f"{path}: matches the installed MLflow")
     elif found in known:
         yield broken(
-            f"{path}: of an older MLflow", f"copy it, then mlflow db upgrade {shlex.quote(f'sqlite:///{path}')}"
+            f"{path}: written by an older MLflow",
+            f"back it up, then mlflow db upgrade {shlex.quote(f'sqlite:///{path}')}",
         )
     else:
-        yield broken(f"{path}: of another, newer MLflow than {version('mlflow')}", "install that one, or move it away")
+        yield broken(
+            f"{path}: written by a newer MLflow than {version('mlflow')}", "install the newer MLflow, or move it away"
+        )
 
 
 def _schemas() -> tuple[set[str], set[str]]:
-    """The versions of a database that MLflow knows, and the newest, from its migrations."""
+    """Return the schema versions that MLflow's migrations know, and the newest of them."""
     place = find_spec("mlflow")
     folders = (place.submodule_search_locations if place else None) or ()
     known: set[str] = set()

@@ -1,4 +1,4 @@
-"""Data validators."""
+"""Check data validators."""
 
 from __future__ import annotations
 
@@ -18,11 +18,9 @@ from visionops.home import visionops_home
 __all__ = ["check_evidently", "check_images", "check_own_validator", "lacks_validator"]
 
 _SERIES = "0.7."
-"""The versions of Evidently that our code is for."""
-
-
+"""Prefix of the Evidently versions that our code supports."""
 _APPLICATION = "Evidently"
-"""In what its server says of itself."""
+"""Name in the answer of Evidently's server."""
 
 
 def lacks_validator(stack: str, *, has_file: bool) -> CheckResult:
@@ -32,11 +30,11 @@ def lacks_validator(stack: str, *, has_file: bool) -> CheckResult:
         if has_file
         else f"python -m stacks.apply local, then zenml stack update {stack} -dv local"
     )
-    return broken("the stack has none: nothing validates images or looks for drift", fix)
+    return broken("missing from the stack: nothing validates images or looks for drift", fix)
 
 
 def check_images(examined: Examined) -> Iterator[CheckResult]:
-    """Our own checks need nothing of the stack."""
+    """Report that our own checks need no service."""
     del examined
     yield ok("validates images and labels; looks for drift by our tests, without Evidently")
 
@@ -54,29 +52,29 @@ def check_evidently(examined: Examined) -> Iterator[CheckResult]:
         return
     if examined.is_remote:
         yield warning(
-            "a folder, and steps run elsewhere: snapshots go with their pods",
+            "a folder, but steps run elsewhere: snapshots are lost with their pods",
             "set VISIONOPS_EVIDENTLY to the URL of Evidently's server",
         )
     yield from check_folder(Path(workspace) if workspace else visionops_home() / "evidently", "snapshots")
 
 
 def _check_server(url: str) -> Iterator[CheckResult]:
-    start = "start it with `evidently ui`, or set VISIONOPS_EVIDENTLY to a server that runs"
+    start = "start it with `evidently ui`, or set VISIONOPS_EVIDENTLY to a running server"
     try:
         answer = ask(f"{url.rstrip('/')}/api/version")
     except StackError as error:
         yield broken(f"{url}: Evidently does not answer ({error})", start)
         return
     if answer.status_code in {401, 403}:
-        yield broken(f"{url}: refuses the key ({answer.status_code})", "set EVIDENTLY_SECRET to the server's")
+        yield broken(f"{url}: refuses the key ({answer.status_code})", "set EVIDENTLY_SECRET to the server's key")
     elif not answer.ok or _APPLICATION not in answer.text:
-        yield broken(f"{url}: answers, not as Evidently does ({answer.status_code})", start)
+        yield broken(f"{url}: answers, but is not Evidently ({answer.status_code})", start)
     else:
         yield ok(f"{url}: Evidently's server answers")
 
 
 def check_own_validator(examined: Examined) -> Iterator[CheckResult]:
-    """Import a validator that is not ours, and see which roles it plays."""
+    """Import a validator that is not ours, and check which roles it plays."""
     component = _implementation(examined)
     if not plays(component, ValidatorRole.IMAGES):
         yield broken(
@@ -94,7 +92,7 @@ def check_own_validator(examined: Examined) -> Iterator[CheckResult]:
 
 
 def _implementation(examined: Examined) -> type[Any]:
-    """Return the class of a component, by the stack file or else by ZenML."""
+    """Return the class of a component, from the stack file or else from ZenML."""
     from zenml.client import Client
     from zenml.enums import StackComponentType
     from zenml.stack.flavor import Flavor, validate_flavor_source
@@ -110,7 +108,7 @@ def _implementation(examined: Examined) -> type[Any]:
     except (ImportError, KeyError, TypeError, ValueError, NotImplementedError) as error:
         said = (str(error.args[0] if error.args else error).splitlines() or [type(error).__name__])[0]
         raise StackError(
-            f"flavor {wanted}: cannot be loaded ({said}); install its package, or put its module beside run.py"
+            f"flavor {wanted}: cannot be loaded ({said}); install its package, or put its module next to run.py"
         ) from error
 
 

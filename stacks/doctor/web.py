@@ -1,4 +1,4 @@
-"""One request, and in words why there is no answer."""
+"""Send one HTTP request and explain in a few words why it failed."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ __all__ = ["NO_ANSWER_SECONDS", "ask", "no_answer"]
 NO_ANSWER_SECONDS = 5.0
 _CONNECT_SECONDS = 3.0
 _WORDS = {
-    "resolve": "nobody knows this name",
-    "resolution": "nobody knows this name",
-    "name or service": "nobody knows this name",
+    "resolve": "unknown host name",
+    "resolution": "unknown host name",
+    "name or service": "unknown host name",
     "refused": "connection refused",
-    "unreachable": "no way to it",
-    "no route": "no way to it",
+    "unreachable": "network unreachable",
+    "no route": "network unreachable",
     "certificate": "its certificate is not trusted",
-    "wrong_version": "it speaks plain HTTP",
-    "wrong version": "it speaks plain HTTP",
-    "record layer": "it speaks plain HTTP",
+    "wrong_version": "it uses plain HTTP",
+    "wrong version": "it uses plain HTTP",
+    "record layer": "it uses plain HTTP",
     "timed out": f"no answer in {NO_ANSWER_SECONDS:.0f} s",
     "timeout": f"no answer in {NO_ANSWER_SECONDS:.0f} s",
 }
@@ -37,14 +37,14 @@ def ask(
     parameters: Mapping[str, str | int] | None = None,
     verify: bool = True,
 ) -> requests.Response:
-    """What the server answers, whatever its status.
+    """Return the server's answer, whatever its status.
 
     Raises:
-        StackError: It does not; why.
+        StackError: The server does not answer; the message is the reason.
     """
     try:
         with requests.Session() as session:
-            session.trust_env = login is None and not headers  # else ~/.netrc would speak for who is asked about
+            session.trust_env = login is None and not headers  # else ~/.netrc would replace the login under test
             return session.request(
                 method,
                 url,
@@ -59,6 +59,6 @@ def ask(
 
 
 def no_answer(error: Exception) -> str:
-    """Why a server did not answer, in a few words."""
+    """Return in a few words why a server did not answer."""
     text = str(error).lower()
     return next((words for mark, words in _WORDS.items() if mark in text), type(error).__name__)

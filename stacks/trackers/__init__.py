@@ -1,1 +1,1 @@
-"""Adapters of experiment trackers: one module for each flavor, found by `stacks.tracking`."""
+"""Adapt experiment trackers, in one module for each flavor; `stacks.tracking` selects the adapter."""

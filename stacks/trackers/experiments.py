@@ -1,4 +1,4 @@
-"""MLflow experiments whose files lie where they should."""
+"""Create MLflow experiments with a fixed artifact location."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _REMOTE = ("http://", "https://", "databricks")
 def ensure_experiment(tracking_uri: str, name: str, artifact_root: Path) -> str:
     """Create the experiment ``name`` unless it exists.
 
-    On a bare database MLflow gives a new experiment the location ``./mlruns`` of whatever folder the process started
-    in; so it must exist, with a location of ours, before anybody else creates it. A server knows its own root.
+    With a plain database, MLflow puts a new experiment's files into ``./mlruns`` of the current folder, so this creates
+    the experiment with our location first. A server has its own root.
 
     Args:
-        artifact_root: Its files go to ``artifact_root / name``, for a tracking database on this machine.
+        artifact_root: Parent of the experiment's folder ``name``, for a tracking database on this machine.
 
     Returns:
         The experiment's id.
@@ -40,7 +40,7 @@ def ensure_experiment(tracking_uri: str, name: str, artifact_root: Path) -> str:
             return str(found.experiment_id)
         return str(client.create_experiment(name, (artifact_root / name).resolve().as_uri() if local else None))
     except (MlflowException, SQLAlchemyError, OSError) as error:
-        raise StackError(f"{tracking_uri}: experiment {name!r} cannot be made ready ({_first_line(error)})") from error
+        raise StackError(f"{tracking_uri}: cannot prepare experiment {name!r} ({_first_line(error)})") from error
 
 
 def _make_folder_of(tracking_uri: str) -> None:

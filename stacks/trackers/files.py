@@ -1,4 +1,4 @@
-"""What trackers do alike with files and values."""
+"""Share the handling of files and values between trackers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 __all__ = ["OWN", "FileByFile", "is_page", "is_picture", "plain"]
 
 OWN = "visionops"
-"""Key of a run's config below which stands what is no parameter, where a tracker has no other place for it."""
+"""Key of a run's config for values that are not parameters, if a tracker has no other place for them."""
 
 _PICTURES = {".png", ".jpg", ".jpeg"}
 
@@ -26,12 +26,12 @@ def is_page(path: Path) -> bool:
 
 
 def plain(value: Any) -> Any:
-    """Return a parameter as JSON has it: a number, a switch, text or null; what is none of these as its text."""
+    """Return a parameter as a JSON value: a number, a boolean, text or null; other types as text."""
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
 class FileByFile(abc.ABC):
-    """Base of a `RunTracker` that takes one file at a time, and has no other place for a link than a tag."""
+    """Base of a `RunTracker` that logs one file at a time and stores links as tags."""
 
     @abc.abstractmethod
     def artifact(self, path: Path, folder: str = "") -> None:

@@ -1,4 +1,4 @@
-"""Runs in MLflow."""
+"""Log runs in MLflow."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["MlflowAdapter", "MlflowRun"]
 
 _LONGEST = 6000
-"""Characters that MLflow takes of a value."""
+"""Maximum length of a parameter's value in MLflow, in characters."""
 _STATUS = {RunEnd.FINISHED: "FINISHED", RunEnd.STOPPED: "KILLED", RunEnd.FAILED: "FAILED"}
 
 
@@ -27,10 +27,10 @@ class MlflowAdapter:
     """A `TrackerAdapter`: an experiment for each use case, a run for each run of a pipeline."""
 
     def set_environment(self) -> None:
-        """Nothing: MLflow is given all by ZenML's component."""
+        """Do nothing: ZenML's component sets up MLflow."""
 
     def prepare(self, tracker: Any, use_case: str) -> None:
-        """Create the experiment, with its files where they should be.
+        """Create the experiment with our artifact location.
 
         Raises:
             StackError: As `ensure_experiment`.
@@ -38,20 +38,20 @@ class MlflowAdapter:
         ensure_experiment(str(tracker.get_tracking_uri()), use_case, visionops_home() / "mlflow" / "artifacts")
 
     def settings(self, use_case: str) -> dict[str, Any]:
-        """Return what ZenML's component is given for a run."""
+        """Return the settings of ZenML's component for a run."""
         return {"experiment_name": use_case}
 
     def open_run(self) -> RunTracker:
         """Return the run that ZenML has opened for the step.
 
         Raises:
-            StackError: There is none.
+            StackError: No run is open.
         """
         import mlflow
 
         run = mlflow.active_run()
         if run is None:
-            raise StackError("MLflow: no run is open; give the step experiment_tracker=True")
+            raise StackError("MLflow: no run is open; set experiment_tracker=True on the step")
         return MlflowRun(mlflow.MlflowClient(), run.info.run_id, run.info.experiment_id)
 
 
@@ -64,7 +64,7 @@ class MlflowRun:
         self._experiment = experiment_id
 
     def params(self, params: Mapping[str, Any]) -> None:
-        """Log parameters; the end of a very long one is lost."""
+        """Log parameters; very long values are cut."""
         from mlflow.entities import Param
 
         self._client.log_batch(self._id, params=[Param(key, str(value)[:_LONGEST]) for key, value in params.items()])

@@ -1,4 +1,4 @@
-"""Runs in Trackio: a database and files on this machine, or a server of one's own."""
+"""Log runs in Trackio: to a database and files on this machine, or to your own server."""
 
 from __future__ import annotations
 
@@ -29,27 +29,27 @@ class TrackioAdapter:
     """A `TrackerAdapter`: a run for each step, named after the run of the pipeline."""
 
     def set_environment(self) -> None:
-        """Set Trackio's folder, which it reads once, when it is imported."""
+        """Set Trackio's folder, which it reads only on import."""
         os.environ.setdefault(_FOLDER, str(visionops_home() / "trackio"))
 
     def prepare(self, tracker: Any, use_case: str) -> None:
-        """Nothing is needed: Trackio makes its folder."""
+        """Do nothing: Trackio creates its folder."""
 
     def settings(self, use_case: str) -> dict[str, Any]:
-        """Return what ZenML's component is given for a run."""
+        """Return the settings of ZenML's component for a run."""
         return {"tags": [use_case]}
 
     def open_run(self) -> RunTracker:
         """Return the run that ZenML has opened for the step.
 
         Raises:
-            StackError: There is none.
+            StackError: No run is open.
         """
         from trackio import context_vars
 
         run = context_vars.current_run.get()
         if run is None:
-            raise StackError("Trackio: no run is open; give the step experiment_tracker=True")
+            raise StackError("Trackio: no run is open; set experiment_tracker=True on the step")
         return TrackioRun(run)
 
 
@@ -68,7 +68,7 @@ class TrackioRun(FileByFile):
         self._run.log(dict(metrics), step=step or 0)
 
     def artifact(self, path: Path, folder: str = "") -> None:
-        """Log a file; pictures and pages as what Trackio shows beside the metrics."""
+        """Log a file; pictures and pages are shown next to the metrics."""
         import trackio
 
         name = f"{folder}/{path.name}" if folder else path.name
@@ -82,14 +82,14 @@ class TrackioRun(FileByFile):
             self._run.log_artifact(kept)
 
     def tags(self, tags: Mapping[str, str]) -> None:
-        """Set tags, in the run's config: Trackio has none."""
+        """Set tags in the run's config, as Trackio has no tags."""
         self._note("tags", self._run.config.get(OWN, {}).get("tags", {}) | dict(tags))
 
     @contextmanager
     def child(self, name: str, end: RunEnd = RunEnd.FINISHED) -> Iterator[RunTracker]:
         """Open a run in the group of this one."""
         above = self._run
-        # Not by trackio.init, which finishes the run that is open.
+        # trackio.init would finish the open run.
         run = type(above)(
             url=above.url,
             project=above.project,
@@ -109,18 +109,18 @@ class TrackioRun(FileByFile):
             ended = end
         finally:
             below._note("end", ended.value)
-            with contextlib.redirect_stdout(io.StringIO()):  # it announces each end there
+            with contextlib.redirect_stdout(io.StringIO()):  # it prints a line at each end
                 run.finish()
 
     def _note(self, key: str, value: Any) -> None:
         self._configure({OWN: self._run.config.get(OWN, {}) | {key: value}})
 
     def _configure(self, changes: Mapping[str, Any]) -> None:
-        """Change the run's config, which Trackio sends once, with the first line of the run; ours may come later."""
+        """Change the run's config and send it again, as Trackio sends it only with the run's first line."""
         run = self._run
         run.config.update(changes)
         with run._queue_lock:
-            for line in run._queued_logs:  # of lines that are sent together the first config counts
+            for line in run._queued_logs:  # of lines sent together, Trackio uses the first config
                 line["config"] = None
         run._config_logged = False
         run.log({}, step=0)

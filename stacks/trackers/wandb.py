@@ -1,4 +1,4 @@
-"""Runs in Weights & Biases, or in its files where it is offline."""
+"""Log runs in Weights & Biases, or in its files in offline mode."""
 
 from __future__ import annotations
 
@@ -25,20 +25,22 @@ class WandbAdapter:
     """A `TrackerAdapter`: a run for each step, grouped by the run of the pipeline, tagged with the use case."""
 
     def set_environment(self) -> None:
-        """Keep W&B from sending its own errors to its makers, unless the environment says otherwise."""
+        """Keep W&B from reporting its own errors to its vendor, unless the environment enables it."""
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
 
     def prepare(self, tracker: Any, use_case: str) -> None:
-        """Create the folder of offline runs: without it W&B writes somewhere below /tmp."""
+        """Create the folder of offline runs, because without it W&B writes below /tmp."""
         del use_case
         if folder := tracker.config.init_kwargs.get("dir"):
             try:
                 Path(folder).mkdir(parents=True, exist_ok=True)
             except OSError as error:
-                raise StackError(f"{folder}: cannot be made for W&B ({error.strerror}); set init_kwargs.dir") from error
+                raise StackError(
+                    f"{folder}: cannot create the folder for W&B ({error.strerror}); set init_kwargs.dir"
+                ) from error
 
     def settings(self, use_case: str) -> dict[str, Any]:
-        """Return what ZenML's component is given for a run."""
+        """Return the settings of ZenML's component for a run."""
         return {"tags": [use_case]}
 
     def open_run(self) -> RunTracker:
@@ -50,7 +52,7 @@ class WandbAdapter:
         import wandb
 
         if wandb.run is None:
-            raise StackError("W&B: no run is open; give the step experiment_tracker=True")
+            raise StackError("W&B: no run is open; set experiment_tracker=True on the step")
         return WandbRun(wandb.run)
 
 
@@ -59,7 +61,7 @@ class WandbRun(FileByFile):
 
     def __init__(self, run: Run) -> None:
         self._run = run
-        # W&B drops what comes late for its own step, which pictures move on as well.
+        # W&B drops values that are late for its own step counter, which pictures also advance.
         run.define_metric("*", step_metric=_EPOCH)
 
     def params(self, params: Mapping[str, Any]) -> None:
@@ -74,7 +76,7 @@ class WandbRun(FileByFile):
             self._run.log({**metrics, _EPOCH: step})
 
     def artifact(self, path: Path, folder: str = "") -> None:
-        """Log a file; pictures and pages as what W&B shows in its panels."""
+        """Log a file; pictures and pages are shown in panels."""
         import wandb
 
         name = f"{folder}/{path.name}" if folder else path.name
@@ -89,7 +91,7 @@ class WandbRun(FileByFile):
             self._run.save(str(copy), base_path=self._run.dir, policy="now")
 
     def tags(self, tags: Mapping[str, str]) -> None:
-        """Set tags, in the run's config: those of W&B have no value."""
+        """Set tags in the run's config, as tags of W&B have no value."""
         self._note("tags", self._run.config.get(OWN, {}).get("tags", {}) | dict(tags))
 
     @contextmanager

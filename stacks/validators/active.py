@@ -1,4 +1,4 @@
-"""The data validator of the active stack, which plays two roles: ZenML takes one a stack."""
+"""Find the data validator of the active stack; ZenML allows one per stack, so it plays two roles."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["ValidatorRole", "active_validator", "plays", "require_roles"]
 
 
 class ValidatorRole(enum.StrEnum):
-    """What a step needs a data validator for."""
+    """Role of a data validator in a step."""
 
     IMAGES = "validates no images"
     DRIFT = "looks for no drift"
@@ -22,7 +22,7 @@ _METHODS = {
     ValidatorRole.IMAGES: ("identity", "inspect_images", "judge_images"),
     ValidatorRole.DRIFT: ("look_for_drift",),
 }
-"""By which a component plays a role: `ImageValidator` and `DriftValidator`."""
+"""Methods that a component needs for a role: those of `ImageValidator` and `DriftValidator`."""
 _ROLE_OF = {
     "validate_data": ValidatorRole.IMAGES,
     "validate_shard": ValidatorRole.IMAGES,
@@ -30,14 +30,14 @@ _ROLE_OF = {
     "prepare": ValidatorRole.IMAGES,
     "compare_traffic": ValidatorRole.DRIFT,
 }
-"""By the name of a step."""
+"""Role that a step needs, by the step's name."""
 
 
 def active_validator(role: ValidatorRole) -> Any:
     """Return the data validator of the active stack.
 
     Raises:
-        StackError: The stack has none, or one that does not play this role.
+        StackError: The stack has no validator, or it does not play this role.
     """
     from zenml.client import Client
 
@@ -45,8 +45,8 @@ def active_validator(role: ValidatorRole) -> Any:
     found = stack.data_validator
     if found is None:
         raise StackError(
-            f"stack {stack.name!r}: has no data validator; add that of another stack with zenml stack update "
-            f"{stack.name} -dv local, after python -m stacks.apply local"
+            f"stack {stack.name!r}: missing data validator; run python -m stacks.apply local, then zenml stack update "
+            f"{stack.name} -dv local"
         )
     if not plays(type(found), role):
         raise StackError(
@@ -62,7 +62,7 @@ def plays(component: type, role: ValidatorRole) -> bool:
 
 
 def require_roles(steps: Iterable[str]) -> None:
-    """See before a run that the active stack validates what its steps will ask for.
+    """Check before a run that the active stack's validator plays the roles that its steps need.
 
     Args:
         steps: Names of the steps.

@@ -1,4 +1,4 @@
-"""Our checks of images and labels, and drift with Evidently beside our verdict or in its place."""
+"""Validate with our checks of images and labels, and look for drift with Evidently or with both methods."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["EvidentlyValidator"]
 
 
 class EvidentlyValidator(ImagesValidator):
-    """Adds Evidently's report to the page, its snapshot to a workspace, and its own tests by choice."""
+    """Validator that adds Evidently's report to the page, its snapshot to a workspace and, optionally, its tests."""
 
     NAME: ClassVar[str] = "VisionOps with Evidently"
     FLAVOR: ClassVar[type[BaseDataValidatorFlavor]] = EvidentlyValidatorFlavor
@@ -46,7 +46,7 @@ class EvidentlyValidator(ImagesValidator):
         use_case: str,
         history: pa.Table | None = None,
     ) -> DriftFindings:
-        """Compare by either method; see `DriftValidator`. A workspace that takes nothing costs the snapshot only.
+        """Compare by either method; see `DriftValidator`. A workspace that cannot be written only loses the snapshot.
 
         Raises:
             StackError: Evidently is not installed.
@@ -55,7 +55,7 @@ class EvidentlyValidator(ImagesValidator):
             raise StackError(
                 f"data validator {self.name!r}: evidently is not installed; pip install 'visionops[drift]'"
             )
-        # Here, because Evidently takes seconds to import, which no other step needs.
+        # Imported here, because Evidently takes seconds to import and no other step needs it.
         from visionops.monitoring.evidently.comparison import look_for_drift
 
         return look_for_drift(reference, current, settings, use_case, self.workspace, history)

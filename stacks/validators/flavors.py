@@ -1,4 +1,4 @@
-"""ZenML data validator flavors ``visionops_images`` and ``visionops_evidently``.
+"""Define ZenML data validator flavors ``visionops_images`` and ``visionops_evidently``.
 
 Only ZenML is imported at the top: every `zenml` command loads this module.
 """
@@ -22,7 +22,7 @@ __all__ = [
 
 
 class ImagesValidatorConfig(BaseDataValidatorConfig):
-    """Nothing to set: limits and severities are the use case's, under ``validation``."""
+    """Empty settings: limits and severities are in the use case, under ``validation``."""
 
 
 class ImagesValidatorFlavor(BaseDataValidatorFlavor):
@@ -47,11 +47,11 @@ class ImagesValidatorFlavor(BaseDataValidatorFlavor):
 
 
 class EvidentlyValidatorConfig(ImagesValidatorConfig):
-    """Where Evidently keeps its history."""
+    """Settings of Evidently's history."""
 
     workspace: str = ""
-    """For `evidently ui`: a folder, or the URL of its server, whose key is in ``EVIDENTLY_SECRET``. Empty:
-    ``evidently`` in the folder of VisionOps."""
+    """Workspace for `evidently ui`: a folder, or the URL of its server, whose key is in ``EVIDENTLY_SECRET``; "" for
+    ``evidently`` below VISIONOPS_HOME."""
 
 
 class EvidentlyValidatorFlavor(BaseDataValidatorFlavor):

@@ -1,6 +1,6 @@
-"""Our checks of images and labels, and our tests of drift, as a ZenML data validator.
+"""Provide our checks of images and labels and our drift tests as a ZenML data validator.
 
-Whoever loads a stack imports this module, so that it imports the domain where it is used.
+Loading a stack imports this module, so it imports the domain only where it is used.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ _OURS = "stacks.validators."
 
 
 class ImagesValidator(BaseDataValidator):
-    """An `ImageValidator` and a `DriftValidator`. One of your own is a subclass: docs/how-to/own-validator.md."""
+    """An `ImageValidator` and a `DriftValidator`. To write your own, subclass it: docs/how-to/own-validator.md."""
 
     NAME: ClassVar[str] = "VisionOps"
     FLAVOR: ClassVar[type[BaseDataValidatorFlavor]] = ImagesValidatorFlavor
     OF_DRIFT: ClassVar[frozenset[str]] = frozenset()
-    """Settings that no validation of images reads: they are no part of `identity`."""
+    """Settings for drift alone, which are not part of `identity`."""
 
     @property
     def identity(self) -> str:
@@ -58,7 +58,7 @@ class ImagesValidator(BaseDataValidator):
     def inspect_images(
         self, images: Dataset, policy: ValidationPolicy, progress: Callable[[int], None] | None = None
     ) -> InspectedImages:
-        """Decode every image; see `ImageValidator`. A subclass refuses single images here: `InspectedImages.refuse`."""
+        """Decode every image; see `ImageValidator`. A subclass can refuse images here with `InspectedImages.refuse`."""
         from visionops.data.validation.inspected import inspect_shard
 
         return inspect_shard(images, policy, progress)
@@ -86,7 +86,7 @@ class ImagesValidator(BaseDataValidator):
         """Compare by our tests alone; see `DriftValidator`.
 
         Raises:
-            StackError: The settings want Evidently's tests.
+            StackError: The settings require Evidently's tests.
         """
         from visionops.monitoring.drift.detection import detect_drift
         from visionops.monitoring.drift.rendering import render_drift_html
@@ -96,7 +96,7 @@ class ImagesValidator(BaseDataValidator):
         del use_case
         if settings.method is not DriftMethod.VISIONOPS:
             raise StackError(
-                f"data validator {self.name!r}: flavor {self.flavor} does not have monitoring.drift.method: "
+                f"data validator {self.name!r}: flavor {self.flavor} does not support monitoring.drift.method: "
                 f"{settings.method}; set it to {DriftMethod.VISIONOPS}, or use a stack with one of flavor "
                 "visionops_evidently"
             )
@@ -121,9 +121,9 @@ class ImagesValidator(BaseDataValidator):
                 `visionops.monitoring.record`.
             comparison_dataset: The window that is compared with the reference.
             profile_list: Ignored: there is one page.
-            policy: Of the validation; the default policy when absent.
-            settings: Of the comparison; the default settings when absent.
-            use_case: Name below which the comparison is kept, where the flavor keeps a history.
+            policy: Policy of the validation; the default policy when absent.
+            settings: Settings of the comparison; the default settings when absent.
+            use_case: Name under which the comparison is stored, if the flavor keeps a history.
             kwargs: Ignored.
         """
         del profile_list, kwargs
@@ -145,11 +145,11 @@ class ImagesValidator(BaseDataValidator):
         """Return the findings of a data set, or the report on what drifted between two tables of records.
 
         Args:
-            dataset: As for `data_profiling`, like all that is not named here.
+            dataset: As for `data_profiling`, like the other arguments.
             comparison_dataset: The window.
-            check_list: Codes of the findings to return; all when absent. Drift has no list.
-            policy: Of the validation.
-            settings: Of the comparison.
+            check_list: Codes of the findings to return; all when absent. Ignored for drift.
+            policy: Policy of the validation.
+            settings: Settings of the comparison.
             use_case: Name of the history.
             kwargs: Ignored.
         """
@@ -178,6 +178,6 @@ def _is_ours(cls: type) -> bool:
 
 
 def _source(cls: type) -> bytes:
-    """Return the module of a class; only its name where there is no file."""
+    """Return the source of a class's module, or only its name if it has no file."""
     file = inspect.getsourcefile(sys.modules[cls.__module__])
     return Path(file).read_bytes() if file else f"{cls.__module__}.{cls.__qualname__}".encode()

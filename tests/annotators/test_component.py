@@ -102,7 +102,7 @@ def test_a_stack_without_a_tool_says_how_to_get_one():
     client.create_stack("bare", ids)
     activate("bare")
     with pytest.raises(
-        StackError, match="has no annotator; add that of another stack with zenml stack update bare -an"
+        StackError, match=r"missing annotator; run python -m stacks\.apply local, then zenml stack update bare -an"
     ):
         active_tool()
     client.create_flavor("tests.annotators.strange.StrangeFlavor", kind)
@@ -123,7 +123,7 @@ def test_a_stack_without_a_tool_says_how_to_get_one():
         (
             {"instance_url": URL, "authentication_secret": "nowhere"},
             StackError,
-            "ZenML has no secret nowhere; zenml secret create nowhere --api_key=",
+            "ZenML's secret nowhere is missing; zenml secret create nowhere --api_key=",
         ),
     ],
 )
@@ -176,7 +176,7 @@ def test_use_cases_are_zenmls_datasets(opened: Review):
         ours.get_dataset_stats("nowhere")
     for call, message in (
         (lambda: ours.delete_dataset(dataset_name="steel"), "decisions are never removed; steel stays"),
-        (ours.add_dataset, "add_dataset takes use_case"),
+        (ours.add_dataset, "add_dataset needs use_case"),
         (ours.get_dataset, "dataset_name is missing"),
         (ours.launch, "has no pages; set its url"),
     ):
@@ -192,19 +192,19 @@ def test_the_doctor_looks_at_either(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     far = list(check_review_annotator(examined("annotator", "visionops_review", "kubernetes")))
     assert [finding.state for finding in far] == [State.OK, State.WARNING]
     monkeypatch.setenv("VISIONOPS_REVIEW_DATABASE", str(tmp_path / "none.db"))
-    assert "is made by the first review" in well(check_review_annotator(examined("annotator", "visionops_review")))
+    assert "the first review creates it" in well(check_review_annotator(examined("annotator", "visionops_review")))
     assert list(tmp_path.iterdir()) == []
     monkeypatch.setenv("VISIONOPS_REVIEW_DATABASE", "postgresql://127.0.0.1:9/x")
     with pytest.raises(Unavailable):
         list(check_review_annotator(examined("annotator", "visionops_review")))
     far = list(check_review_annotator(examined("annotator", "visionops_review", "kubernetes")))
     assert [finding.state for finding in far] == [State.WARNING]
-    assert "whether steps reach it cannot be checked from here" in far[0].saw
+    assert "whether steps reach it cannot be checked from here" in far[0].observed
     given = examined("annotator", "visionops_review", "kubernetes")
     fed = given.stack.model_copy(update={"steps": {"default": StepSpec(image="x:1")}})
     lacks = list(check_review_annotator(dataclasses.replace(given, stack=fed)))[-1]
-    assert (lacks.state, lacks.mend) == (State.WARNING, "set it to postgresql://…")
-    assert lacks.saw == "step read_reviewed reads the review in a pod, and VISIONOPS_REVIEW_DATABASE is not set"
+    assert (lacks.state, lacks.fix) == (State.WARNING, "set it to postgresql://…")
+    assert lacks.observed == "step read_reviewed reads the review in a pod, but VISIONOPS_REVIEW_DATABASE is not set"
     given = examined(
         "annotator", "label_studio", instance_url=URL, port=0, authentication_secret={"api_key": "secret-token"}
     )
@@ -219,8 +219,8 @@ def test_the_doctor_says_that_pipelines_need_an_sdk(monkeypatch: pytest.MonkeyPa
     given = examined("annotator", "label_studio")
     monkeypatch.setattr(annotators, "find_spec", lambda name: None)
     assert trouble(annotators.check_label_studio_sdk(given)) == (
-        "warning: label-studio-sdk is not installed: `visionops annotate` works, pipelines do not run on this stack; "
-        "run pipelines on stack local, or pip install label-studio-sdk"
+        "warning: label-studio-sdk is not installed: `visionops annotate` works, but pipelines cannot run on this "
+        "stack; run pipelines on stack local, or pip install label-studio-sdk"
     )
     monkeypatch.setattr(annotators, "find_spec", lambda name: name)
     assert list(annotators.check_label_studio_sdk(given)) == []

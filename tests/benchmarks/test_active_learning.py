@@ -1,4 +1,4 @@
-"""What `benchmarks.active_learning` counts."""
+"""Test the counts of `benchmarks.active_learning`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def run(*figures: float, full: float = 1.0) -> Run:
 
 
 def test_a_round_must_reach_the_goal_on_average():
-    assert run(0.5, 0.96, 0.5, 0.6, 0.94, 0.97, 0.96).needed == 50  # one figure at 20 is chance
+    assert run(0.5, 0.96, 0.5, 0.6, 0.94, 0.97, 0.96).needed == 50  # a single value at 20 is chance
     assert run(0.5, 0.96, 0.94).needed == 100
     assert run(0.96).needed == 100
     assert run(0.7, 0.77, 0.77, 0.77, full=0.8).needed == 20

@@ -1,4 +1,4 @@
-"""What the benchmark of the client makes of its measurements."""
+"""Test how the client's benchmark evaluates its measurements."""
 
 from __future__ import annotations
 
@@ -23,5 +23,5 @@ def test_the_difference_counts_and_not_what_the_machine_does():
     assert (median.value, round(added.value, 6), added.met) == (9.0, 0.4, True)
     assert round(low.value, 6) == round(high.value, 6) == 0.4
     assert rows_of("/predict", [(bare, bare + 1.4) for bare in slow])[1].met is False
-    # Above in the median, and within the spread.
+    # The median is above the target, but within the spread.
     assert rows_of("/predict", [(5.0, 5.0 + more) for more in (0.2, 0.9, 1.1, 1.2, 0.5, 1.3, 1.1)])[1].met is True

@@ -1,4 +1,4 @@
-"""What the drift benchmark makes of its counts; the measuring itself is no test."""
+"""Test how the drift benchmark evaluates its counts, without measuring."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from benchmarks.drift import Cell, draw_plot, least_caught, print_table, write_t
 from benchmarks.drift_peer import pixel_features
 
 
-def cell(kind: str, label: str, ours: tuple[int, ...], peer: tuple[int, ...], *, asked: bool = False) -> Cell:
-    return Cell(kind, label, asked, 20, {"ours": ours, "Evidently": peer}, {}, "")
+def cell(kind: str, label: str, ours: tuple[int, ...], peer: tuple[int, ...], *, is_target: bool = False) -> Cell:
+    return Cell(kind, label, is_target, 20, {"ours": ours, "Evidently": peer}, {}, "")
 
 
 CELLS = [
-    cell("clean", "", (0, 1), (3, 1), asked=True),
+    cell("clean", "", (0, 1), (3, 1), is_target=True),
     cell("blur", "0.3", (19, 20), (20, 20)),
     cell("blur", "0.5", (20, 18), (20, 20)),
     cell("blur", "1", (19, 20), (20, 0)),
-    cell("blur", "3", (20, 20), (20, 19), asked=True),
+    cell("blur", "3", (20, 20), (20, 19), is_target=True),
 ]
 
 
@@ -32,8 +32,8 @@ def test_the_least_severity_is_the_one_from_which_on_all_are_caught_at_every_see
 
 def test_a_target_that_one_seed_misses_is_missed(capsys: pytest.CaptureFixture[str]):
     assert print_table(CELLS)
-    assert not print_table([cell("clean", "", (0, 2), (0, 0), asked=True)])
-    assert not print_table([CELLS[0], cell("blur", "3", (20, 18), (20, 20), asked=True)])
+    assert not print_table([cell("clean", "", (0, 2), (0, 0), is_target=True)])
+    assert not print_table([CELLS[0], cell("blur", "3", (20, 18), (20, 20), is_target=True)])
     assert "MISSED: blur 3, (20, 18) of 20" in capsys.readouterr().out
 
 
@@ -52,5 +52,5 @@ def test_the_pixel_features_of_a_known_image():
     rgb[:, 2:] = 255
     features = pixel_features(rgb)
     assert features["brightness_mean"] == features["brightness_std"] == features["contrast"] == 0.5
-    # Along each row the slopes are 0, 0.5, 0.5 and 0; down there are none.
+    # Along each row the slopes are 0, 0.5, 0.5 and 0; along columns they are 0.
     assert features["sharpness"] == pytest.approx(0.125)

@@ -1,4 +1,4 @@
-"""What the serving benchmark makes of its measurements; the measuring itself is no test."""
+"""Test how the serving benchmark evaluates its measurements, without measuring."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ Running 2s test @ http://127.0.0.1:1
 """
 
 
-def test_wrk_answers_of_a_bad_status_and_broken_connections_are_no_throughput():
+def test_error_statuses_and_broken_connections_do_not_count_as_throughput():
     assert parse_wrk(WRK) == Load(requests=32, seconds=2.0, p50=66.0, p99=131.5, errors=6)
     assert parse_wrk(WRK).throughput == 13.0
 
 
-def test_wrk_that_failed_says_why():
+def test_a_failed_wrk_is_an_error_with_its_output():
     with pytest.raises(RuntimeError, match=r"no result: unable to connect"):
         parse_wrk("", "unable to connect to 127.0.0.1:1 Connection refused\n")
 
 
 def loads(*throughputs: float, p50: float = 100, p99: float = 150, errors: int = 0) -> tuple[Load, ...]:
-    """One of a second for each round."""
+    """Return one load of a second per round."""
     return tuple(Load(int(value) + errors, 1.0, p50, p99, errors) for value in throughputs)
 
 
@@ -88,9 +88,9 @@ def test_ours_is_judged_against_the_best_of_each_kind():
         (results(*(8_500,) * 7), [FASTAPI, PEER, "ours / limit"]),
         (results(p99=201), ["p99 / p50"]),
         (results(errors=1), ["errors"]),
-        # Below in the median, but as far above in other rounds: the interval holds the target.
+        # The median is below the target, but other rounds are above it, so the interval contains the target.
         (results(9_600, 9_650, 9_640, 10_200, 9_600, 10_300, 9_900), []),
-        # One good round of seven is luck: the interval of the median lies below.
+        # One good round of seven is chance: the interval of the median is below the target.
         (results(9_600, 9_610, 9_605, 10_900, 9_600, 9_600, 9_600), [FASTAPI, "ours / limit"]),
     ],
 )
@@ -99,7 +99,7 @@ def test_a_target_is_missed_only_outside_the_spread(rows: list[Result], missed: 
 
 
 def test_ratios_are_of_the_same_round():
-    """A machine that slows down for everybody changes no ratio."""
+    """A machine that slows down for all servers does not change ratios."""
     slower = [12_000, 9_000, 6_000, 11_000, 3_000, 8_000, 5_000]
     found = ratio(Result(OURS, "ours", loads(*slower)), Result("fastapi", "fastapi", loads(*slower)))
     assert (found.median, found.low, found.high) == (1.0, 1.0, 1.0)
@@ -195,7 +195,7 @@ def test_other_boxes_are_found_out(other):
 
 
 class _Echo(http.server.BaseHTTPRequestHandler):
-    """Answers with what it got; 503 on /full."""
+    """Server that echoes requests, with 503 on /full."""
 
     protocol_version = "HTTP/1.1"
 
@@ -311,7 +311,7 @@ print(*{name for module in {m.partition(".")[0] for m in sys.modules} for name i
     needed = {_name(line) for line in ours} & {_name(name) for name in done.stdout.split()}
     assert "pillow" in needed
     common = (ROOT / "benchmarks" / "peers" / "requirements.txt").read_text()
-    # NumPy's version is the peer's choice: Seldon's wrapper wants an old one.
+    # NumPy's version depends on the peer: Seldon's wrapper needs an old one.
     assert needed <= {_name(line) for line in common.splitlines()} | {"numpy"}
 
 

@@ -1,15 +1,15 @@
-"""What the benchmark of a camera says of what it saw."""
+"""Test how the camera benchmark evaluates a run."""
 
 from __future__ import annotations
 
 from benchmarks.stream import Answered, Seen, rows_of
 
 SECONDS, RATE, PERIOD = 60.0, 30.0, 1 / 13
-"""Of a camera of 30/s and a model of 13/s."""
+"""Duration and rates of a camera of 30/s and a model of 13/s."""
 
 
 def seen_of(lag: float, growth: float = 1.0, drift: float = 1.0) -> Seen:
-    """A run of a minute with a lag in seconds, that drifts by a factor until its end."""
+    """Return a one-minute run with a lag in seconds that drifts by a factor until its end."""
     count = round(SECONDS / PERIOD)
     answers = [
         Answered(round(number * PERIOD * RATE), number * PERIOD, lag * drift ** (number / count), lag - PERIOD)

@@ -1,4 +1,4 @@
-"""The rules that `benchmarks.tiles` compares, and what its made-up crowds show of them."""
+"""Test the rules that `benchmarks.tiles` compares, and their results on simulated crowds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ WINDOWS = (Window(0, 0, 100, 100), Window(60, 0, 100, 100))
 
 
 def test_connected_components_let_a_weak_box_make_one_object_of_two():
-    """The rule that we had: beside it, ours keeps both."""
+    """The old rule merges two objects; ours keeps both."""
     boxes = np.array([(10, 0, 30, 40), (20, 0, 40, 40), (15, 0, 35, 40)], np.float32)
     found = [
         (boxes, np.array([0.9, 0.85, 0.3], np.float32), np.zeros(3, np.int32)),

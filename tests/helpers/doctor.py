@@ -29,9 +29,9 @@ def examined(kind: str, flavor: str, orchestrator: str = "local", **configuratio
 def trouble(findings: Iterator[CheckResult] | Sequence[CheckResult]) -> str:
     """Return the only problem, and its fix."""
     (found,) = [finding for finding in findings if finding.state is not State.OK]
-    assert "\n" not in found.saw + found.mend
-    assert found.mend
-    return f"{found.state}: {found.saw}; {found.mend}"
+    assert "\n" not in found.observed + found.fix
+    assert found.fix
+    return f"{found.state}: {found.observed}; {found.fix}"
 
 
 def well(findings: Iterator[CheckResult] | Sequence[CheckResult]) -> str:
@@ -39,7 +39,7 @@ def well(findings: Iterator[CheckResult] | Sequence[CheckResult]) -> str:
     found = list(findings)
     assert found
     assert {finding.state for finding in found} == {State.OK}
-    return "; ".join(finding.saw for finding in found)
+    return "; ".join(finding.observed for finding in found)
 
 
 def store(address: str, key: str = "me", secret: str = "mine", path: str = "s3://vision/artifacts") -> Examined:

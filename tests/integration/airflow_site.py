@@ -1,4 +1,4 @@
-"""One machine where a real Airflow runs a small use case: our environment, Airflow, and the folder of DAGs between."""
+"""Run a small use case in a real Airflow on one machine: our environment, Airflow, and the shared folder of DAGs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["Site", "airflow_site"]
 
 
 class Site:
-    """One that runs; `airflow_site` starts it."""
+    """A running machine, started by `airflow_site`."""
 
     def __init__(self, folder: Path, name: str, airflow: Airflow, variables: Mapping[str, str]) -> None:
         self.folder = folder
@@ -39,7 +39,7 @@ class Site:
         }
 
     def write_config(self, epochs: int = 8, **schedules: str) -> None:
-        """The sample, as small as it can be, with these schedules."""
+        """Write the smallest version of the sample with these schedules."""
         found = yaml.safe_load((ROOT / "configs" / "sample.yaml").read_text())
         found |= {"name": self.name, "schedules": schedules}
         found["data"]["source"] |= {"images": 48, "size": 128}
@@ -49,7 +49,7 @@ class Site:
         self.config.write_text(yaml.safe_dump(found))
 
     def words(self, *words: str) -> list[str]:
-        """One of our commands for the use case on the stack."""
+        """Return one of our commands for the use case on the stack."""
         return [sys.executable, *words, "--config", str(self.config), "--stack", "airflow-local"]
 
     def command(self, *words: str) -> str:
@@ -61,7 +61,7 @@ class Site:
         return done.stdout
 
     def step_pid(self, step: str) -> int:
-        """Process that runs a step of this site now; its workers have the same command line."""
+        """Return the process that currently runs a step; its workers have the same command line."""
         processes = psutil.process_iter(["cmdline"])
         same = [p for p in processes if {"pipelines.airflow_task", step} <= set(p.info["cmdline"] or ())]
         mine = {p.pid: p for p in same if p.environ().get("VISIONOPS_HOME") == self.env["VISIONOPS_HOME"]}
@@ -69,18 +69,18 @@ class Site:
         return pid
 
     def kill_training(self, epochs: int) -> None:
-        """Kill the training step after so many epochs, as the kernel does where memory runs out."""
+        """Kill the training step after a number of epochs, as the kernel does when memory runs out."""
         home = Path(self.env["VISIONOPS_HOME"])
 
         def is_there() -> bool:
             lines = [path.read_text().count("\n") for path in home.rglob("run/results.csv")]
-            return bool(lines) and max(lines) > epochs  # one is the header
+            return bool(lines) and max(lines) > epochs  # one line is the header
 
         until(is_there, 1800)
         os.kill(self.step_pid("train"), signal.SIGKILL)
 
     def finish(self, dag: str, run: str) -> dict[str, dict[str, Any]]:
-        """Wait for a run of a DAG, print what each task took, and give its tasks."""
+        """Wait for a run of a DAG, print the time of each task, and return its tasks."""
         tasks = self.airflow.wait(dag, run, 3600)
         for name, task in sorted(tasks.items(), key=lambda item: item[1]["start_date"] or ""):
             took = f"{task['duration'] or 0:.0f} s"
@@ -94,7 +94,7 @@ def airflow_site(folder: Path, name: str, variables: Mapping[str, str] | None = 
     """Start an Airflow for a use case of this name; its endpoints are stopped at the end.
 
     Args:
-        variables: Of our environment, on top.
+        variables: Additional environment variables.
     """
     dags = folder / "dags"
     dags.mkdir()

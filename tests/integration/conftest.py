@@ -1,4 +1,4 @@
-"""A machine of its own: ZenML's database, VisionOps' home and every endpoint live in a temporary folder."""
+"""Fixtures with a separate machine: ZenML's database, VISIONOPS_HOME and all endpoints are in a temporary folder."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ TINY = [
     "gate.min_images=1",
     "serving.port=0",
 ]
-"""Settings that make the sample use case a matter of seconds; what it learns is nothing."""
+"""Settings with which the sample use case takes seconds and learns nothing."""
 
 
 def write_tiny(file: Path, name: str, *settings: str) -> Path:
@@ -56,7 +56,7 @@ def write_tiny(file: Path, name: str, *settings: str) -> Path:
 
 @dataclasses.dataclass
 class Machine:
-    """Runs commands with an environment of their own."""
+    """Separate environment for running commands."""
 
     folder: Path
 
@@ -86,7 +86,7 @@ class Machine:
     def run(
         self, *arguments: str, env: Mapping[str, str] | None = None, program: str | Path = "run.py"
     ) -> subprocess.CompletedProcess[str]:
-        """One command to its end; quicker to begin than `start`."""
+        """Run one command to its end; this starts faster than `start`."""
         out, err = self.folder / "out", self.folder / "err"
         command = {
             "program": str(program),
@@ -103,7 +103,7 @@ class Machine:
     def train(
         self, *overrides: str, settings: Sequence[str] = TINY, env: Mapping[str, str] | None = None
     ) -> dict[str, Any]:
-        """A training run that must succeed; its summary."""
+        """Run a training that must succeed and return its summary."""
         summary = self.folder / "summary.json"
         sets = [f"--set={setting}" for setting in [*settings, *overrides]]
         done = self.run("--summary", str(summary), *sets, env=env)
@@ -111,14 +111,14 @@ class Machine:
         return json.loads(summary.read_text(encoding="utf-8")) | {"stdout": done.stdout}
 
     def versions(self, name: str) -> list[str]:
-        """Of a model in the registry."""
+        """Return the versions of a model in the registry."""
         from mlflow import MlflowClient
 
         client = MlflowClient(f"sqlite:///{self.folder / 'home' / 'mlflow' / 'mlflow.db'}")
         return [str(version.version) for version in client.search_model_versions(f"name='{name}'")]
 
     def server_pids(self, use_case: str = "") -> list[int]:
-        """Of the endpoints of this machine that run; of one use case, or of all."""
+        """Return the process ids of the running endpoints of one use case, or of all."""
         import psutil
 
         home = str(self.folder / "home" / "serving" / use_case)
@@ -130,14 +130,14 @@ class Machine:
 
 
 def figures(summary: dict[str, Any]) -> dict[str, Any]:
-    """What a run has measured, but for times."""
+    """Return the metrics of a run without times."""
     metrics = {name: value for name, value in summary["metrics"].items() if not name.startswith("latency_")}
     return {"metrics": metrics, **{name: summary[name] for name in ("splits", "per_class", "intervals", "model")}}
 
 
 @pytest.fixture
 def shared_servers(tmp_path: Path) -> Iterator[tuple[dict[str, str], Any]]:
-    """MLflow on PostgreSQL and an S3 store: the variables that stack files name them by, and a client of the store."""
+    """Run MLflow on PostgreSQL and an S3 store; return their variables for stack files, and a client of the store."""
     import boto3
 
     with seaweed_server() as s3, postgres_server() as database:
@@ -159,7 +159,7 @@ def shared_servers(tmp_path: Path) -> Iterator[tuple[dict[str, str], Any]]:
 
 @pytest.fixture(scope="session")
 def machine(tmp_path_factory: pytest.TempPathFactory):
-    """One for all tests of a worker; its endpoints are stopped at the end."""
+    """Return a machine for all tests of a worker; its endpoints are stopped at the end."""
     import psutil
 
     made = Machine(tmp_path_factory.mktemp("machine"))

@@ -1,7 +1,7 @@
-"""`run.py` and `zenml` in processes forked from this one, which has imported the libraries: that takes ten seconds.
+"""Run `run.py` and `zenml` in processes forked from this one, which saves ten seconds of imports per command.
 
-Reads one command a line from standard input, JSON: the program (a Python file), its arguments, variables of its own,
-and the files for what it prints. Answers with its exit status. A command is a process of its own, as ever.
+It reads one command per line from standard input as JSON: the program (a Python file), its arguments, additional
+variables, and the files for its output. It answers with the exit status. Each command is still a separate process.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def _run(command: dict[str, Any]) -> None:
         runpy.run_path(command["program"], run_name="__main__")
     except SystemExit as end:
         status = int(end.code or 0)
-    # As the end of any process, but for taking apart what was forked: that would copy all of its memory.
+    # Exit like any process, but without freeing the forked objects, which would copy all of their memory.
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()

@@ -1,6 +1,6 @@
-"""The stack `airflow-local` in a real Airflow: training, monitoring and the retraining it asks for, twice.
+"""Test the stack `airflow-local` in a real Airflow: training, monitoring and the requested retraining, twice.
 
-Airflow has an environment of its own and knows neither ZenML nor this project. Takes many minutes: make airflow.
+Airflow has its own environment without ZenML and this project. Takes many minutes: make airflow.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ pytestmark = [
 
 NAME = "line"
 HALF = 4
-"""Of the training's epochs."""
+"""Half of the training's epochs."""
 TRAINING, MONITORING, RETRAINING = f"training-{NAME}", f"monitoring-{NAME}", f"retraining-{NAME}"
 _DAY = (datetime.now(UTC).isoweekday() + 3) % 7
-"""A day of the week that does not begin while the test runs: what it sees, it has started itself."""
+"""A day of the week that does not start during the test, so that all runs are started by the test."""
 WEEKLY, MONITORED, RETRAINED = f"0 3 * * {_DAY}", f"15 6 * * {_DAY}", f"0 2 * * {_DAY}"
 MONITORING_STEPS = ["compare_traffic", "score_labelled_traffic", "estimate_performance", "decide_retraining", "tell"]
 
@@ -46,7 +46,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 
 def zenml_steps(site: Site, dag_run: str) -> tuple[str, dict[str, list[str]]]:
-    """How ZenML's run of a DAG's run ended, and the status of each try of its steps."""
+    """Return how ZenML's run of a DAG run ended, and the status of each try of its steps."""
     with own_zenml(site.folder):
         from zenml.client import Client
 
@@ -58,7 +58,7 @@ def zenml_steps(site: Site, dag_run: str) -> tuple[str, dict[str, list[str]]]:
 
 
 def run_training(site: Site, dag: str, run: str, *, killed: bool = False) -> None:
-    """See a run of the training pipeline through: every task once, but for one that was killed."""
+    """Follow a run of the training pipeline: every task runs once, except a killed one."""
     if killed:
         site.kill_training(HALF)
     tasks = site.finish(dag, run)
@@ -79,7 +79,7 @@ def see(site: Site, run: str, number: int, pattern: str) -> re.Match[str]:
 
 
 def run_monitoring(site: Site) -> str:
-    """See a run of the monitoring through; return the run of the retraining that it has started."""
+    """Follow a run of the monitoring and return the run of the retraining that it started."""
     before = len(site.airflow.runs(RETRAINING))
     tasks = site.finish(MONITORING, site.airflow.trigger(MONITORING))
     expected = [*MONITORING_STEPS, "ask", f"start_{RETRAINING}"]
@@ -91,20 +91,21 @@ def test_training_monitoring_and_retraining_run_in_a_real_airflow_twice(site):
     known = site.airflow.wait_for_dags(TRAINING, RETRAINING)
     assert known[TRAINING]["timetable_summary"] == WEEKLY
     assert known[RETRAINING]["timetable_summary"] == RETRAINED
-    assert not site.airflow.runs(TRAINING), "made up for a time that it has missed"
+    assert not site.airflow.runs(TRAINING), "Airflow ran a missed interval"
 
     training = site.airflow.trigger(TRAINING)
     run_training(site, TRAINING, training, killed=True)
     see(site, training, 1, "return code -9")
     resumed = see(site, training, 2, r"training goes on after epoch (\d)")
-    assert int(resumed[1]) >= HALF - 1  # the last whole one before the kill
+    assert int(resumed[1]) >= HALF - 1  # the last complete epoch before the kill
 
-    # It needs a champion; `--retrain`, for there is no drift here to decide on.
+    # Monitoring needs a champion; `--retrain`, because there is no drift here.
     made = site.command("run.py", "--pipeline", "monitoring", "--retrain", "--schedule", MONITORED)
     assert f"{MONITORING}, {RETRAINING}" in made
     assert site.airflow.wait_for_dags(MONITORING)[MONITORING]["timetable_summary"] == MONITORED
     run_training(site, RETRAINING, run_monitoring(site))
 
-    shutil.rmtree(Path(site.env["VISIONOPS_HOME"], "training"))  # else the second round would find the trainings done
+    # Otherwise the second round would find finished trainings.
+    shutil.rmtree(Path(site.env["VISIONOPS_HOME"], "training"))
     run_training(site, TRAINING, site.airflow.trigger(TRAINING))
     run_training(site, RETRAINING, run_monitoring(site))

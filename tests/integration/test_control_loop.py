@@ -1,4 +1,4 @@
-"""Trained, promoted and rolled back over HTTP: what the control service queues changes the registry and the endpoint.
+"""Test training, promotion and rollback through the control service, with their effects on registry and endpoint.
 
 Takes minutes: make control-loop.
 """
@@ -31,13 +31,13 @@ PATIENCE = 1800.0
 
 
 def write_config(folder: Path, *settings: str) -> Path:
-    """The use case of configs/sample.yaml, small; the file is all that the service knows."""
+    """Write a small version of configs/sample.yaml, the service's only input."""
     return write_tiny(folder / f"{NAME}.yaml", NAME, "monitoring.policy.cooldown_hours=24", *settings)
 
 
 @contextmanager
 def control(folder: Path, config: Path, key: str, environment: dict[str, str]) -> Iterator[httpx.Client]:
-    """The service, killed in the end; what it runs goes on."""
+    """Run the service and kill it at the end; its runs continue."""
     port = free_port()
     command = (sys.executable, "-m", "deploy.control", "--configs", str(config.parent), "--port", str(port))
     with (
@@ -53,7 +53,7 @@ def test_what_is_queued_over_http_changes_what_the_champion_serves(machine, tmp_
     environment = machine.env | {"VISIONOPS_REVIEW_DATABASE": str(tmp_path / "review.db")}
     config = write_config(tmp_path / "configs")
 
-    # Started elsewhere: the service knows of it from the registry alone.
+    # Started elsewhere, so the service only finds it in the registry.
     done = machine.run("--config", str(config))
     assert done.returncode == 0, done.stderr[-3000:]
 
@@ -64,7 +64,8 @@ def test_what_is_queued_over_http_changes_what_the_champion_serves(machine, tmp_
         wish = {"use_case": NAME, "override": True, "reason": "another seed"}
         training = client.post("/retrain", json=wish).headers["Location"]
         until(lambda: "train" in str(client.get(training).json()["step"]), PATIENCE)
-    with control(tmp_path, config, key, environment) as client:  # the first was killed in the middle of the training
+    # The first service was killed in the middle of the training.
+    with control(tmp_path, config, key, environment) as client:
 
         def ended(where: str) -> dict[str, Any]:
             states = {"succeeded", "failed", "cancelled", "lost"}

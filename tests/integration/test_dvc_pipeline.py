@@ -1,4 +1,4 @@
-"""`dvc repro` by a real DVC, in a copy of the project with a repository of its own: `make dvc` runs it."""
+"""Test `dvc repro` with a real DVC in a copy of the project with its own repository: make dvc."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FILES = ("run.py", "pyproject.toml", "requirements.lock", "dvc.yaml", ".dvcignor
 
 
 class Project:
-    """A copy of the project, whose use case is a matter of seconds."""
+    """A copy of the project with a use case that takes seconds."""
 
     def __init__(self, folder: Path, machine: Machine) -> None:
         self.folder, self.env = folder, machine.env | {"PYTHONPATH": str(folder)}
@@ -90,7 +90,7 @@ def test_data_of_ones_own_are_tracked_where_the_guide_says(project):
         text=True,
         check=True,
     ).stdout
-    # Not the images. DVC writes a .gitignore only where git does not ignore them already.
+    # Images are not listed. DVC writes a .gitignore only if git does not already ignore them.
     assert set(said.splitlines()) - {"?? data/.gitignore"} == {"?? data/castings.dvc"}
 
 

@@ -1,4 +1,4 @@
-"""Labels of whole images, on real ones: training, tuning, batch inference through the command line."""
+"""Test training, tuning and batch inference with image labels on real images, from the command line."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ pytestmark = [
 ]
 whole = pytest.mark.skipif(not os.environ.get("VISIONOPS_WHOLE"), reason="takes minutes: make pipelines")
 CASTING = ("training.views=mirrored",)
-"""A quarter of the features that the use case asks for."""
+"""Settings that compute a quarter of the use case's features."""
 QUICK = ("serving.port=0", "evaluation.worst_images=1", "evaluation.latency_images=2", "gate.minimum=0")
 
 
 def run(
     machine, use_case: str, *arguments: str, settings: tuple[str, ...] = (), env: dict[str, str] | None = None
 ) -> dict[str, Any]:
-    """A run that must succeed; its summary, and what it printed."""
+    """Run a command that must succeed and return its summary with its output."""
     summary = machine.folder / "summary.json"
     data = SHARED / use_case.partition("-")[0]
     sets = [f"--set={setting}" for setting in (f"data.source.path={data}", *QUICK, *settings)]
@@ -77,8 +77,8 @@ def test_the_endpoint_shows_where_the_answer_lies(casting):
 
 
 @contextmanager
-def asked_all_the_time(url: str, image: Path) -> Iterator[list[int]]:
-    """Somebody asks for an answer several times a second; the statuses so far."""
+def steady_requests(url: str, image: Path) -> Iterator[list[int]]:
+    """Send requests several times a second and return the statuses so far."""
     statuses: list[int] = []
     stop = threading.Event()
 
@@ -97,7 +97,7 @@ def asked_all_the_time(url: str, image: Path) -> Iterator[list[int]]:
 
 
 def darkened(folder: Path, images: list[Path]) -> Path:
-    """What people have labelled: a folder a class."""
+    """Write labelled images, one folder per class."""
     for path in images:
         target = folder / path.parent.name / f"{path.stem}.png"
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -124,7 +124,7 @@ def test_the_line_changes_people_label_and_the_model_follows(machine, casting, t
     with alertmanager(tmp_path / "alertmanager", config) as port, pushgateway(tmp_path / "pushgateway") as gateway:
         env = {"VISIONOPS_ALERTMANAGER": f"http://127.0.0.1:{port}", "VISIONOPS_PUSHGATEWAY": gateway}
 
-        def told() -> list[str]:
+        def sent() -> list[str]:
             alerts = json.loads(get(port, "/api/v2/alerts")[1])
             return [alert["annotations"]["description"] for alert in alerts]
 
@@ -133,7 +133,7 @@ def test_the_line_changes_people_label_and_the_model_follows(machine, casting, t
         calm = watch()
         assert not calm["drift"]["drifted"]
         assert calm["retraining"]["action"] == "nothing"
-        assert told() == []
+        assert sent() == []
 
         drill = ("--pipeline", "drift-drill", "--kind", "brightness", "--severity", "1", "--images", "60")
         run(machine, "casting", *drill, env=env)
@@ -144,14 +144,14 @@ def test_the_line_changes_people_label_and_the_model_follows(machine, casting, t
             "with 0 new labels training would give the same model; label at least 50" in dark["retraining"]["sentence"]
         )
         assert "training" not in dark
-        assert told() == [f"{dark['retraining']['sentence']}."]
+        assert sent() == [f"{dark['retraining']['sentence']}."]
 
         darkened(labelled, images[::2])
-        with asked_all_the_time(url, images[0]) as statuses:
+        with steady_requests(url, images[0]) as statuses:
             learned = watch()
         assert learned["retraining"]["action"] == "retrain"
         assert learned["labelled"]["performance"]["images"] == 50
-        assert told() == [f"{learned['retraining']['sentence']}."]
+        assert sent() == [f"{learned['retraining']['sentence']}."]
         assert learned["training"]["splits"]["test"] > casting["splits"]["test"]
         gate = learned["training"]["gate"]
         assert gate["reason"].startswith("promoted: " if gate["promote"] else "refused: ")
@@ -177,7 +177,7 @@ def test_the_best_of_a_grid_is_trained_and_judged_on_test(machine):
 @whole
 def test_a_lot_without_labels_is_answered_in_a_batch(machine, tmp_path):
     run(machine, "faces", settings=("training.epochs=1", "training.image_size=32", "training.filters=8"))
-    # ZenML remembers what was in the artifact store; a run after its deletion must read the images anew.
+    # ZenML still lists artifacts of a deleted store, but the next run must read the images again.
     shutil.rmtree(machine.folder / "home" / "artifacts")
     batch = ("--pipeline", "batch_inference", "--output", str(tmp_path))
     run(machine, "faces", *batch)
@@ -187,7 +187,7 @@ def test_a_lot_without_labels_is_answered_in_a_batch(machine, tmp_path):
     assert len(rows) == 240
     assert all(row["key"].startswith("s3/") and not row["error"] for row in rows)
     assert {row["hair_length"] for row in rows} <= {"bald", "short", "long"}
-    # As if it had been killed before the last images; shards ask for what is missing, and the tables are the same.
+    # As if the run had been killed before the last images: shards predict the missing ones, with the same tables.
     newest = max((tmp_path / "segments").rglob("*.parquet"), key=lambda path: path.name)
     lost = pq.read_metadata(newest).num_rows
     newest.unlink()

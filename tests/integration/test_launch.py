@@ -1,4 +1,4 @@
-"""A second front end: a short script that trains, monitors and rolls back through `launch` alone."""
+"""Test a script that trains, monitors and rolls back through `launch` alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A project whose folders have names that a shell, a URL, a pattern and a configuration file read as something else."""
+"""Test a project with folder names that are special in a shell, a URL, a pattern and a configuration file."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Training on the stack `kubernetes`: each step a container of our image, as its pod would be; figures as on `local`.
+"""Test training on the stack `kubernetes`, with each step in a container of our image and results as on `local`.
 
 The API server is kmock and podman is the node (`tests.helpers.node`); ZenML's server, MLflow on PostgreSQL and the S3
-store are real. Needs the image of this very code: make images, then make pods.
+store are real. Needs an image of exactly this code: make images, then make pods.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ ASK = "from stacks.same_code import code_digest; print(code_digest())"
 AT_WORK = r"\w+: (runs|done in)"
 STEPS = ["ingest", "validate-data", "prepare", "convert", "train", "evaluate", "register", "gate", "release-model"]
 BESIDE = "recall-split-history"
-"""The step that waits for none, and so runs beside the first two."""
+"""Step that waits for no other and runs in parallel with the first two."""
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def image() -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Pods:
-    """The stack `kubernetes`: its cluster, its node, and the variables of a client."""
+    """The stack `kubernetes` with its cluster, its node, and the variables of a client."""
 
     cluster: Cluster
     node: Node
@@ -64,7 +64,7 @@ class Pods:
 def pods(image: str, shared_servers: tuple[dict[str, str], Any], tmp_path: Path) -> Iterator[Pods]:
     variables, _ = shared_servers
     for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(folder.stat().st_mode | 0o011)  # containers run as somebody else
+        folder.chmod(folder.stat().st_mode | 0o011)  # containers run as another user
     with zenml_server(tmp_path) as zenml, running_cluster(tmp_path) as cluster:
         api = config.new_client_from_config(os.environ["KUBECONFIG"])
         secret = {"metadata": {"name": "s3"}, "stringData": ENVIRONMENT}
@@ -110,7 +110,7 @@ def test_each_step_is_a_pod_and_the_figures_are_those_of_one_machine(machine, po
 @pytest.mark.skipif(not os.environ.get("VISIONOPS_WHOLE"), reason="takes minutes: make pods")
 def test_two_people_at_their_terminals_leave_attach_to_and_stop_a_run(pods, tmp_path):
     def person(name: str) -> dict[str, str]:
-        """Variables of somebody at a machine of their own, who shares the servers."""
+        """Return the environment of a person at a separate machine who shares the servers."""
         own = {"VISIONOPS_HOME": str(tmp_path / name / "home"), "ZENML_CONFIG_PATH": str(tmp_path / name / "zenml")}
         return {**os.environ, **pods.variables, **own, "PYTHONWARNINGS": "ignore"}
 
@@ -124,38 +124,38 @@ def test_two_people_at_their_terminals_leave_attach_to_and_stop_a_run(pods, tmp_
     with terminal([sys.executable, *train], ROOT, anna) as first:
         first.expect(AT_WORK)
         first.press(CTRL_C)
-        run = first.expect(r"stop run (\S+) in the cluster, too\? \[y/N\] ")[1]
+        run = first.expect(r"stop run (\S+) in the cluster as well\? \[y/N\] ")[1]
         first.press(ENTER)
         stops = f"visionops stop {run} --stack kubernetes"
-        first.expect(re.escape(f"run {run} goes on; the same command attaches to it, and this stops it: {stops}"))
+        first.expect(re.escape(f"run {run} continues; the same command attaches to it; stop it with: {stops}"))
         assert first.end() == 130
         assert first.text.count("[y/N]") == 1
 
     busy = call(ben, *train, "--set=training.epochs=3")
     assert busy.returncode == 2
-    assert f"error: lane: busy on stack 'kubernetes' with run {run}, begun" in busy.stderr
+    assert f"error: lane: busy on stack 'kubernetes' with run {run}, started" in busy.stderr
     assert busy.stderr.endswith(f"stop it: {stops}\n")
 
     with terminal([sys.executable, *train], ROOT, ben) as same:
-        same.expect(re.escape(f"attached to run {run}, begun"))
+        same.expect(re.escape(f"attached to run {run}, started"))
         same.press(CTRL_C)
-        same.expect(re.escape(f"stop run {run} in the cluster, too? [y/N] "))
+        same.expect(re.escape(f"stop run {run} in the cluster as well? [y/N] "))
         same.press(f"y{ENTER}")
         same.expect(re.escape(f"run {run}: stopped"))
         assert same.end() == 130
     again = call(ben, "-m", "launch.cli", "stop", run, "--stack", "kubernetes")
-    assert (again.returncode, again.stderr) == (2, f"error: run {run}: has ended already, as stopped\n")
-    # The pod that starts the steps ends by itself, and its Job goes with its time to live.
+    assert (again.returncode, again.stderr) == (2, f"error: run {run}: has already ended, as stopped\n")
+    # The pod that starts the steps ends by itself, and its Job is removed after its time to live.
     jobs = [name for name in pods.cluster.names() if name.startswith("jobs/")]
     assert not [name for name in jobs if any(f"-{step}-" in name for step in [*STEPS, BESIDE])]
 
     with terminal([sys.executable, *train], ROOT, anna) as third:
         third.expect(AT_WORK)
-        named = re.search(r"with run (\S+), begun", call(ben, *train, "--no-cache").stderr)
+        named = re.search(r"with run (\S+), started", call(ben, *train, "--no-cache").stderr)
         assert named
         assert named[1] != run
         stopped = call(ben, "-m", "launch.cli", "stop", named[1], "--stack", "kubernetes")
         assert (stopped.returncode, stopped.stdout) == (0, f"run {named[1]}: stopped\n")
-        third.expect(re.escape(f"error: run {named[1]}: was stopped; the same command starts it again"))
+        third.expect(re.escape(f"error: run {named[1]}: was stopped; run the same command to start it again"))
         assert third.end() == 2
     assert pods.node.failed == []

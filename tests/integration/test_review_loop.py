@@ -1,4 +1,4 @@
-"""The whole loop on castings: traffic in changed light, people, policy, training, gate, and the new champion serves.
+"""Test the whole loop on castings: traffic in changed light, review, policy, training, gate, and the new champion.
 
 PostgreSQL, the S3 store, the endpoint and the control service are real; the labels come from the data set's folders.
 Takes minutes: make review-loop.
@@ -41,11 +41,11 @@ NAME = "impellers"
 CLASSES = {"ok_front": "ok", "def_front": "defective"}
 LIGHT = 0.45
 KNOWN = 30
-"""Images of each class that the first model learns from and is tested on."""
+"""Images per class for training and testing the first model."""
 
 
 def write_config(folder: Path) -> Path:
-    """The use case of configs/casting.yaml on a part of its images, with review; the file is all that control needs."""
+    """Write configs/casting.yaml with a part of its images and with review, the control service's only input."""
     for name in CLASSES:
         (folder / "data" / name).mkdir(parents=True)
         for path in sorted((CASTING / "train" / name).iterdir())[:KNOWN]:
@@ -71,7 +71,7 @@ def darker(path: Path) -> bytes:
 
 @contextmanager
 def steady_load(url: str, image: bytes) -> Iterator[Counter[str]]:
-    """Requests one after the other while the block runs; answers by status and model version. Left out of the log."""
+    """Send one request after another while the block runs; count answers by status and version, outside of the log."""
     answers: Counter[str] = Counter()
     ended = threading.Event()
 
@@ -136,7 +136,7 @@ def test_two_hundred_images_in_changed_light_become_a_better_champion(machine, t
         home = machine.folder / "home"
         until(lambda: len(list(home.rglob("*-line-*.png"))) == len(images))
         said = call(command, "review", "intake", "--config", str(config))
-        different = len({darker(path) for path in images})  # 27 stand in both folders of the data set
+        different = len({darker(path) for path in images})  # 27 images are in both folders of the data set
         assert f"traffic   {different} new" in said
         call(command, "review", "prioritize", "--config", str(config))
 

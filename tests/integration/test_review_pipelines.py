@@ -1,4 +1,4 @@
-"""What people decide becomes training data: decisions, policy, data version, training, and the next one."""
+"""Test that decisions become training data: decisions, policy, data version, training, and the next version."""
 
 from __future__ import annotations
 
@@ -54,12 +54,12 @@ ANNA, CHEN = Actor("anna"), Actor("chen", is_admin=True)
 
 
 def run(machine, *arguments: str) -> dict[str, Any]:
-    """A run that must succeed; its summary, and what it printed."""
+    """Run a command that must succeed and return its summary with its output."""
     summary = machine.folder / "summary.json"
     sets = [f"--set={setting}" for setting in SETTINGS]
     done = machine.run("--config", "configs/casting-cnn.yaml", "--summary", str(summary), *arguments, *sets)
     assert done.returncode == 0, done.stderr[-3000:] + done.stdout[-1000:]
-    return json.loads(summary.read_text(encoding="utf-8")) | {"told": done.stdout + done.stderr}
+    return json.loads(summary.read_text(encoding="utf-8")) | {"output": done.stdout + done.stderr}
 
 
 @contextmanager
@@ -70,9 +70,9 @@ def reviewing(machine) -> Iterator[Review]:
 
 
 def add(review: Review, path: Path, light: float, answer: dict[str, Any], reason: str) -> str:
-    """An image of the line, as a camera in other light and nearer by has it, and what the endpoint said.
+    """Add an image as from a closer camera in other light, with the endpoint's answer.
 
-    Nearer, since an image of the test split in other light is known to the review as such, and kept out of training.
+    Closer, because the review recognizes an image of the test split in other light and keeps it out of training.
     """
     stream = io.BytesIO()
     if light == 1:
@@ -102,7 +102,7 @@ def decide(review: Review, item: str, class_name: str, round_: int = 1) -> None:
 def test_decisions_become_versions_and_versions_become_models(machine):
     first = run(machine)
     assert (first["review"]["number"], first["model"]["version"]) == (0, "1")
-    assert f"review of {NAME}: no data version yet" in first["told"]
+    assert f"review of {NAME}: no data version yet" in first["output"]
     images = sorted((CASTING / "test").rglob("*.jpeg"))
     for path in images[::20]:
         answered = httpx.post(f"{first['endpoint']['url']}/predict", files={"file": path.read_bytes()}, timeout=60)
@@ -113,7 +113,7 @@ def test_decisions_become_versions_and_versions_become_models(machine):
         review.put_use_case(UseCase(NAME, "classification", LabelScheme(questions=(question,))))
         items = {}
         for number, path in enumerate(images[::10][:10]):
-            # What was chosen is labelled wrongly: it must not move the champion's figure.
+            # Selected images get wrong labels, which must not change the champion's metric.
             is_random, right = number % 2 == 0, CLASSES[path.parent.name]
             items[path] = add(review, path, 0.5, answer, RANDOM if is_random else "uncertainty")
             wrong = "ok" if right == "defective" else "defective"
@@ -132,7 +132,7 @@ def test_decisions_become_versions_and_versions_become_models(machine):
     assert trained["review"]["models"] == {f"{NAME} 1": 11}
     assert trained["model"]["version"] == "2"
     assert sum(trained["splits"].values()) == sum(first["splits"].values()) + 10
-    assert "1 label of the data set corrected in review." in seen["told"]
+    assert "1 label of the data set corrected in review." in seen["output"]
 
     again = run(machine)
     assert (again["review"]["number"], again["model"]["version"]) == (1, "2")

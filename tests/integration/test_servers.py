@@ -1,4 +1,4 @@
-"""The servers that tests start."""
+"""Test the servers that tests start."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The same commit and the same use case on the stacks `local` and `staging`: only `zenml stack set` is between them.
+"""Test one use case on the stacks `local` and `staging`, with only `zenml stack set` between them.
 
-PostgreSQL, the S3 store, the MLflow server and the container are real; where there is no image of our server, a stack
-of somebody's own has the local deployer instead. VISIONOPS_WHOLE=1 takes configs/sample.yaml as it is: minutes.
+PostgreSQL, the S3 store, the MLflow server and the container are real; without an image of our server, a custom stack
+has the local deployer instead. VISIONOPS_WHOLE=1 uses the full configs/sample.yaml, which takes minutes.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def test_trained_and_served_on_both_with_equal_figures_and_predictions(machine, 
         assert done.returncode == 0, done.stderr[-3000:]
 
     def train() -> tuple[dict, list[list[dict]]]:
-        # Not what another test trains on this machine: its steps would find ours done.
+        # A separate use case, so that another test's steps do not find these trainings finished.
         own = ["name=belt", "serving.port=0"] + ([] if WHOLE else ["data.source.images=44"])
         summary = machine.train(*own, settings=[] if WHOLE else TINY, env=variables)
         images = sorted((machine.folder / "home" / "data").glob("sample-*/**/*.jpg"))[:8]
@@ -57,7 +57,7 @@ def test_trained_and_served_on_both_with_equal_figures_and_predictions(machine, 
     stack = "staging"
     call("stacks/apply.py", stack)
     local, on_local = train()
-    shutil.rmtree(machine.folder / "home" / "training")  # else the second training would find the first one done
+    shutil.rmtree(machine.folder / "home" / "training")  # otherwise the second training would reuse the first one
     if not has_image():
         stack = "processes"
         call(ZENML, "stack", "copy", "staging", stack)

@@ -1,7 +1,7 @@
-"""The same training on stacks that differ only in their experiment tracker, with `zenml stack set` between.
+"""Test the same training on stacks that differ only in their experiment tracker, with `zenml stack set` between.
 
-Six trainings and three rollbacks take minutes: `make trackers` runs them. The contract test, which reads back what each
-adapter writes, is part of every run.
+Six trainings and three rollbacks take minutes: make trackers. The contract test, which reads back the output of each
+adapter, is part of every run.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ print(json.dumps([dataclasses.asdict(store.read(run)) for run in RUNS]))
 
 
 def python(machine: Machine, code: str, **values: Any) -> str:
-    """What a program prints that runs beside the machine's ZenML."""
+    """Run a program with the machine's ZenML and return its output."""
     home = str(machine.folder / "home")
     known = "".join(f"{name} = {value!r}\n" for name, value in {"FOLDER": home, **values}.items())
     environment = {**machine.env, "TRACKIO_DIR": f"{home}/trackio"}
@@ -58,7 +58,7 @@ def python(machine: Machine, code: str, **values: Any) -> str:
 
 @pytest.fixture(scope="module")
 def stacks(machine: Machine) -> dict[str, str]:
-    """Flavor to a stack that has it, all else equal."""
+    """Return a stack for each flavor, otherwise equal."""
     command = [sys.executable, "-m", "stacks.apply", "local"]
     subprocess.run(command, cwd=ROOT, env=machine.env, check=True, capture_output=True)
     python(machine, _STACKS)
@@ -67,7 +67,7 @@ def stacks(machine: Machine) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def seen(machine: Machine, stacks: dict[str, str]) -> dict[str, dict[str, Any]]:
-    """Of each tracker: two trainings, a rollback, and the runs as its store has them."""
+    """Return the results of two trainings and a rollback with each tracker, and the runs in its store."""
     assert stacks.keys() == ADAPTERS.keys()
     return {flavor: whole_way(machine, flavor, stack) for flavor, stack in stacks.items()}
 
@@ -75,7 +75,7 @@ def seen(machine: Machine, stacks: dict[str, str]) -> dict[str, dict[str, Any]]:
 def whole_way(machine: Machine, flavor: str, stack: str) -> dict[str, Any]:
     zenml = [str(Path(sys.executable).with_name("zenml")), "stack", "set", stack]
     subprocess.run(zenml, cwd=ROOT, env=machine.env, check=True, capture_output=True)
-    name = f"tracked-{flavor}"  # else ZenML would take the training of the stack before from its cache
+    name = f"tracked-{flavor}"  # otherwise ZenML would reuse the previous stack's training from its cache
     first = machine.train(f"name={name}")
     second = machine.train(f"name={name}", "training.seed=1", "gate.margin=0", "gate.confidence=0")
     sets = [f"--set={setting}" for setting in [*TINY, f"name={name}"]]
@@ -119,7 +119,8 @@ def test_gate_and_rollback_work_beside_each_tracker(seen, flavor):
 def test_each_tracker_has_what_mlflow_has_of_the_run(seen, flavor):
     (expected,) = seen["mlflow"]["runs"]
     trained, evaluated = seen[flavor]["runs"]
-    assert trained["params"] == without(expected["params"], {"engine"})  # which MLflow says of the model it registers
+    # MLflow adds a parameter for a registered model.
+    assert trained["params"] == without(expected["params"], {"engine"})
     epochs = [{step: without(row, {"seconds"}) for step, row in run["epochs"].items()} for run in (trained, expected)]
     assert epochs[0] == epochs[1]
     assert sorted(epochs[0]) == ["1", "2"]

@@ -1,7 +1,7 @@
-"""The whole way on the local stack: real ZenML, MLflow, trainer, engine and server.
+"""Test training to serving on the local stack with real ZenML, MLflow, trainer, engine and server.
 
-The runs of one use case build on each other: each is a fixture that asks for the one before, and keeps what was seen
-right after it. So a test may come at any time.
+The runs of one use case build on each other: each is a fixture that depends on the previous one and stores its results,
+so tests can run in any order.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ found = {
 }
 print(json.dumps(found))
 """
-"""As the console asks, by `python -m launch.facts`."""
+"""Program that reads facts like the console, through `launch.facts`."""
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture(scope="module")
 def first(machine):
-    """The first run, killed in training, and the same command again."""
+    """Return the first run, killed in training and resumed by the same command."""
     process = machine.start(*[f"--set={setting}" for setting in TINY])
     for line in process.stderr:
         if "train: 1/2" in line:
@@ -61,26 +61,26 @@ def first(machine):
 
 @pytest.fixture(scope="module")
 def again(machine, first):
-    """The same command once more."""
+    """Return a repeated run of the same command."""
     return machine.train() | {"servers": machine.server_pids("sample")}
 
 
 @pytest.fixture(scope="module")
 def refused(machine, again):
-    """Another model, which does not pass the gate."""
+    """Return a run with another model, which does not pass the gate."""
     return machine.train("training.seed=1", "gate.minimum=0.99")
 
 
 @pytest.fixture(scope="module")
 def promoted(machine, refused):
-    """The same model under a gate that it passes."""
+    """Return a run with the same model under a gate that it passes."""
     summary = machine.train("training.seed=1", "gate.margin=0", "gate.confidence=0")
     return summary | {"answer": post(summary["endpoint"], Path(summary["sample_image"]))}
 
 
 @pytest.fixture(scope="module")
 def rolled_back(machine, promoted):
-    """The endpoint's answer after a rollback."""
+    """Return the endpoint's answer after a rollback."""
     done = machine.run("--pipeline", "deployment", "--rollback", "--set=serving.port=0")
     assert done.returncode == 0, done.stderr
     return post(promoted["endpoint"], Path(promoted["sample_image"]))
@@ -167,7 +167,7 @@ def test_the_gate_refuses_and_the_champion_stays(refused):
 def test_promotion_then_rollback_in_registry_and_at_the_endpoint(promoted, rolled_back):
     if not promoted["gate"]["promote"]:
         pytest.fail(f"the second model should tie or win with no margin: {promoted['gate']}")
-    assert promoted["model"]["version"] == "2", "the refused one, under another gate: nothing is trained again"
+    assert promoted["model"]["version"] == "2", "the refused model under another gate, without a new training"
     assert promoted["answer"]["model"]["version"] == promoted["model"]["version"]
     assert rolled_back["model"]["version"] == "1"
 
@@ -177,7 +177,7 @@ def test_the_champion_is_quantized_and_served(machine, rolled_back):
     summary = machine.folder / "quantized.json"
     done = machine.run("--summary", str(summary), "--pipeline", "quantize", *sets)
     assert done.returncode == 0, done.stderr[-3000:]
-    told = json.loads(summary.read_text(encoding="utf-8"))
-    assert told["model"]["alias"] == "champion"
-    assert "is within 1.000 of the champion's" in told["gate"]["reason"]
-    assert httpx.get(f"{told['endpoint']['url']}/model", timeout=60).json()["precision"] == "int8"
+    found = json.loads(summary.read_text(encoding="utf-8"))
+    assert found["model"]["alias"] == "champion"
+    assert "is within 1.000 of the champion's" in found["gate"]["reason"]
+    assert httpx.get(f"{found['endpoint']['url']}/model", timeout=60).json()["precision"] == "int8"

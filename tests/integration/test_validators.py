@@ -1,4 +1,4 @@
-"""A stack without a data validator, from the command line."""
+"""Test a stack without a data validator, from the command line."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def test_it_is_refused_in_one_line_with_the_fix_before_anything_is_read(machine:
     command = [sys.executable, "-m", "stacks.apply", "local"]
     subprocess.run(command, cwd=ROOT, env=machine.env, check=True, capture_output=True)
     subprocess.run([sys.executable, "-c", _BARE], cwd=ROOT, env=machine.env, check=True, capture_output=True)
-    # Of other tests of this machine, which may have come before.
+    # Other tests of this machine may have fetched data before.
     fetched = {path.name for path in (machine.folder / "home").glob("data/*")}
     sets = [f"--set={setting}" for setting in [*TINY, "data.source.images=43"]]
     done = machine.run("--pipeline", "validation", "--stack", "bare", *sets)
     assert done.returncode == 2
     assert "Traceback" not in done.stdout + done.stderr
     assert done.stderr.strip().splitlines()[-1] == (
-        "error: stack 'bare': has no data validator; add that of another stack with zenml stack update bare -dv local, "
-        "after python -m stacks.apply local"
+        "error: stack 'bare': missing data validator; run python -m stacks.apply local, then zenml stack update bare "
+        "-dv local"
     )
     assert {path.name for path in (machine.folder / "home").glob("data/*")} == fetched

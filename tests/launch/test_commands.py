@@ -1,4 +1,4 @@
-"""Both command lines against the requests that they stand for."""
+"""Test both command lines against their requests."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_help_has_an_example_of_every_command_that_can_be_run(monkeypatch):
     monkeypatch.setattr(launch.cli, "run_request", lambda *_, **__: None)
     for module in (launch.endpoints, launch.models, launch.predict, launch.schedules, launch.stopping):
         monkeypatch.setattr(module, "exit_code", lambda _: 0)
-    for name in set(names) - {"inspect", "control", "console"}:  # the help of a service is its own
+    for name in set(names) - {"inspect", "control", "console"}:  # services have their own help
         text = " ".join(CliRunner().invoke(launch.cli.app, [name, "--help"], env={"COLUMNS": "200"}).output.split())
         _, _, example = text.partition("Example: visionops ")
         result = CliRunner().invoke(launch.cli.app, shlex.split(example))

@@ -1,4 +1,4 @@
-"""What is printed when a run has ended."""
+"""Test what is printed at the end of a run."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ INSIDE = "kubectl --namespace vision port-forward service/visionops-steel 8000"
         ),
     ],
 )
-def test_a_line_to_paste_asks_the_endpoint(capsys, endpoint, lines):
+def test_the_printed_command_sends_an_image_to_the_endpoint(capsys, endpoint, lines):
     named = {"name": "steel", "version": "3", "alias": "champion"}
     print_summary(RunSummary("steel", "s", "r", 1, endpoint=Endpoint(**endpoint | named)))
     assert capsys.readouterr().out.splitlines()[-len(lines) :] == lines
 
 
 def test_the_commands_of_an_endpoint_have_its_whole_id(capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "80")  # at which ZenML's own list cuts it
+    monkeypatch.setenv("COLUMNS", "80")  # ZenML's own list cuts it at this width
     record = "1f0c7c3e-5d4b-4c58-9a5e-0c7d5a2b9f11"
     endpoint = Endpoint(url="http://127.0.0.1:8000", name="steel", version="3", alias="champion", record=record)
     print_summary(RunSummary("steel", "s", "r", 1, endpoint=endpoint))
@@ -70,7 +70,7 @@ def test_a_shell_reads_the_line_as_it_is_meant(capsys, tmp_path, image):
     flag, form, url = said.splitlines()
     assert (flag, url) == ("-F", "http://127.0.0.1:8000/predict")
     path = form.removeprefix("file=@")
-    if path[0] == '"':  # as curl's manual has it, under --form
+    if path[0] == '"':  # as described in curl's manual under --form
         path = re.sub(r"\\(.)", r"\1", path[1:-1])
     assert path == image
 

@@ -1,4 +1,4 @@
-"""`visionops review` at a terminal."""
+"""Test `visionops review` at a terminal."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ COLUMNS = {"COLUMNS": "80", "TERMINAL_WIDTH": "80"}
 
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A use case of two classes, with a review of its own."""
+    """Return a use case with two classes and its own review."""
     monkeypatch.setenv("VISIONOPS_REVIEW_DATABASE", str(tmp_path / "review.db"))
     monkeypatch.setenv("VISIONOPS_REVIEW_IMAGES", str(tmp_path / "images"))
     for number, name in enumerate(("ok", "defective")):
@@ -49,7 +49,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def zenml_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """An empty ZenML: the active stack of the worker's own is whatever a test before left."""
+    """Set up an empty ZenML, as the worker's own keeps the active stack of an earlier test."""
     with own_zenml(tmp_path_factory.mktemp("zenml"), empty_database(tmp_path_factory)):
         yield
 
@@ -68,9 +68,9 @@ def test_a_folder_goes_in_and_a_data_version_comes_out(config: Path, tmp_path: P
         (new / f"a very long name of a part, number {number}.png").write_bytes(png(number))
     (new / "broken.png").write_bytes(b"no image")
     for _ in range(2):
-        told = run("import", "--config", config, new, "--as", "anna")
-        assert "images    3 new, 0 known, 1 refused" in told
-        assert "refused   broken.png: " in told
+        printed = run("import", "--config", config, new, "--as", "anna")
+        assert "images    3 new, 0 known, 1 refused" in printed
+        assert "refused   broken.png: " in printed
     listed = run("list", "parts").splitlines()
     assert len(listed) == 4
     assert max(map(len, listed)) <= 80
@@ -86,13 +86,13 @@ def test_a_folder_goes_in_and_a_data_version_comes_out(config: Path, tmp_path: P
     assert "2 pending, 0 claimed, 1 decided, 0 exported" in stats
     assert "bea: 1" in stats
     assert "unused     1 with a label" in stats
-    told = run("export", "parts", tmp_path / "out", "--format", "csv")
-    assert "version   1: 1 images" in told
+    printed = run("export", "parts", tmp_path / "out", "--format", "csv")
+    assert "version   1: 1 images" in printed
     assert re.search(r"images/[0-9a-f]{64}\.png,ok", (tmp_path / "out" / "labels.csv").read_text())
     run("export", "parts", tmp_path / "again", "--format", "csv", "--version", 1)
     assert (tmp_path / "again" / "labels.csv").read_text() == (tmp_path / "out" / "labels.csv").read_text()
     assert "removed   0 images" in run("sweep", "--dry-run")
-    assert "is the newest already" in run("migrate")
+    assert "already the newest" in run("migrate")
 
 
 @pytest.mark.usefixtures("zenml_home")
@@ -101,33 +101,33 @@ def test_an_image_has_one_history_by_its_hash_or_its_item(config: Path, tmp_path
     run("export", "parts", tmp_path / "out", "--format", "csv", "--as", "bea")
     with open_review() as review:
         (item, *_) = review.store.items(Wanted("parts"))
-    told = run("history", item.id)
-    assert f"item      {item.id} of parts, exported" in told
-    assert re.search(r"import (ok|defective)/\d\.png by anna", told)
-    assert re.search(r"round 1: correct by anna: \{'class_name': '\w+'\}; in data version 1", told)
-    assert "models    unknown: stack 'default': has no model registry" in told
-    assert run("history", item.image.sha256) == told
+    printed = run("history", item.id)
+    assert f"item      {item.id} of parts, exported" in printed
+    assert re.search(r"import (ok|defective)/\d\.png by anna", printed)
+    assert re.search(r"round 1: correct by anna: \{'class_name': '\w+'\}; in data version 1", printed)
+    assert "models    unknown: stack 'default': missing model registry" in printed
+    assert run("history", item.image.sha256) == printed
 
 
 def test_what_is_exported_for_dvc_lies_in_its_repository_and_no_version_is_made_else(config: Path, tmp_path: Path):
     run("import", "--config", config, tmp_path / "data", "--labels", "folders", "--decided", "--as", "anna")
     out = tmp_path / "out"
-    told = run("export", "parts", out, "--format", "csv", "--dvc", code=2)
-    assert "is in no DVC repository" in told
+    printed = run("export", "parts", out, "--format", "csv", "--dvc", code=2)
+    assert "is in no DVC repository" in printed
     (tmp_path / ".dvc").mkdir()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PATH", "/nowhere")
         patch.setattr(sys, "executable", "/nowhere/python")
-        told = run("export", "parts", out, "--format", "csv", "--dvc", code=2)
-    assert "--dvc: DVC is not installed" in told
+        printed = run("export", "parts", out, "--format", "csv", "--dvc", code=2)
+    assert "--dvc: DVC is not installed" in printed
     assert not out.exists()
     with open_review() as review:
         assert review.store.versions("parts") == []
 
 
 def test_labels_of_a_folder_can_be_decisions(config: Path, tmp_path: Path):
-    told = run("import", "--config", config, tmp_path / "data", "--labels", "folders", "--decided", "--as", "anna")
-    assert "decided   6" in told
+    printed = run("import", "--config", config, tmp_path / "data", "--labels", "folders", "--decided", "--as", "anna")
+    assert "decided   6" in printed
     assert "6 correct" in run("stats")
 
 
@@ -141,10 +141,10 @@ def test_the_queue_is_put_in_order_by_a_bundle(config: Path, tmp_path: Path):
         (new / f"{number}.png").write_bytes(encode(filled(colour)))
     run("import", "--config", config, new)
     config.write_text(config.read_text() + "review: {random_share: 0, selection: {diversity: 0, disagreement: 0}}\n")
-    told = run(*words)
-    assert f"model     colours version {bundle.digest[:12]}" in told
-    assert "items     3 moved, 0 as before, 0 claimed meanwhile" in told
-    assert "random    0 of those that wait" in told
+    printed = run(*words)
+    assert f"model     colours version {bundle.digest[:12]}" in printed
+    assert "items     3 moved, 0 unchanged, 0 claimed meanwhile" in printed
+    assert "random    0 of the pending items" in printed
     with open_review() as review:
         item = review.claim_next("parts", Actor("bea"), key="c", now=datetime.now(UTC))
     assert item is not None
@@ -153,11 +153,11 @@ def test_the_queue_is_put_in_order_by_a_bundle(config: Path, tmp_path: Path):
     assert re.search(r"priority  \+0\.\d{3} uncertainty probability of (ok|defective) 0\.\d\d, of", shown)
     assert "prioritize by anna  priority 0." in shown
     assert "model colours" in shown
-    assert "2 moved, 0 as before" in run(*words)  # ranks among those that are left
-    assert "0 moved, 2 as before" in run(*words)
-    assert "--shadow: review.selection.disagreement is 0" in run(*words, "--shadow", "3", code=2)
+    assert "2 moved, 0 unchanged" in run(*words)  # ranks among the remaining items
+    assert "0 moved, 2 unchanged" in run(*words)
+    assert "--shadow: unused, because review.selection.disagreement is 0" in run(*words, "--shadow", "3", code=2)
     config.write_text(config.read_text().replace("disagreement: 0", "disagreement: 1"))
-    assert "--shadow: a version of the registry" in run(*words, "--shadow", "3", code=2)
+    assert "--shadow: only works with the champion" in run(*words, "--shadow", "3", code=2)
 
 
 def test_decisions_of_a_folder_that_need_a_second_opinion_wait(config: Path, tmp_path: Path):
@@ -168,7 +168,7 @@ def test_decisions_of_a_folder_that_need_a_second_opinion_wait(config: Path, tmp
     assert "6 decided" in run("stats")
 
 
-def test_two_reviewers_are_asked_and_their_agreement_is_shown(config: Path, tmp_path: Path):
+def test_two_reviewers_answer_and_their_agreement_is_shown(config: Path, tmp_path: Path):
     config.write_text(config.read_text() + "review: {second_opinion: {share: 1}}\n")
     assert "no image has two opinions yet" not in run("import", "--config", config, tmp_path / "data")
     assert "parts: no image has two opinions yet; see review.second_opinion" in run("agreement", "parts")
@@ -186,10 +186,10 @@ def test_two_reviewers_are_asked_and_their_agreement_is_shown(config: Path, tmp_
     assert "ok" not in shown.split("opinion by anna")[1]
     assert "opinion   round 1 by anna: correct: {'class_name': 'ok'}" in run("show", items[2].id, "--opinions")
     assert run("show", items[1].id).count("opinion   round 1: correct") == 2
-    told = run("agreement", "parts")
-    assert "parts: 2 images with two blind opinions" in told
-    assert re.search(r"anna, bea +2  0\.50 \(too few\)", told)
-    assert max(map(len, told.splitlines())) <= 80
+    printed = run("agreement", "parts")
+    assert "parts: 2 images with two blind opinions" in printed
+    assert re.search(r"anna, bea +2  0\.50 \(too few\)", printed)
+    assert max(map(len, printed.splitlines())) <= 80
 
 
 def test_labels_that_a_model_contradicts_are_queued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -210,11 +210,11 @@ def test_labels_that_a_model_contradicts_are_queued(tmp_path: Path, monkeypatch:
         "review: {second_opinion: {share: 0.001}}\n"
     )
     bundle = make_label_bundle(tmp_path / "bundle", heads=[Head(name="class", class_names=("red", "green", "blue"))])
-    for new, known in ((1, 0), (1, 0)):  # the same write again gets the same answer
-        told = run("audit", "--config", config, "--model", bundle.folder, "--as", "anna")
-        assert "refused   red/broken.png: " in told
-        assert re.search(r"labels    24 looked at by colours [0-9a-f]{12}, 1 probably wrong", told)
-        assert f"queued    {new} new, {known} that were in review" in told
+    for new, known in ((1, 0), (1, 0)):  # the same write twice gives the same counts
+        printed = run("audit", "--config", config, "--model", bundle.folder, "--as", "anna")
+        assert "refused   red/broken.png: " in printed
+        assert re.search(r"labels    24 checked by colours [0-9a-f]{12}, 1 probably wrong", printed)
+        assert f"queued    {new} new, {known} already in review" in printed
     with open_review() as review:
         (item,) = review.store.items(Wanted("colours"))
         assert len(review.store.arrivals(item.id)) == 1
@@ -229,11 +229,11 @@ def test_labels_that_a_model_contradicts_are_queued(tmp_path: Path, monkeypatch:
         assert waits.status.state.value == "pending"
         review.claim(item.id, Actor("chen"), key="c", now=item.added)
         review.decide(item.id, Answer(Verdict.CONFIRM), Actor("chen"), key="d", now=item.added)
-    told = run("audit", "--config", config, "--model", bundle.folder, "--as", "dora")
-    assert "queued    0 new, 0 that were in review" in told
-    assert "left      1 that reviewers have decided already" in told
-    told = run("audit", "--config", config, "--model", tmp_path / "data", code=2)
-    assert told.count("\n") == 1
+    printed = run("audit", "--config", config, "--model", bundle.folder, "--as", "dora")
+    assert "queued    0 new, 0 already in review" in printed
+    assert "left      1 already decided by reviewers" in printed
+    printed = run("audit", "--config", config, "--model", tmp_path / "data", code=2)
+    assert printed.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -256,9 +256,9 @@ def test_labels_that_a_model_contradicts_are_queued(tmp_path: Path, monkeypatch:
     ],
 )
 def test_a_mistake_is_one_line(config: Path, words: list[str], said: str):
-    told = run(*(str(config) if word == "CONFIG" else word for word in words), code=2)
-    assert said in told
-    assert told.count("\n") == 1
+    printed = run(*(str(config) if word == "CONFIG" else word for word in words), code=2)
+    assert said in printed
+    assert printed.count("\n") == 1
 
 
 def test_a_database_that_is_down_is_one_line(config: Path, monkeypatch: pytest.MonkeyPatch):
@@ -267,31 +267,31 @@ def test_a_database_that_is_down_is_one_line(config: Path, monkeypatch: pytest.M
 
 
 def test_help_fits_and_names_every_command():
-    told = run("--help")
+    printed = run("--help")
     names = ("import", "index", "similar", "list", "show", "history", "stats", "prioritize", "export", "migrate")
-    assert all(name in told for name in (*names, "agreement", "audit", "sweep"))
-    assert max(map(len, told.splitlines())) <= 80
+    assert all(name in printed for name in (*names, "agreement", "audit", "sweep"))
+    assert max(map(len, printed.splitlines())) <= 80
 
 
 def logged(folder: Path) -> None:
-    """A prediction log of the use case, with the image of each of two predictions, and feedback on one of them."""
+    """Write a prediction log of the use case, with two predictions, their images, and feedback on one of them."""
     from tests.monitoring.test_log import record
 
     answer = {"class_id": 0, "class_name": "ok", "confidence": 0.75, "probabilities": {"ok": 0.75, "defective": 0.25}}
-    told = json.dumps({"classification": answer})
+    answer_json = json.dumps({"classification": answer})
     log, when = PredictionLog(folder), datetime.now(UTC) - timedelta(hours=1)
     for number in range(2):
         name = f"images/2026-11-29/{number}.png"
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(png(number))
-        more = {"model": "parts", "version": "3", "time": when, "image": name, "answer_json": told}
+        more = {"model": "parts", "version": "3", "time": when, "image": name, "answer_json": answer_json}
         assert log.append(record(f"r-{number}", **more))
     assert log.append(record("r-2", model="parts", time=when))
     log.close()
     said = FeedbackLog(folder)
     digest = hashlib.sha256(png(1)).hexdigest()
     line = {"time": when, "id": "a" * 64, "content": "b", "client": "line-3", "request_id": "r-1", "model": "parts"}
-    line |= {"version": "3", "sha256": digest, "answer_json": told, "comment": "bent", "name": ""}
+    line |= {"version": "3", "sha256": digest, "answer_json": answer_json, "comment": "bent", "name": ""}
     assert said.append(line | {"label_json": '{"class_name":"defective"}'}, png(1))
     said.close()
 
@@ -314,9 +314,9 @@ def test_intake_takes_traffic_and_feedback_in_once(config: Path, tmp_path: Path,
     assert run(*words, "--follow", 5) == "traffic   0 new, 0 known\nfeedback  0\n"
 
 
-def test_intake_says_where_there_is_no_log(config: Path, tmp_path: Path):
+def test_intake_names_a_missing_log(config: Path, tmp_path: Path):
     message = run("intake", "--config", config, "--log", tmp_path / "nowhere", code=2)
-    assert "no such folder; give that of --prediction-log" in message
+    assert "no such folder; give the server's --prediction-log" in message
     assert "s3://user:pass@bucket" not in run("intake", "--config", config, "--log", "s3://user:pass@b/c", code=2)
 
 
@@ -346,8 +346,8 @@ def test_similar_images_are_listed_and_what_resembles_the_test_split_is_left_out
         held = [i for i in review.store.items(Wanted("parts")) if i.is_held_out]
     shown = run("show", held[0].id)
     assert re.search(r"similar   distance 0\.00\d\d \(near\) to .*; seen in test; kept out of training", shown)
-    told = run("export", "parts", tmp_path / "out", "--format", "csv")
-    assert "left out  2 that resemble images of the test split" in told
-    assert "version   1: 18 images" in told
-    told = run("export", "parts", tmp_path / "more", "--format", "csv", code=2)
-    assert "nothing decided is left to export (2 resemble images of the test split)" in told
+    printed = run("export", "parts", tmp_path / "out", "--format", "csv")
+    assert "left out  2 that resemble images of the test split" in printed
+    assert "version   1: 18 images" in printed
+    printed = run("export", "parts", tmp_path / "more", "--format", "csv", code=2)
+    assert "no new decisions to export (2 resemble images of the test split)" in printed

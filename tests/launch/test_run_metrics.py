@@ -1,4 +1,4 @@
-"""How a run ended, as a real Pushgateway has it."""
+"""Test the metrics of ended runs with a real Pushgateway."""
 
 from __future__ import annotations
 

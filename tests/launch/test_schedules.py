@@ -1,4 +1,4 @@
-"""From the `schedules` of a use case to the DAGs that run by them."""
+"""Test the DAGs for the `schedules` of a use case."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NONE = ("schedules.training=null", "schedules.monitoring=null", "schedules.retra
 
 
 def plans(*settings: str) -> dict[str, tuple[str, str | None, bool]]:
-    """Id of a DAG to its pipeline, its schedule, and whether it waits to be started."""
+    """Return the pipeline, the schedule and the on-demand flag of each DAG, by its id."""
     base = Request(config=SAMPLE, settings=settings, cache=False)
     found = planned(base, base.load_config())
     assert all(request.settings == settings and not request.cache for request, _ in found)
@@ -47,8 +47,8 @@ def test_a_schedule_that_is_no_cron_expression_is_refused():
         load_config(SAMPLE, ["schedules.training=daily"])
 
 
-def test_a_use_case_without_schedules_is_told_what_to_set():
+def test_a_use_case_without_schedules_is_an_error_with_the_fix():
     sets = [word for setting in NONE for word in ("--set", setting)]
     done = CliRunner().invoke(app, ["schedule", "--config", str(SAMPLE), *sets])
     assert done.exit_code == 2
-    assert "has no schedules; give a cron expression for schedules.training" in done.output
+    assert "no schedules; set a cron expression for schedules.training" in done.output

@@ -1,4 +1,4 @@
-"""How a command ends: what its exit code says, and what a signal does."""
+"""Test the exit codes of commands, and how signals end them."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ sys.exit(code)
 """
 
 
-# A process of its own: a signal that is not handled would end the worker, with all tests that are left.
+# A separate process, because an unhandled signal would end the test worker.
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_a_command_as_an_interrupt_does(sent: signal.Signals):
     command = [sys.executable, "-c", COMMAND, str(int(sent))]
     ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert ended.returncode == 130, ended.stderr
     assert ended.stdout == "cleaned up\n"
-    assert ended.stderr == "interrupted; the same command resumes\n"
+    assert ended.stderr == "interrupted; run the same command to resume\n"

@@ -1,4 +1,4 @@
-"""`visionops user`: users by command line; a password is never an argument."""
+"""Test `visionops user`; a password is never an argument."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def test_users_are_added_changed_and_listed(user, tmp_path: Path, monkeypatch: p
     assert "enabled   bea" in user("enable", "bea")
 
 
-def test_what_cannot_be_is_one_line_with_the_fix(user, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    assert f"give --password-file FILE, or set {PASSWORD}" in user("add", "anna", code=2)
+def test_an_error_is_one_line_with_the_fix(user, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    assert f"use --password-file FILE, or set {PASSWORD}" in user("add", "anna", code=2)
     assert "cannot be read" in user("add", "anna", "--password-file", str(tmp_path / "none"), code=2)
     monkeypatch.setenv(PASSWORD, "short")
     assert "password: has 5 characters; expected 10 to 200" in user("add", "anna", code=2)
@@ -65,5 +65,5 @@ def test_a_password_is_typed_twice_and_not_shown(user, monkeypatch: pytest.Monke
     typed = iter([SECRET, "another password", SECRET, SECRET])
     monkeypatch.setattr("launch.users.getpass.getpass", lambda _: next(typed))
     monkeypatch.setattr("launch.users._is_terminal", lambda: True)
-    assert "the two are not the same; nothing was changed" in user("add", "anna", code=2)
+    assert "the two entries differ; nothing was changed" in user("add", "anna", code=2)
     assert SECRET not in user("add", "anna")

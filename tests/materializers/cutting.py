@@ -1,4 +1,4 @@
-"""A pipeline that takes one image out of two, in a module of its own: ZenML loads steps by the name of their module."""
+"""A pipeline that selects one of two images, in a separate module, as ZenML loads steps by the name of their module."""
 
 from typing import Annotated
 
@@ -12,14 +12,14 @@ from visionops.data.shards import StoredDataset
 
 @step(enable_cache=False, output_materializers={"dataset": DatasetMaterializer})
 def ingested(folder: str) -> Annotated[Dataset, "dataset"]:
-    """Two images of ``folder``."""
+    """Return two images of ``folder``."""
     columns = {"key": ["0.png", "1.png"], "path": [f"{folder}/{i}.png" for i in range(2)], "split": ["train"] * 2}
     return hash_images(Dataset.from_columns("case", (), columns, {}))
 
 
 @step(enable_cache=False, output_materializers={"prepared": DatasetMaterializer})
 def cut(dataset: StoredDataset) -> Annotated[Dataset, "prepared"]:
-    """One of them, of which only the hash is known here."""
+    """Return one of them, of which only the hash is on this machine."""
     assert set(dataset.tables.column("path")) == {""}
     return dataset.tables.take([1])
 

@@ -1,4 +1,4 @@
-"""A converted data set in a local store, and in one that another machine shares: no image is stored a second time."""
+"""Test a converted data set in a local store and in a shared store: no image is stored twice."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def shared(tmp_path):
 
 @pytest.fixture(autouse=True)
 def machine(tmp_path, monkeypatch):
-    """Moves this process to another machine, which has an empty VISIONOPS_HOME."""
+    """Return a function that simulates another machine with an empty VISIONOPS_HOME."""
 
     def move(name: str) -> Path:
         monkeypatch.setenv("VISIONOPS_HOME", str(tmp_path / name))
@@ -58,7 +58,7 @@ def machine(tmp_path, monkeypatch):
 
 @pytest.fixture
 def dataset(tmp_path):
-    """Eight images with a box each, of a size of which 48 px cut tiles; the second is no file that a trainer reads."""
+    """Return eight images with a box each, large enough for tiles of 48 px; trainers cannot read the second file."""
     folder, rng = tmp_path / "images", np.random.default_rng(0)
     folder.mkdir()
     keys = [f"{i}.png" for i in range(8)]
@@ -83,7 +83,7 @@ def shard_bytes(store) -> int:
 
 
 def prepare_and_convert(dataset, plan, store, home, monkeypatch):
-    """As two steps on a shared store: the one sends the images, the other is given them."""
+    """Prepare and convert in two steps on a shared store: the first uploads the images, the second reads them."""
     uri = f"{store.path}/prepared"
     DatasetMaterializer(uri, store).save(dataset)
     for path in dataset.paths():
@@ -104,7 +104,7 @@ def test_in_a_local_store_the_layout_is_moved_and_its_images_are_links(local, da
     assert contents(loaded.folder) == before
     assert loaded.folder == Path(uri) / "files"
     assert loaded.plan == converted.plan
-    assert loaded.dataset == converted.dataset  # of val, whose images lie where they lay
+    assert loaded.dataset == converted.dataset  # including val, whose images stay in place
     links = [path for path in loaded.folder.rglob("*") if path.is_symlink()]
     assert {path.readlink() for path in links} == {p for i, p in enumerate(dataset.paths()[:6]) if i != 1}
     moved = tmp_path / "elsewhere"
@@ -181,14 +181,14 @@ def test_the_dashboard_shows_what_it_is_for(local, dataset, tmp_path):
     assert kind is VisualizationType.HTML
     assert "converted for detection" in Path(page).read_text()
     assert '"tiles"' in Path(page).read_text()
-    told = materializer.extract_metadata(converted)
-    assert told == {"task": "detection", "splits": {"train": 4, "val": 2, "test": 2}} | {
+    metadata = materializer.extract_metadata(converted)
+    assert metadata == {"task": "detection", "splits": {"train": 4, "val": 2, "test": 2}} | {
         "data_fingerprint": dataset.fingerprint()
     }
     assert json.loads((Path(local.path) / "converted" / "conversion.json").read_text())["facts"] == converted.facts
 
 
-def test_a_layout_that_another_run_took_is_said(local, dataset, tmp_path):
+def test_a_layout_that_another_run_moved_is_an_error(local, dataset, tmp_path):
     converted = convert(dataset, plates_plan().conversion, tmp_path / "converted")
     ConvertedMaterializer(f"{local.path}/one", local).save(converted)
     with pytest.raises(DataError, match="two runs convert the same data at once"):

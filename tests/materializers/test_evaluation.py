@@ -1,4 +1,4 @@
-"""An evaluation comes back from an artifact store, with its intervals, and shows them."""
+"""Test that an evaluation is stored and loaded with its intervals, and shows them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Artifacts in a local store, and in one that another machine shares."""
+"""Test artifacts in a local store and in a shared store."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 class SharedStoreConfig(LocalArtifactStoreConfig):
-    """Files that only the store may open: what a bucket is to a pod."""
+    """Settings of a store whose files only the store may open, like a bucket for a pod."""
 
     @property
     def is_local(self) -> bool:
@@ -76,7 +76,7 @@ def shared(tmp_path, monkeypatch):
 
 @pytest.fixture
 def in_step(monkeypatch):
-    """A step that is given the data sets at some addresses, as ZenML tells the materializer of its output."""
+    """Return a function that sets the running step's input data sets, as ZenML reports them to a materializer."""
 
     def given(*uris: str) -> None:
         source = source_utils.resolve(DatasetMaterializer)
@@ -212,8 +212,15 @@ def test_a_tuning_result_keeps_its_trials_and_shows_its_pictures(store, request,
         Trial(number=i, state=TrialState.COMPLETE, settings={"batch": 2**i}, value=i / 4, is_default=not i)
         for i in range(4)
     )
-    told = {"use_case": "toy", "study": "toy-1", "metric": "map50", "settings": {"batch": 8}, "best": 3, "value": 0.75}
-    result = TuningResult(folder=tmp_path / "result", default_value=0.0, trials=trials, **told)
+    fields = {
+        "use_case": "toy",
+        "study": "toy-1",
+        "metric": "map50",
+        "settings": {"batch": 8},
+        "best": 3,
+        "value": 0.75,
+    }
+    result = TuningResult(folder=tmp_path / "result", default_value=0.0, trials=trials, **fields)
     result.folder.mkdir()
     result.save(result.folder)
     write_report(result, {}, result.folder)
@@ -239,7 +246,7 @@ def test_a_tuning_result_keeps_its_trials_and_shows_its_pictures(store, request,
     }
 
 
-def test_a_step_that_asks_for_it_fetches_only_the_images_that_it_needs(local, shared, dataset, tmp_path):
+def test_a_step_with_a_stored_data_set_fetches_only_the_images_that_it_needs(local, shared, dataset, tmp_path):
     for store in (local, shared):
         DatasetMaterializer(f"{store.path}/dataset", store).save(dataset)
         stored = DatasetMaterializer(f"{store.path}/dataset", store).load(StoredDataset)
@@ -266,7 +273,7 @@ def test_what_comes_of_a_stored_data_set_needs_no_image_at_hand(shared, dataset,
 
 
 def test_only_what_a_step_was_given_counts_as_stored(shared, dataset):
-    """Nothing that this process has read before: its shards may be gone by now."""
+    """Data sets that this process read earlier do not count, as their shards may be gone by now."""
     DatasetMaterializer(f"{shared.path}/dataset", shared).save(dataset)
     tables = DatasetMaterializer(f"{shared.path}/dataset", shared).load(StoredDataset).tables
     DatasetMaterializer(f"{shared.path}/prepared", shared).save(tables)

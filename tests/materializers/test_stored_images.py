@@ -1,4 +1,4 @@
-"""In a run of ZenML, what comes of a stored data set needs no image at hand."""
+"""Test in a ZenML run that outputs derived from a stored data set need no local images."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # ZenML and SQLAlchemy warn o
 
 
 def test_images_travel_through_a_step_that_does_not_fetch_them(tmp_path, tmp_path_factory, monkeypatch):
-    monkeypatch.setattr(FolderMaterializer, "_is_local", False)  # as a bucket is
+    monkeypatch.setattr(FolderMaterializer, "_is_local", False)  # like a bucket
     for i in range(2):
         Image.fromarray(np.full((8, 8, 3), 100 * i, dtype=np.uint8)).save(tmp_path / f"{i}.png")
     with own_zenml(tmp_path_factory.mktemp("zenml"), empty_database(tmp_path_factory)):

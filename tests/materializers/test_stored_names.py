@@ -19,5 +19,5 @@ from visionops.monitoring.drift.report import DriftReport
     ],
 )
 def test_artifacts_of_earlier_runs_stay_readable(stored, kind):
-    """An artifact store names the class of an artifact by the module that has since become a package."""
+    """An artifact store names an artifact's class by a module that has since become a package."""
     assert source_utils.load(stored) is kind

@@ -106,4 +106,4 @@ def test_a_review_that_is_gone_by_then_costs_the_index_and_not_the_training(
     monkeypatch.setenv("VISIONOPS_REVIEW_DATABASE", "postgresql://nobody@127.0.0.1:9/review")
     index(Store(tmp_path), SplitHistory.empty(), p1="test")
     (line,) = said
-    assert line.startswith("the review does not know the images of version 3: ")
+    assert line.startswith("the images of version 3 are not indexed in the review: ")

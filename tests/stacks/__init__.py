@@ -1,1 +1,1 @@
-"""Stacks and deployers."""
+"""Test stacks and deployers."""

@@ -1,4 +1,4 @@
-"""Pipelines that work and fail, in a module of their own: ZenML loads steps by the name of their module."""
+"""Pipelines that work and fail, in a separate module, because ZenML loads steps by the name of their module."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from visionops.errors import DataError
 
 @step(enable_cache=False)
 def fail(error: str) -> None:
-    """Raise an error of ours, or another."""
+    """Raise one of our errors, or another."""
     if error == "ours":
         raise DataError("labels.json: line 3: no class")
     raise RuntimeError("two\nlines")

@@ -1,4 +1,4 @@
-"""A pipeline that leaves a trace, in a module of its own: ZenML loads steps by the name of their module."""
+"""A pipeline that writes a file, in a separate module, because ZenML loads steps by the name of their module."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ ran: list[str] = []
 
 @step(enable_cache=False)
 def note() -> None:
-    """Leave a trace."""
+    """Write a file."""
     ran.append("note")
 
 

@@ -1,4 +1,4 @@
-"""A pipeline as a DAG: what ZenML writes on this side, and what a real Airflow makes of it on the other."""
+"""Test a pipeline as a DAG: the archive that ZenML writes, and how a real Airflow loads it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from launch import MonitorRequest, TrainRequest
 from launch.dags import dag_plan, following_training, retraining_plan
 from launch.preparation import PipelineCall
 from launch.service import start_call
-from pipelines.retraining_trigger import main as asked
+from pipelines.retraining_trigger import main as trigger
 from stacks.airflow_dag import ENV_ZENML_AIRFLOW_RUN_ID, NOTHING_TO_DO
 from stacks.apply import apply
 from stacks.integrations import leave_out_unused_integrations
@@ -40,7 +40,7 @@ CRON = "15 6 * * *"
 
 @pytest.fixture(scope="module")
 def folder(module_zenml_home, tmp_path_factory) -> Iterator[Path]:
-    """DAGs of the sample: a training now, a monitoring by the clock, and the training that it may ask for."""
+    """Write DAGs of the sample: a training now, a scheduled monitoring, and the training that it may start."""
     from zenml.client import Client
 
     from pipelines.monitoring import monitoring
@@ -139,22 +139,22 @@ def test_a_real_airflow_loads_them_without_errors_and_makes_pods_of_them(folder,
 
 @step
 def decide_retraining(action: str) -> Annotated[Decision, "retraining"]:
-    """What monitoring came to."""
+    """Return a decision of monitoring."""
     return Decision(action=Action(action), reasons=(), sentence=f"{action}: because")
 
 
 @pipeline(enable_cache=False)
 def decided(action: str) -> None:
-    """A monitoring as short as it can be."""
+    """Run the shortest possible monitoring."""
     decide_retraining(action)
 
 
 @pytest.mark.parametrize(("action", "code"), [(Action.RETRAIN, 0), (Action.ALERT, NOTHING_TO_DO)])
-def test_a_training_follows_only_where_monitoring_asked_for_one(zenml_home, monkeypatch, action, code):
+def test_a_training_follows_only_if_monitoring_requests_one(zenml_home, monkeypatch, action, code):
     made = decided(action.value)
     monkeypatch.setenv(ENV_ZENML_AIRFLOW_RUN_ID, made.orchestrator_run_id)
     arguments = ["--snapshot_id", str(made.snapshot.id), "--step_name", "decide_retraining", "--other", "x"]
-    assert asked(arguments) == code
+    assert trigger(arguments) == code
 
 
 def test_a_schedule_is_a_cron_expression(capsys):

@@ -1,4 +1,4 @@
-"""The stack `airflow-local` without an Airflow: what its DAGs hold, and what a task of theirs does.
+"""Test the stack `airflow-local` without an Airflow: the contents of its DAGs and the work of a task.
 
 tests/integration/test_airflow_local.py has the real Airflow.
 """
@@ -41,7 +41,7 @@ FAILS = "VISIONOPS_TEST_FAILS"
 
 @step
 def count(path: str) -> Annotated[int, "counted"]:
-    """One more line in a file; fails where a variable says so."""
+    """Append a line to a file; fail if a variable says so."""
     if os.environ.get(FAILS):
         raise StackError("the disk is full; free it")
     with Path(path).open("a") as file:
@@ -51,13 +51,13 @@ def count(path: str) -> Annotated[int, "counted"]:
 
 @pipeline(enable_cache=False)
 def counting(path: str) -> None:
-    """A pipeline as short as it can be."""
+    """Run the shortest possible pipeline."""
     count(path)
 
 
 @pytest.fixture(scope="module")
 def dag(module_zenml_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
-    """What is in the archive of a DAG."""
+    """Return the contents of a DAG's archive."""
     from zenml.client import Client
 
     folder = tmp_path_factory.mktemp("airflow")
@@ -76,7 +76,7 @@ def dag(module_zenml_home: Path, tmp_path_factory: pytest.TempPathFactory) -> It
 
 @pytest.fixture
 def task(dag: dict[str, Any], request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """The one task of the DAG; its variables are set, for a run of this test's own."""
+    """Return the only task of the DAG, with its variables set for a run of this test."""
     (found,) = dag["tasks"]
     for name, value in (found["environment"] | found["operator_args"]["env"]).items():
         monkeypatch.setenv(name, value)
@@ -91,7 +91,7 @@ def words(task: dict[str, Any]) -> list[str]:
 
 
 def statuses() -> tuple[str, list[str]]:
-    """How ZenML's run ended, and the status of each try of its step."""
+    """Return how ZenML's run ended, and the status of each try of its step."""
     from zenml.client import Client
 
     (run,) = Client().list_pipeline_runs(orchestrator_run_id=os.environ[ENV_ZENML_AIRFLOW_RUN_ID]).items
@@ -131,7 +131,7 @@ def test_a_failed_task_says_why_and_its_next_try_completes_the_run(dag, task, mo
 def test_a_run_that_has_failed_for_good_is_not_taken_up_again(dag, task, monkeypatch, capsys):
     monkeypatch.setenv(FAILS, "1")
     assert [main(words(task)) for _ in range(4)] == [2] * 4
-    assert "count was tried 3 times, so the run has failed for good; trigger the DAG anew" in capsys.readouterr().err
+    assert "count was tried 3 times, so the run has failed for good; trigger the DAG again" in capsys.readouterr().err
     assert statuses() == ("failed", ["retried", "retried", "failed"])
 
 
@@ -147,7 +147,7 @@ def test_a_run_that_was_stopped_is_not_taken_up_again(dag, task, monkeypatch, ca
     publish_pipeline_run_status_update(run.id, ExecutionStatus.STOPPING)
     capsys.readouterr()
     assert main(words(task)) == 2
-    said = f"run {run.name}: was stopped; give its command again, or trigger the DAG anew"
+    said = f"run {run.name}: was stopped; run its command again, or trigger the DAG again"
     assert capsys.readouterr().err.endswith(f"error: {said}\n")
     assert statuses()[0] == "stopped"
     assert not dag["ran"].exists()
@@ -164,7 +164,7 @@ def test_a_run_that_was_stopped_before_airflow_began_does_not_begin(dag, task, c
         assert main(words(task)) == 2
     finally:
         Client().delete_pipeline_run(handed_over.id)
-    assert f"error: run {handed_over.name}: was stopped; give its command again" in capsys.readouterr().err
+    assert f"error: run {handed_over.name}: was stopped; run its command again" in capsys.readouterr().err
     assert not dag["ran"].exists()
 
 
@@ -181,14 +181,14 @@ def test_a_task_of_other_code_is_refused(dag, task, monkeypatch, capsys):
     monkeypatch.setenv(CODE_VARIABLE, "0123")
     assert main(words(task)) == 2
     said = capsys.readouterr().err
-    assert f"its code ({code_digest()}) is not that of which this DAG was made (0123); make the DAG again" in said
+    assert f"its code ({code_digest()}) differs from the code that created this DAG (0123); create it again" in said
     assert not dag["ran"].exists()
 
 
 def test_a_stack_without_airflow_schedules_nothing(dag):
     done = CliRunner().invoke(app, ["schedule", "--config", str(ROOT / "configs" / "sample.yaml"), "--stack", "local"])
     assert done.exit_code == 2
-    assert "stack 'local' has no Airflow, so nothing runs by the clock" in done.output
+    assert "stack 'local' has no Airflow to run schedules" in done.output
 
 
 def test_a_step_waits_for_another_run_of_its_use_case(monkeypatch, tmp_path):
@@ -217,4 +217,4 @@ def test_a_step_dies_with_its_task():
     assert task.stdout.readline() == "ready\n"
     task.kill()
     task.wait(60)
-    assert task.stdout.read() == ""  # ends when the step is dead, too
+    assert task.stdout.read() == ""  # ends when the step is also dead

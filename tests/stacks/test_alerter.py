@@ -1,4 +1,4 @@
-"""The alerter flavor, and a real Alertmanager."""
+"""Test the alerter flavor with a real Alertmanager."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ def manager(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 
 
 def shown(port: int) -> dict[tuple[str, str], dict]:
-    """What Alertmanager has, by name and severity."""
+    """Return Alertmanager's alerts, by name and severity."""
     alerts = json.loads(get(port, "/api/v2/alerts")[1])
     return {(alert["labels"]["alertname"], alert["labels"]["severity"]): alert for alert in alerts}
 
 
-def test_an_alert_arrives_in_words_and_is_over_when_it_is_said_to_be(manager: int):
+def test_an_alert_arrives_with_its_text_and_ends_when_resolved(manager: int):
     teller = alerter(url=f"http://127.0.0.1:{manager}/")
     teller.send([DIRTY])
     seen = until(lambda: shown(manager).get(("LensDirty", "warning")))
@@ -65,28 +65,28 @@ def test_an_alert_arrives_in_words_and_is_over_when_it_is_said_to_be(manager: in
 def test_a_decision_is_one_alert_at_a_time_and_none_when_there_is_nothing_to_do(manager: int):
     teller, policy = alerter(url=f"http://127.0.0.1:{manager}"), RetrainPolicy()
 
-    def told(seen: Observation) -> set[str]:
+    def severities(seen: Observation) -> set[str]:
         teller.send(decision_alerts("steel", decide(seen, policy), seen, policy))
         return {severity for name, severity in shown(manager) if name == "VisionOpsDecision"}
 
-    until(lambda: told(NOTHING_LABELLED) == {"critical"})
+    until(lambda: severities(NOTHING_LABELLED) == {"critical"})
     words = shown(manager)["VisionOpsDecision", "critical"]["annotations"]
     assert words["summary"] == "steel: monitoring asks for a person"
     assert words["description"] == decide(NOTHING_LABELLED, policy).sentence + "."
-    until(lambda: told(NOTHING_LABELLED.model_copy(update={"drift_share": 0.2})) == {"warning"})
-    until(lambda: told(NOTHING_LABELLED.model_copy(update={"drift_share": 0.0})) == set())
+    until(lambda: severities(NOTHING_LABELLED.model_copy(update={"drift_share": 0.2})) == {"warning"})
+    until(lambda: severities(NOTHING_LABELLED.model_copy(update={"drift_share": 0.0})) == set())
 
 
-def test_zenmls_own_way_in_tells_too(manager: int):
+def test_zenmls_post_sends_an_alert(manager: int):
     assert alerter(url=f"http://127.0.0.1:{manager}").post("A step failed.\nIts trace.")
     assert (
         until(lambda: shown(manager).get(("VisionOpsMessage", "warning")))["annotations"]["summary"] == "A step failed."
     )
 
 
-def test_without_an_alertmanager_it_is_said_that_nobody_is_told(capsys):
+def test_without_an_alertmanager_the_unsent_alert_is_printed(capsys):
     alerter().send([DIRTY, dataclasses.replace(DIRTY, lasts=timedelta(0))])
-    assert capsys.readouterr().err == "nobody is told, for want of $VISIONOPS_ALERTMANAGER: a lens\n"
+    assert capsys.readouterr().err == "alert not sent, VISIONOPS_ALERTMANAGER is not set: a lens\n"
     assert not alerter().post("A step failed.")
 
 
@@ -100,5 +100,5 @@ def test_an_alertmanager_that_cannot_be_reached_or_refuses_is_named_in_one_line(
             alerter(url=url).send([DIRTY])
         assert url in str(caught.value)
         assert "\n" not in str(caught.value)
-    with pytest.raises(StackError, match="Alertmanager brings no answers back"):
+    with pytest.raises(StackError, match="Alertmanager cannot ask questions"):
         alerter().ask("Shall it be deployed?")

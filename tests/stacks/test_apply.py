@@ -1,4 +1,4 @@
-"""Applying a stack: once, completely or not at all."""
+"""Test that a stack is applied once, completely or not at all."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # ZenML, SQLAlchemy and MLflo
 
 @pytest.fixture
 def client(zenml_home: Path):
-    """The client of the test's own ZenML, without our stack."""
+    """Return the client of the test's own ZenML, without our stack."""
     from zenml.client import Client
 
     return Client()
 
 
 def use(monkeypatch: pytest.MonkeyPatch, **changes: object) -> StackSpec:
-    """`local` with other components."""
+    """Replace the stack `local` with one of other components."""
     spec = load_stack("local")
     spec = spec.model_copy(update={"components": spec.components | changes.pop("components", {}), **changes})
     monkeypatch.setattr(apply_module, "load_stack", lambda _name: spec)
@@ -44,7 +44,7 @@ def use(monkeypatch: pytest.MonkeyPatch, **changes: object) -> StackSpec:
 
 
 def activate_anew(client) -> None:
-    """As in a new process: ZenML keeps what it has read of a stack."""
+    """Activate a stack as in a new process, because ZenML caches the stack that it has read."""
     from zenml.stack import stack
 
     stack._STACK_CACHE.clear()
@@ -81,7 +81,7 @@ def test_a_dry_run_changes_nothing(client):
 
 def test_a_stack_that_is_not_applied_yet_names_the_command(client):
     with (
-        pytest.raises(StackError, match=r"'onehost': ZenML does not have it yet; python -m stacks.apply onehost$"),
+        pytest.raises(StackError, match=r"'onehost': not in ZenML yet; run python -m stacks.apply onehost$"),
         active_stack(client, "onehost", keep=False),
     ):
         pass
@@ -137,7 +137,7 @@ def test_the_registry_stands_without_an_mlflow_tracker(client, zenml_home):
     client.active_stack.validate()
     assert active_registry_uri() == f"sqlite:///{zenml_home}/mlflow/mlflow.db"
     with pytest.raises(
-        StackError, match="'untracked': has no experiment tracker; add one of flavor mlflow, trackio, w"
+        StackError, match="'untracked': missing experiment tracker; add one of flavor mlflow, trackio, w"
     ):
         tracker_settings("case")
 
@@ -159,7 +159,7 @@ def test_neither_registry_nor_mlflow_is_one_line(client):
         del components[kind]
     client.create_stack("bare", components)
     client.activate_stack("bare")
-    with pytest.raises(StackError, match="'bare': has no model registry; add one of flavor visionops_mlflow"):
+    with pytest.raises(StackError, match="'bare': missing model registry; add one of flavor visionops_mlflow"):
         active_registry_uri()
 
 
@@ -195,9 +195,7 @@ def test_a_stack_from_before_there_were_alerts_gets_an_alerter_and_keeps_the_res
 def test_the_login_of_the_pushgateway_is_a_secret_and_never_half(client, monkeypatch):
     monkeypatch.setenv("VISIONOPS_PUSHGATEWAY", "https://gateway:9091")
     monkeypatch.setenv("VISIONOPS_PUSHGATEWAY_USERNAME", "visionops")
-    with pytest.raises(
-        StackError, match="password: is missing, and there is a username; set VISIONOPS_PUSHGATEWAY_PASS"
-    ):
+    with pytest.raises(StackError, match="password: missing, but the username is set; set VISIONOPS_PUSHGATEWAY_PASS"):
         apply("local")
     assert names(client) == {"default"}
     monkeypatch.setenv("VISIONOPS_PUSHGATEWAY_PASSWORD", "a password of this test")
@@ -212,7 +210,7 @@ def test_the_login_of_the_pushgateway_is_a_secret_and_never_half(client, monkeyp
     with pytest.raises(StackError, match=r"pushgateway-local does not exist.*set VISIONOPS_PUSHGATEWAY_USERNAME"):
         active_pushgateway()
     monkeypatch.setenv("VISIONOPS_PUSHGATEWAY", "https://me:mine@gateway:9091")
-    with pytest.raises(StackError, match="pushgateway_url: holds a login; give it by pushgateway_username") as caught:
+    with pytest.raises(StackError, match="pushgateway_url: contains a login; set pushgateway_username") as caught:
         apply("local")
     assert "mine" not in str(caught.value)
 
@@ -319,7 +317,7 @@ def test_command_line(client, capsys, monkeypatch):
     assert main(["local", "--activate"]) == 0
     out = capsys.readouterr().out
     assert "create model_deployer local (flavor visionops_local)" in out
-    assert out.endswith("see whether all of it works: python -m stacks.doctor local\n")
+    assert out.endswith("check that it works: python -m stacks.doctor local\n")
     assert client.active_stack_model.name == "local"
     assert main([]) == 0
     assert "stack local: nothing to change" in capsys.readouterr().out
@@ -372,11 +370,11 @@ def test_a_run_changes_no_stack_that_a_server_shares(tmp_path, monkeypatch):
             variables = os.environ | {"VISIONOPS_EVIDENTLY": evidently}
             return subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, check=False)
 
-        assert call("ensure('local')").returncode == 0  # made, since nobody has it yet
+        assert call("ensure('local')").returncode == 0  # created, since it is missing
         refused = call("ensure('local')", "theirs")
         assert refused.returncode == 1
-        assert "stack 'local': is shared by ZenML's server, and differs" in refused.stderr
-        assert "update data_validator local (workspace); set the variables as they were" in refused.stderr
+        assert "stack 'local': the shared stack in ZenML's server differs" in refused.stderr
+        assert "update data_validator local (workspace); restore the variables" in refused.stderr
         assert call("apply('local')").stdout.endswith("[]\n")
         assert call("apply('local')", "theirs").returncode == 0
         assert call("ensure('local')", "theirs").returncode == 0
@@ -390,5 +388,5 @@ def test_a_run_releases_only_through_the_deployer_that_it_began_with(client):
     require_same_deployer({})
     kind = StackComponentType.MODEL_DEPLOYER
     client.update_stack_component("local", kind, configuration={"folder": "elsewhere"})
-    with pytest.raises(StackError, match=r"model deployer 'local': was changed after this run began, so nothing"):
+    with pytest.raises(StackError, match=r"model deployer 'local': changed after this run started, so nothing"):
         require_same_deployer(at_start)

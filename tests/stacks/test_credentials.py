@@ -1,4 +1,4 @@
-"""Secrets and service connectors of a stack: made, changed and taken back as the rest is, and never said."""
+"""Test that secrets and service connectors of a stack are created, changed and undone, and never printed."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ TOKEN, OTHER = "first-sesame", "second-sesame"
 
 @pytest.fixture
 def client(zenml_home: Path):
-    """Without stacks, components and secrets but ZenML's own."""
+    """Return a client without stacks, components and secrets except ZenML's own."""
     from zenml.client import Client
 
     return Client()
 
 
 def use(monkeypatch: pytest.MonkeyPatch, token: str = TOKEN, *, fails: bool = False, linked: bool = True) -> StackSpec:
-    """`local` with a secret that the tracker refers to, and a connector to a cluster for an orchestrator."""
+    """Extend `local` by a secret that the tracker refers to, and a connector to a cluster for an orchestrator."""
     spec = load_stack("local")
     tracker = {"tracking_uri": "http://127.0.0.1:1", "tracking_token": "{{tracking.token}}"}
     orchestrator = ComponentSpec(
@@ -141,8 +141,8 @@ def test_a_setting_that_zenml_refuses_is_said_without_the_value(client, monkeypa
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"type": "aws"}, "type aws is unknown, or its libraries are not here; choose one of docker, kubernetes"),
-        ({"auth_method": "magic"}, "auth_method magic is none of type kubernetes; choose one of password, token"),
+        ({"type": "aws"}, "type aws is unknown, or its libraries are not installed; choose one of docker, kubernetes"),
+        ({"auth_method": "magic"}, "auth_method magic is unknown for type kubernetes; choose one of password, token"),
     ],
 )
 def test_a_connector_that_cannot_be_made_is_refused_before_anything_changes(client, monkeypatch, changes, says):
@@ -163,11 +163,11 @@ def test_the_file_says_what_it_holds_and_no_more(tmp_path):
     assert spec.secrets["s3"]["key"].get_secret_value() == TOKEN
     assert TOKEN not in repr(spec)
     path.write_text(MINIMAL.replace("flavor: local}", "flavor: local, connector: y}", 1))
-    with pytest.raises(StackError, match=r"components\.orchestrator\.connector: 'y' is none of connectors"):
+    with pytest.raises(StackError, match=r"components\.orchestrator\.connector: 'y' is missing from connectors"):
         read_stack(path, {})
     text = MINIMAL.replace("flavor: local}", "flavor: local, configuration: {a: '{{s3.kye}}'}}", 1)
     path.write_text(f"{text}secrets: {{s3: {{key: a}}}}\n")
-    with pytest.raises(StackError, match=r"orchestrator: \{\{s3\.kye\}\}: secret s3 has no kye"):
+    with pytest.raises(StackError, match=r"orchestrator: \{\{s3\.kye\}\}: secret s3 has no key kye"):
         read_stack(path, {})
 
 

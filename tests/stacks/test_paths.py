@@ -1,4 +1,4 @@
-"""What a folder may be called, and what one line says where it may not."""
+"""Test which folder names work, and the one-line error for others."""
 
 from __future__ import annotations
 

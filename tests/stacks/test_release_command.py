@@ -1,4 +1,4 @@
-"""`visionops release` on the stack local: a real registry, a real server, real traffic. `make releases` runs it."""
+"""Test `visionops release` on the stack local with a real registry, server and traffic; run by `make releases`."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_a_release_from_its_beginning_to_both_ends(zenml_home: Path, tmp_path: P
         assert (state.stage, state.figures["agreement"]) == ("returned", 0.0)
         assert set(ask(5)) == {"2"}
 
-        assert "--reason: is empty" in run("abort", *words, "--reason", " ", code=2)
+        assert "--reason: empty" in run("abort", *words, "--reason", " ", code=2)
         try_out(strange)
         assert "returned  misses scratches" in run("abort", *words, "--reason", "misses scratches", "--as", "ann")
         assert release_state(registry.by_version("cells", "3")).by == "ann"

@@ -1,4 +1,4 @@
-"""The review's address and password reach the steps that open it, and no others; the password by a Secret's name."""
+"""Test that only the steps that open the review get its address, and its password by a Secret's name."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STACKS = ("kubernetes", "incluster", "seldon", "airflow")
 
 
 def containers(spec: StackSpec, **more: Any) -> dict[str, dict[str, Any]]:
-    """Variables and sources of the pod of each step, whoever makes it."""
+    """Return the variables and sources of each step's pod, for every orchestrator."""
     found = {}
     for name, options in run_options(spec, NAMES, **more)["steps"].items():
         given = options["settings"]["orchestrator"]
@@ -59,10 +59,13 @@ def test_without_a_review_all_steps_are_given_what_they_were(stack: str):
     ("changes", "words"),
     [
         ({DATABASE: ""}, "VISIONOPS_REVIEW_DATABASE is not set; set it to postgresql://"),
-        ({DATABASE: "/srv/review/review.db"}, "is /srv/review/review.db, of this machine; set it to postgresql://"),
+        (
+            {DATABASE: "/srv/review/review.db"},
+            "is /srv/review/review.db, which is on this machine; set it to postgresql://",
+        ),
         (
             {IMAGES: "/srv/review/images"},
-            "VISIONOPS_REVIEW_IMAGES is /srv/review/images, of this machine; set it to s3://",
+            "VISIONOPS_REVIEW_IMAGES is /srv/review/images, which is on this machine; set it to s3://",
         ),
         ({DATABASE: "postgresql://me:hidden@db/x"}, "holds a password; leave it out and set PGPASSWORD"),
     ],

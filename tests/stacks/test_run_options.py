@@ -1,4 +1,4 @@
-"""A pipeline on the `kubernetes` stack, as far as an API server can see it: the jobs that ZenML makes of it."""
+"""Test a pipeline on the `kubernetes` stack through the Jobs that ZenML sends to the API server."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ VARIABLES = CLUSTER | {
     "VISIONOPS_PIPELINE_GPU_IMAGE": "registry/pipeline-gpu:1",
     "VISIONOPS_TRAIN_GPUS": "1",
     "VISIONOPS_TRAIN_CLAIM": "shards",
-    "VISIONOPS_KUBERNETES_LOCAL": "true",  # else ZenML wants a server that pods reach
+    "VISIONOPS_KUBERNETES_LOCAL": "true",  # otherwise ZenML requires a server that pods reach
 }
 
 
 @pytest.fixture(scope="module")
 def submit(module_zenml_home, tmp_path_factory) -> Iterator[Callable[[StackSpec], Any]]:
-    """Submits the training of the sample; the cluster says at once that each job is done. Gives the snapshot."""
+    """Return a function that submits the sample's training to a cluster that finishes Jobs at once."""
     from zenml.client import Client
 
     from pipelines.training import training
@@ -92,7 +92,7 @@ def submit(module_zenml_home, tmp_path_factory) -> Iterator[Callable[[StackSpec]
 
 
 def jobs(cluster: Cluster) -> dict[str, dict[str, Any]]:
-    """By the step; that of the orchestrator is "". As the API server takes them: without what is null."""
+    """Return the Jobs by step, "" for the orchestrator, without null fields, as the API server stores them."""
     found = {}
     for (resource, _, _), live in cluster.objects.items():
         if resource.plural == "jobs":
@@ -104,13 +104,13 @@ def jobs(cluster: Cluster) -> dict[str, dict[str, Any]]:
 
 def without_null(value: Any) -> Any:
     if isinstance(value, dict):
-        # ZenML adds a container's own settings in Python's spelling, each null.
+        # ZenML adds null settings of a container in Python's spelling.
         return {k: without_null(v) for k, v in value.items() if v is not None}
     return [without_null(v) for v in value] if isinstance(value, list) else value
 
 
 def start_steps(cluster: Cluster) -> None:
-    """What the orchestrator's pod does: its program with its arguments, in this process."""
+    """Run the program of the orchestrator's pod with its arguments in this process."""
     from kubernetes import client, config
     from zenml.integrations.kubernetes.orchestrators import kubernetes_orchestrator_entrypoint
 
@@ -129,11 +129,11 @@ def start_steps(cluster: Cluster) -> None:
             patch.setattr(sys, "argv", ["orchestrator", *job["spec"]["template"]["spec"]["containers"][0]["args"]])
             kubernetes_orchestrator_entrypoint.main()
     finally:
-        pods.delete_namespaced_pod(metadata["name"], NAMESPACE)  # the next test has a pod of this name, too
+        pods.delete_namespaced_pod(metadata["name"], NAMESPACE)  # the next test has a pod of the same name
 
 
 def quick(spec: StackSpec) -> StackSpec:
-    """ZenML looks after jobs more often."""
+    """Make ZenML check Jobs more often."""
     old = spec.components[ComponentType.ORCHESTRATOR]
     settings = old.configuration | {"job_monitoring_interval": 0.05}
     new = ComponentSpec(name=old.name, flavor=old.flavor, configuration=settings)
@@ -249,10 +249,10 @@ def test_what_goes_wrong_on_the_cluster_is_one_line(submit, fate):
         return None
 
     submit.cluster.faults.append(spoil)
-    # By another name: of this one a run of another test may be under way.
+    # Another name, because a run of another test may still be active under this one.
     config = load_config(ROOT / "configs" / "sample.yaml").model_copy(update={"name": f"{fate}-on-the-cluster"})
     says = {"refused": r"\(403\)|forbidden", "failed": "specified backoff limit"}[fate]
-    with pytest.raises(StackError, match=f"stack 'kubernetes': .*({says}).*; the logs of its pods") as caught:
+    with pytest.raises(StackError, match=f"stack 'kubernetes': .*({says}).*; see the logs of its pods") as caught:
         start_call(PipelineCall(training, {"source_fingerprint": "x"}), TrainRequest(), config, DagPlan())
     submit.cluster.faults.remove(spoil)
     assert "\n" not in str(caught.value)
@@ -262,13 +262,13 @@ def test_a_run_that_is_not_admitted_is_one_line(submit, monkeypatch):
     from pipelines.training import training
 
     monkeypatch.setattr(submit.cluster, "admission", [webhook("jobs", "no label\n\nowner", status=400)])
-    # By another name: of this one a run of another test may be under way.
+    # Another name, because a run of another test may still be active under this one.
     config = load_config(ROOT / "configs" / "sample.yaml").model_copy(update={"name": "refused"})
     with pytest.raises(StackError) as caught:
         start_call(PipelineCall(training, {"source_fingerprint": "x"}), TrainRequest(), config, DagPlan())
     assert str(caught.value).startswith(
         "stack 'kubernetes': admission webhook \"policy.plant.example\" denied the request: no label owner; change the "
-        "setting that it names, or the cluster's policy; the logs"
+        "setting named here, or the cluster's policy; see the logs"
     )
 
 
@@ -282,7 +282,7 @@ def test_a_step_that_is_not_admitted_is_named_when_the_run_has_failed(submit, mo
     submit(load_stack("kubernetes"))
     (run_,) = Client().list_pipeline_runs(sort_by="desc:created", size=1).items
     start_steps(cluster)
-    monkeypatch.setitem(LOG, "main", caplog.text)  # what the pod that starts steps has said
+    monkeypatch.setitem(LOG, "main", caplog.text)  # the log of the pod that starts steps
     job = jobs(cluster)[""]
     labels = {"job-name": job["metadata"]["name"]}
     manifest = {"metadata": {"name": "starter", "labels": labels}, "status": {}}
@@ -291,7 +291,7 @@ def test_a_step_that_is_not_admitted_is_named_when_the_run_has_failed(submit, mo
         session_module.require_success(run_)
     assert str(caught.value) == (
         f'run {run_.name}: failed; admission webhook "policy.plant.example" denied the request: no label owner; change '
-        "the setting that it names, or the cluster's policy"
+        "the setting named here, or the cluster's policy"
     )
 
 
@@ -303,7 +303,9 @@ def test_where_steps_run_in_this_process_nothing_is_given():
 
 def test_a_stack_of_containers_needs_an_image():
     spec = load_stack("kubernetes", CLUSTER).model_copy(update={"steps": {}})
-    with pytest.raises(StackError, match=r"'kubernetes': runs steps in containers; give steps\.default\.image"):
+    with pytest.raises(
+        StackError, match=r"'kubernetes': runs steps in containers but has no image; set steps\.default\.image"
+    ):
         run_options(spec, NAMES)
 
 
@@ -315,7 +317,7 @@ def test_a_step_that_runs_many_times_is_given_the_same_each_time():
     assert [pod["resources"]["limits"]["memory"] for pod in pods] == ["3Gi", "3Gi"]
 
 
-def test_a_step_of_a_step_operator_asks_it_for_resources():
+def test_a_step_of_a_step_operator_requests_resources():
     spec = load_stack("kubernetes", CLUSTER)
     operator = ComponentSpec(name="gpus", flavor="vertex")
     train = spec.steps["train"].model_copy(update={"step_operator": True, "gpu": 2, "retries": 1})
@@ -333,7 +335,7 @@ def test_a_step_of_a_step_operator_asks_it_for_resources():
 
 
 def test_a_run_whose_step_failed_elsewhere_has_failed(submit):
-    """The job of the orchestrator ends well all the same."""
+    """The orchestrator's Job still ends without error."""
     from zenml.client import Client
     from zenml.enums import ExecutionStatus
     from zenml.models import PipelineRunUpdate
@@ -342,5 +344,5 @@ def test_a_run_whose_step_failed_elsewhere_has_failed(submit):
     (run_,) = Client().list_pipeline_runs(sort_by="desc:created", size=1).items
     session_module.require_success(run_)
     Client().zen_store.update_run(run_.id, PipelineRunUpdate(status=ExecutionStatus.FAILED))
-    with pytest.raises(StackError, match=f"run {run_.name}: failed; the step's log"):
+    with pytest.raises(StackError, match=f"run {run_.name}: failed; see the step's log"):
         session_module.require_success(run_)

@@ -1,4 +1,4 @@
-"""What a client prints of a run whose steps are pods."""
+"""Test what a client prints of a run whose steps are pods."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_each_change_is_said_once():
     lines = StepLines()
     running, waiting = StepState(ExecutionStatus.RUNNING, 3), StepState(ExecutionStatus.INITIALIZING, waits="no node")
     assert lines.update({"ingest": StepState(ExecutionStatus.CACHED), "train": waiting}) == [
-        "ingest: is taken from an earlier run",
+        "ingest: cached from an earlier run",
         "train: waits; no node",
     ]
     assert lines.update({"ingest": StepState(ExecutionStatus.CACHED), "train": waiting}) == []
@@ -50,7 +50,7 @@ def test_a_pod_that_no_node_takes_says_so(tmp_path):
             cluster.pods[f"{run}-{name}"] = {"owner": None, "mark": "", "ready": False, "manifest": manifest}
         waiting = _waiting(Namespace(config), "r1")
     assert list(waiting) == ["train_r1"]
-    assert "no node takes it (0/1 nodes are available: 1 Insufficient cpu.); add nodes" in waiting["train_r1"]
+    assert "does not fit on any node (0/1 nodes are available: 1 Insufficient cpu.); add nodes" in waiting["train_r1"]
 
 
 def test_a_step_whose_pod_is_denied_says_so(tmp_path):
@@ -78,7 +78,7 @@ def test_a_step_whose_pod_is_denied_says_so(tmp_path):
     )
     assert re.fullmatch(r"admission webhook .* denied the request: no label owner; change .*", waiting["evaluate"])
     assert unseen["train"].startswith(
-        "it has no pod, and why cannot be seen (events in namespace vision: lacks the right"
+        "it has no pod, for an unknown reason (events in namespace vision: lacks the right"
     )
 
 

@@ -1,4 +1,4 @@
-"""A step in a container runs the code of the client that started it, or says that it does not."""
+"""Test that a step in a container checks its code against the client that started it."""
 
 from __future__ import annotations
 

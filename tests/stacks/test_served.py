@@ -1,4 +1,4 @@
-"""What `visionops endpoints` says of a stack."""
+"""Test the output of `visionops endpoints` for a stack."""
 
 from __future__ import annotations
 

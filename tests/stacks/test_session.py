@@ -1,4 +1,4 @@
-"""How a session is opened, and how a run that failed is reported."""
+"""Test how a session is opened and how a failed run is reported."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # ZenML and SQLAlchemy warn o
     ("error", "said"), [("ours", "labels.json: line 3: no class"), ("another", "RuntimeError: two lines")]
 )
 def test_what_a_failed_step_raised_is_in_the_message_since_its_pod_may_be_gone(error: str, said: str):
-    """A run of this machine: ZenML keeps the error of a step in the same way wherever it ran."""
+    """The run is on this machine, because ZenML stores a step's error in the same way everywhere."""
     from zenml.client import Client
 
     from tests.stacks.failing import fails
@@ -54,7 +54,7 @@ with open_session("case", "noted"):
 
 
 def test_trackio_writes_below_our_home_since_it_is_imported_only_when_its_folder_is_set(tmp_path: Path):
-    """In a process of its own: the folder counts at the first import."""
+    """The test uses a new process, because Trackio reads the folder at the first import."""
     places = {"ZENML_CONFIG_PATH": "zenml", "ZENML_LOCAL_STORES_PATH": "stores", "VISIONOPS_HOME": "home"}
     environment = {name: value for name, value in os.environ.items() if name != "TRACKIO_DIR"}
     environment |= {name: str(tmp_path / folder) for name, folder in places.items()}

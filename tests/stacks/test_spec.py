@@ -1,4 +1,4 @@
-"""Stack files: strict, and filled from the environment."""
+"""Test that stack files are strict and filled from the environment."""
 
 from __future__ import annotations
 
@@ -53,11 +53,11 @@ def test_a_stack_on_a_cluster_names_the_variable_that_it_lacks(missing):
         load_stack("kubernetes", known)
 
 
-def test_all_variables_that_lack_are_named_at_once():
+def test_all_unset_variables_are_named_at_once():
     known = {"VISIONOPS_REGISTRY": "registry"}
     lacking = [name for name in CLUSTER if name not in known]
     assert set(unset_variables("kubernetes", known)) == set(lacking)
-    with pytest.raises(StackError, match="7 variables are not set; set the environment's ") as caught:
+    with pytest.raises(StackError, match="7 variables are not set; set in the environment: ") as caught:
         load_stack("kubernetes", known)
     assert all(name in str(caught.value) for name in lacking)
     assert "VISIONOPS_REGISTRY" not in str(caught.value)
@@ -84,21 +84,24 @@ def test_a_variable_may_have_a_default(tmp_path, variables, expected):
     [
         (MINIMAL + "stak: 1\n", "stak: Extra inputs"),
         (MINIMAL.replace("orchestrator", "orchestra"), r"components.orchestra"),
-        (MINIMAL.replace("  artifact_store: {name: x, flavor: local}\n", ""), "lacks artifact_store"),
+        (MINIMAL.replace("  artifact_store: {name: x, flavor: local}\n", ""), "missing artifact_store"),
         (MINIMAL.replace("name: x,", "name: '${NOBODY_SET_THIS}',", 1), "set the environment variable NOBODY_SET_THIS"),
         (
             MINIMAL.replace("name: x,", "name: 'a b',", 1),
             "orchestrator.name: expected lower-case letters, digits, dashes",
         ),
-        (MINIMAL + "steps: {trian: {cpu: 1}}\n", r"x.yaml: steps: trian: no such step; did you mean train\?"),
+        (MINIMAL + "steps: {trian: {cpu: 1}}\n", r"x.yaml: steps: trian: unknown step; did you mean train\?"),
         (MINIMAL + "steps: {train: {cpus: 1}}\n", "steps.train.cpus: Extra inputs"),
         (MINIMAL + "steps: {train: {memory: 4G}}\n", "steps.train.memory: expected a number with Mi, Gi or Ti"),
         (
             MINIMAL + "steps: {train: {step_operator: true}}\n",
-            "steps.train.step_operator: the stack has no step_operator",
+            "steps.train.step_operator: the stack has no component step_operator",
         ),
-        (MINIMAL + "steps: {train: {env_from: [{}]}}\n", "env_from.0: needs either secretRef or configMapRef"),
-        (MINIMAL + "steps: {train: {scratch: {claim: a, storage_class: b}}}\n", "scratch: has both claim and"),
+        (MINIMAL + "steps: {train: {env_from: [{}]}}\n", "env_from.0: set either secretRef or configMapRef"),
+        (
+            MINIMAL + "steps: {train: {scratch: {claim: a, storage_class: b}}}\n",
+            "scratch: set either claim or storage_class, not both",
+        ),
         ("a: [", "not valid YAML"),
         ("- 1\n", "expected a mapping"),
         (MINIMAL + "flavors: [{type: model_deployer, source: nodots}]\n", "flavors.0.source"),
@@ -113,7 +116,7 @@ def test_a_bad_file_is_refused_in_one_line(tmp_path, text, says):
 
 
 def test_an_unknown_stack_names_the_known_ones():
-    with pytest.raises(StackError, match=r"'nowhere': not known; choose one of .*local"):
+    with pytest.raises(StackError, match=r"'nowhere': unknown; choose one of .*local"):
         load_stack("nowhere")
 
 
@@ -145,7 +148,8 @@ def test_the_stack_of_a_clusters_own_runs_differs_only_in_how_it_reaches_the_clu
 
 
 @pytest.mark.parametrize(
-    ("base", "says"), [("nosuch", "'nosuch' is no stack file beside it"), ("y", "'y' cannot be extended: it extends")]
+    ("base", "says"),
+    [("nosuch", "no stack file 'nosuch' in the same folder"), ("y", "cannot extend 'y', which extends")],
 )
 def test_what_cannot_be_extended(tmp_path, base, says):
     (tmp_path / "y.yaml").write_text("extends: x\n")

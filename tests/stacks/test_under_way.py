@@ -1,4 +1,4 @@
-"""Runs that are under way in a cluster: followed by whoever gives the same command, in nobody else's way, stopped."""
+"""Test active runs in a cluster: the same command follows them, others are refused, and they can be stopped."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import pytest
 import stacks.following as following_module
 from launch import TrainRequest
 from launch.elsewhere import attach, request_digest
-from launch.interrupts import asking_on_interrupt
+from launch.interrupts import confirm_on_interrupt
 from launch.preparation import PipelineCall
 from launch.service import start_call
 from stacks.integrations import leave_out_unused_integrations
@@ -42,7 +42,7 @@ NO_NODE = {
 
 
 class Client:
-    """Somebody who gives a command and waits for its end."""
+    """A user who runs a command and waits for its end."""
 
     def __init__(self, config: Config, request: TrainRequest) -> None:
         self.error: Exception | None = None
@@ -54,11 +54,11 @@ class Client:
 
         try:
             start_call(PipelineCall(training, {"source_fingerprint": "x"}), request, config, DagPlan())
-        except Exception as error:  # noqa: BLE001 - whatever it is, the test looks at it
+        except Exception as error:  # noqa: BLE001 - the test checks every error
             self.error = error
 
     def end(self) -> str:
-        """Wait for the end, and give what went wrong."""
+        """Wait for the end and return the error."""
         self._thread.join(300)
         assert not self._thread.is_alive()
         return str(self.error)
@@ -66,7 +66,7 @@ class Client:
 
 @pytest.fixture(scope="module")
 def cluster(module_zenml_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """Takes Jobs, and runs none of them; the stack `kubernetes` is on it, and the active one."""
+    """Run a cluster that accepts Jobs without running them, with `kubernetes` as the active stack."""
     from zenml.client import Client
 
     from stacks.apply import apply
@@ -89,13 +89,13 @@ def cluster(module_zenml_home: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture
 def config(request: pytest.FixtureRequest) -> Config:
-    """A use case of the test's own: ZenML remembers the runs of the others."""
+    """Return a use case for this test only, because ZenML stores the runs of other tests."""
     name = request.node.name.replace("_", "-")[:40].rstrip("-")
     return load_config(ROOT / "configs" / "sample.yaml", [f"name={name}"])
 
 
 def remove_jobs(cluster: Cluster) -> None:
-    """Through the API: taken from its memory while it answers the request that made it, a Job is made again."""
+    """Remove Jobs through the API, because a Job removed from its memory during the creating request reappears."""
     from stacks.run_progress import orchestrator_namespace
 
     pods = orchestrator_namespace()
@@ -106,7 +106,7 @@ def remove_jobs(cluster: Cluster) -> None:
 
 @pytest.fixture(autouse=True)
 def _no_job(cluster: Cluster) -> None:
-    """A test that failed leaves a Job, which would be taken for that of the next test."""
+    """Remove the Job of a failed test, which would affect the next test."""
     remove_jobs(cluster)
 
 
@@ -115,7 +115,7 @@ def jobs(cluster: Cluster) -> dict[str, Any]:
 
 
 def pod_of(cluster: Cluster, job: dict[str, Any], **status: Any) -> None:
-    """What the cluster makes of a Job."""
+    """Create the pod of a Job, as the cluster would."""
     name = f"{job['metadata']['name']}-x"
     template = job["spec"]["template"]
     labels = template["metadata"]["labels"] | {"job-name": job["metadata"]["name"]}
@@ -141,7 +141,7 @@ def test_a_run_is_followed_by_the_same_command_and_in_the_way_of_another(cluster
     same = Client(config, TrainRequest())
     other = Client(config, TrainRequest(cache=False))
     busy = (
-        rf"{config.name}: busy on stack 'kubernetes' with run {under_way.name}, begun "
+        rf"{config.name}: busy on stack 'kubernetes' with run {under_way.name}, started "
         rf"\d{{4}}-\d\d-\d\d \d\d:\d\d UTC by \S+ \(\S+@\S+\); wait for its end, or stop it: "
         rf"visionops stop {under_way.name} --stack kubernetes"
     )
@@ -153,19 +153,19 @@ def test_a_run_is_followed_by_the_same_command_and_in_the_way_of_another(cluster
     def attached() -> bool:
         nonlocal said
         said += capsys.readouterr().err
-        return f"attached to run {under_way.name}, begun" in said and said.count("run: waits; ") == 2
+        return f"attached to run {under_way.name}, started" in said and said.count("run: waits; ") == 2
 
     until(attached)
-    assert "no node takes it (0/1 nodes are available: 1 Insufficient cpu.)" in said
-    stop_run(under_way.name)  # nothing has begun: the Job is all there is
+    assert "does not fit on any node (0/1 nodes are available: 1 Insufficient cpu.)" in said
+    stop_run(under_way.name)  # nothing has started: only the Job exists
     assert jobs(cluster) == {}
     assert Zenml().get_pipeline_run(under_way.name).status.value == "stopped"
-    stopped = f"run {under_way.name}: was stopped; the same command starts it again"
+    stopped = f"run {under_way.name}: was stopped; run the same command to start it again"
     assert (first.end(), same.end()) == (stopped, stopped)
     assert runs_under_way(config.name) == []
-    with pytest.raises(StackError, match=f"run {under_way.name}: has ended already, as stopped"):
+    with pytest.raises(StackError, match=f"run {under_way.name}: has already ended, as stopped"):
         stop_run(under_way.name)
-    with pytest.raises(StackError, match="run 'x': not known"):
+    with pytest.raises(StackError, match="run 'x': unknown"):
         stop_run("x")
     assert attach(request_digest(TrainRequest(), config), config.name) is None
 
@@ -184,7 +184,7 @@ def test_a_run_whose_first_pod_is_denied_says_why(cluster, config, capsys, monke
         return "run: waits; " in said
 
     until(waits)
-    assert "run: waits; exceeded quota: team, requested: requests.cpu=1" in said  # it may yet be given
+    assert "run: waits; exceeded quota: team, requested: requests.cpu=1" in said  # it may still be admitted
     (run,) = runs_under_way(config.name)
     stop_run(run.name)
     assert "was stopped" in client.end()
@@ -208,13 +208,13 @@ def test_an_interrupt_stops_the_run_or_leaves_it(cluster, config, monkeypatch):
 
     def interrupt(name: str = run.name) -> list[str]:
         shown.clear()
-        with pytest.raises(KeyboardInterrupt), asking_on_interrupt(name, "kubernetes", shown.append):
+        with pytest.raises(KeyboardInterrupt), confirm_on_interrupt(name, "kubernetes", shown.append):
             raise KeyboardInterrupt
         return shown
 
-    goes_on = f"run {run.name} goes on; the same command attaches to it, and this stops it: visionops stop {run.name}"
+    goes_on = f"run {run.name} continues; the same command attaches to it; stop it with: visionops stop {run.name}"
     assert interrupt() == [f"{goes_on} --stack kubernetes"]  # no terminal
-    assert interrupt("another") == []  # it was not handed over yet
+    assert interrupt("another") == []  # it was not submitted yet
     monkeypatch.setenv("VISIONOPS_INTERRUPT", "maybe")
     with pytest.raises(ConfigError, match="VISIONOPS_INTERRUPT: expected stop or leave, got 'maybe'"):
         interrupt()
@@ -241,7 +241,7 @@ def test_a_run_whose_job_is_gone_neither_lasts_nor_keeps_others_waiting(cluster,
     client = Client(config, TrainRequest())
     until(lambda: jobs(cluster))
     remove_jobs(cluster)
-    assert len(runs_under_way(config.name)) == 1  # a client may be about to make it
+    assert len(runs_under_way(config.name)) == 1  # a client may be about to create it
     monkeypatch.setattr("stacks.under_way._STARTING", timedelta(0))
     assert runs_under_way(config.name) == []
-    assert re.search(r"the Job that starts its steps is gone, and the run is \w+ for ever", client.end())
+    assert re.search(r"the Job that starts its steps is gone, but the run stays \w+", client.end())

@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_a_stopped_zenml_server_is_one_line_with_the_way_back(tmp_path):
-    with socket.socket() as taken:  # bound and not listening: nobody else can take the port, and nobody answers
+    with socket.socket() as taken:  # bound but not listening: the port is taken and does not answer
         taken.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
         environment = os.environ | {
@@ -35,7 +35,7 @@ def test_a_stopped_zenml_server_is_one_line_with_the_way_back(tmp_path):
 
 
 def test_an_empty_address_is_none(monkeypatch):
-    """A release on GitHub sets the variable of an environment that has no server."""
+    """A GitHub release sets the variable to "" if its environment has no server."""
     monkeypatch.setenv("ZENML_STORE_URL", "")
     monkeypatch.setenv("ZENML_STORE_API_KEY", "key")
     ignore_empty_store()

@@ -143,7 +143,7 @@ def test_data_of_nowhere_are_an_error(tmp_path: Path, programs: Path):
     (programs / "make").chmod(0o755)
     context = {"github": MAIN | {"event_name": "workflow_dispatch"}, "inputs": {"config": ""}}
     ran = run_job("data", "integrity", tmp_path / "folder", context, programs)
-    assert (ran.code, ran.output) == (2, "error: give url and sha256, or tracked\n")
+    assert (ran.code, ran.output) == (2, "error: set url and sha256, or tracked\n")
 
 
 @needs_time
@@ -155,9 +155,9 @@ def test_data_is_fetched_compared_and_looked_at(clone: Path, tmp_path: Path, els
     ran = data(clone, url=archive.as_uri(), sha256=right)
     assert ran.code == 0, ran.output
     assert (clone / "inspection").is_dir()
-    assert ran.names[-1] == "What it holds"
+    assert ran.names[-1] == "Describe the data"
     wrong = data(clone, url=archive.as_uri(), sha256="0" * 64)
-    assert wrong.names[-1] == "Its checksum is the one that was agreed on"
+    assert wrong.names[-1] == "Compare the archive's checksum"
     assert wrong.code != 0
 
 
@@ -178,7 +178,7 @@ def test_what_dvc_tracks_is_pulled_and_each_file_compared(clone: Path, tmp_path:
     ran = data(clone, tracked="data/parts", config=str(config.relative_to(clone)))
     assert ran.code == 2, ran.output[-3000:]
     assert "error: parts: 4 usable images, at least 10 are needed; add images" in ran.output
-    assert ran.names[-1] == "It can be trained on"
+    assert ran.names[-1] == "Validate the data for training"
     assert (clone / "inspection").is_dir()
     image = next((clone / "data" / "parts").rglob("*.png"))
     stored = next(file for file in remote.rglob("*") if file.is_file() and file.read_bytes() == image.read_bytes())
@@ -187,7 +187,7 @@ def test_what_dvc_tracks_is_pulled_and_each_file_compared(clone: Path, tmp_path:
     shutil.rmtree(clone / "data" / "parts")
     shutil.rmtree(clone / ".dvc" / "cache")
     damaged = data(clone, tracked="data/parts")
-    assert (damaged.code, damaged.names[-1]) == (1, "Each file is the one that is tracked"), damaged.output[-3000:]
+    assert (damaged.code, damaged.names[-1]) == (1, "Compare each file with DVC's checksum"), damaged.output[-3000:]
     assert f"{image.name}: FAILED" in damaged.output
 
 

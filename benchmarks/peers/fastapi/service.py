@@ -1,4 +1,4 @@
-"""A plain FastAPI server: a sync endpoint in the thread pool, the image as raw body, an infer request per thread."""
+"""Serve with plain FastAPI: a sync endpoint in the thread pool, the image as raw body, an infer request per thread."""
 
 import sys
 from typing import Annotated
@@ -15,7 +15,7 @@ app = FastAPI()
 
 @app.post("/predict")
 def predict(image: Annotated[bytes, Body(media_type="image/jpeg")]) -> JSONResponse:
-    """Detections of one image."""
+    """Return the detections of one image."""
     return JSONResponse(detector.answer(image))
 
 

@@ -1,4 +1,4 @@
-"""LitServe: one worker process per stream, because a worker takes one request at a time; the image as raw body."""
+"""Serve with LitServe: one worker process per stream, as a worker takes one request at a time; raw image bodies."""
 
 import os
 import sys
@@ -11,22 +11,22 @@ from benchmarks.peers.detector import Detector
 
 
 class Serving(litserve.LitAPI):
-    """Decoding, engine and NMS, all in the worker."""
+    """API that decodes, runs the engine and applies NMS in the worker."""
 
     def setup(self, device: str) -> None:  # noqa: ARG002 - as LitServe calls it
-        """Once per worker."""
+        """Load the model, once per worker."""
         self.detector = Detector.from_environment()
 
     def decode_request(self, request: Annotated[bytes, Body(media_type="image/jpeg")]) -> bytes:
-        """The body as it came."""
+        """Return the unchanged body."""
         return request
 
     def predict(self, image: bytes) -> dict[str, Any]:
-        """Detections of one image."""
+        """Return the detections of one image."""
         return self.detector.answer(image)
 
     def encode_response(self, output: dict[str, Any]) -> dict[str, Any]:
-        """Already plain values."""
+        """Return the output, which already has plain values."""
         return output
 
 

@@ -1,4 +1,4 @@
-"""MLServer: a custom handler that takes the image as raw body; parallel workers, as its docs advise for sync models."""
+"""Serve with MLServer: a custom handler for raw image bodies, with parallel workers as its docs advise."""
 
 from typing import Annotated, Any
 
@@ -10,14 +10,14 @@ from benchmarks.peers.detector import Detector
 
 
 class Serving(MLModel):
-    """One per parallel worker."""
+    """Model, one per parallel worker."""
 
     async def load(self) -> bool:
-        """Once per worker."""
+        """Load the model, once per worker."""
         self.detector = Detector.from_environment()
         return True
 
     @custom_handler(rest_path="/predict")
     async def detect(self, image: Annotated[bytes, Body(media_type="image/jpeg")]) -> dict[str, Any]:
-        """Detections of one image."""
+        """Return the detections of one image."""
         return self.detector.answer(image)

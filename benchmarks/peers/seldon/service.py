@@ -1,4 +1,4 @@
-"""Seldon's Python wrapper: `predict_raw` with the payload passed through, threads in one gunicorn worker."""
+"""Serve with Seldon's Python wrapper: `predict_raw` on the raw payload, threads in one gunicorn worker."""
 
 import json
 
@@ -6,12 +6,12 @@ from benchmarks.peers.detector import Detector
 
 
 class Serving:
-    """Named on the command line as `service.Serving`."""
+    """Model that the command line names as `service.Serving`."""
 
     def load(self) -> None:
-        """Once per gunicorn worker."""
+        """Load the model, once per gunicorn worker."""
         self.detector = Detector.from_environment()
 
     def predict_raw(self, request: bytes) -> bytes:
-        """Detections of one image."""
+        """Return the detections of one image."""
         return json.dumps(self.detector.answer(request)).encode()

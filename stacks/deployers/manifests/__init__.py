@@ -1,9 +1,9 @@
-"""The Kubernetes objects of one endpoint, as plain dicts. Knows neither a client nor ZenML.
+"""Build the Kubernetes objects of one endpoint as plain dicts, without a client or ZenML.
 
-    Secret               the key that opens the server to its deployer, and one for its clients
+    Secret               an admin key for the deployer, and a key for clients
     Deployment           pods that fetch the bundle by its content, verify it, answer the smoke images, then are ready
-    Service, Ingress     where they answer
+    Service, Ingress     address of the endpoint
     HorizontalPodAutoscaler, PodDisruptionBudget, NetworkPolicy
 
-All of them bear the endpoint's `object_name`, the Secret with ``-keys`` behind it.
+All have the endpoint's `object_name`; the Secret's name ends with ``-keys``.
 """

@@ -1,4 +1,4 @@
-"""The command line of the server in a pod."""
+"""Build the command line of the server in a pod."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ _ORDER = (
     *("prediction_log", "prediction_log_store", "prediction_log_images"),
     *("candidate", "candidate_version", "release"),
 )
-"""Part of a pod's revision: another order would make the pods of every endpoint anew."""
+"""Order of the arguments. It is part of a pod's revision: a change would replace the pods of every endpoint."""
 
 
 def server_arguments(served: PodModel) -> list[str]:
-    """Return the arguments of ``python -m deploy.serving``; what is not set is left out."""
+    """Return the arguments of ``python -m deploy.serving``, without unset options."""
     model = ModelRef.from_serving(
         served.serving, bundle=Path(MODEL), name=served.name, version=served.version, alias=served.alias
     )
     options: dict[str, Any] = {
-        "host": "0.0.0.0",  # noqa: S104 - of the pod
+        "host": "0.0.0.0",  # noqa: S104 - inside the pod
         "port": PORT,
         "cache": CACHE,
         "open_metrics": True,

@@ -1,4 +1,4 @@
-"""Which endpoint and which model an object belongs to: names, labels and annotations."""
+"""Build the names, labels and annotations that link an object to its endpoint and model."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _LONGEST_NAME = 50
 
 
 class PodCandidate(BaseModel):
-    """What pods are told to try beside it."""
+    """Model that pods try next to the champion, as canary or shadow."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -47,7 +47,7 @@ class PodCandidate(BaseModel):
 
 
 class PodModel(BaseModel):
-    """What pods are told to serve."""
+    """Model that pods serve, with its settings."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -63,7 +63,7 @@ class PodModel(BaseModel):
 
 
 def object_name(name: str) -> str:
-    """Of an endpoint's objects: a DNS label that begins with a letter, one for each ``name``."""
+    """Return the name of an endpoint's objects: a DNS label that starts with a letter and is unique for ``name``."""
     readable = f"visionops-{re.sub('[^a-z0-9]+', '-', name.lower()).strip('-')}"
     if readable == f"visionops-{name}" and len(readable) <= _LONGEST_NAME:
         return readable
@@ -71,12 +71,12 @@ def object_name(name: str) -> str:
 
 
 def selector(name: str) -> dict[str, str]:
-    """Labels that the pods of an endpoint have, and no others."""
+    """Return the labels that select exactly the pods of an endpoint."""
     return {"app.kubernetes.io/name": "visionops-serving", "app.kubernetes.io/instance": object_name(name)}
 
 
 def labels(name: str) -> dict[str, str]:
-    """Of all objects of an endpoint."""
+    """Return the labels of all objects of an endpoint."""
     return {
         **selector(name),
         "app.kubernetes.io/component": "model-endpoint",
@@ -86,7 +86,7 @@ def labels(name: str) -> dict[str, str]:
 
 
 def identity(served: PodModel) -> dict[str, str]:
-    """Annotations that say which model it is. Not labels: a version may be what a label cannot be."""
+    """Return annotations that name the model; labels do not allow every version."""
     return {
         "visionops/model": served.name,
         "visionops/version": served.version,
@@ -97,14 +97,14 @@ def identity(served: PodModel) -> dict[str, str]:
 
 
 def endpoint_url(name: str, config: KubernetesDeployerConfig) -> str:
-    """Where an endpoint answers."""
+    """Return the URL of an endpoint."""
     if config.ingress:
         return f"{'https' if config.ingress.tls_secret else 'http'}://{config.ingress.host}"
     return config.service_url.format(service=object_name(name), namespace=config.namespace, name=name).rstrip("/")
 
 
 def pod_metadata(served: PodModel) -> Manifest:
-    """Labels and annotations of a pod."""
+    """Return the labels and annotations of a pod."""
     return {
         "labels": labels(served.name),
         "annotations": identity(served)
@@ -115,11 +115,11 @@ def pod_metadata(served: PodModel) -> Manifest:
 def object_metadata(
     name: str, config: KubernetesDeployerConfig, annotations: Mapping[str, str] | None = None
 ) -> Manifest:
-    """Return name, namespace and labels of an object of the endpoint ``name``."""
+    """Return the name, namespace and labels of an object of the endpoint ``name``."""
     metadata: Manifest = {"name": object_name(name), "namespace": config.namespace, "labels": labels(name)}
     return metadata | ({"annotations": dict(annotations)} if annotations else {})
 
 
 def log_store(served: PodModel) -> str:
-    """Without a store a pod keeps no prediction log: it would go with the pod, unread."""
+    """Return the store of the prediction log; "" disables the log, which would otherwise be lost with the pod."""
     return (served.serving.prediction_log and served.serving.prediction_log_store) or ""

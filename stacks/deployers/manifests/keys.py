@@ -1,4 +1,4 @@
-"""The keys of an endpoint, in a Secret."""
+"""Build the Secret with the keys of an endpoint."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from stacks.deployers.manifests.settings import KubernetesDeployerConfig
 __all__ = ["ADMIN_KEY", "API_KEYS", "CLIENT_KEY", "secret"]
 
 ADMIN_KEY = "admin-key"
-"""In the Secret: opens all of the server."""
+"""Key in the Secret for all routes of the server."""
 CLIENT_KEY = "client-key"
-"""In the Secret: for predictions."""
+"""Key in the Secret for predictions."""
 API_KEYS = "api-keys"
-"""In the Secret: the lines by which the server knows its clients."""
+"""Entry in the Secret with the server's list of clients and key digests."""
 
 
 def secret(name: str, config: KubernetesDeployerConfig, admin_key: str, client_key: str) -> Manifest:
-    """The keys: as they are for who may read the Secret, and the digest that the server knows its clients by."""
+    """Return a Secret with the keys in plain text and the client list with the digest of the client key."""
     line = f"clients predict sha256:{hashlib.sha256(client_key.encode()).hexdigest()}\n"
     metadata = object_metadata(name, config)
     return {

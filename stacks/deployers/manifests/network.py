@@ -1,4 +1,4 @@
-"""Where an endpoint answers, and whom its pods may call: Service, Ingress and NetworkPolicy."""
+"""Build the Service, Ingress and NetworkPolicy of an endpoint."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _POSTGRESQL = 5432
 
 
 def supporting(served: PodModel, config: KubernetesDeployerConfig, pods: Mapping[str, str]) -> list[Manifest]:
-    """What stands beside the pods, whoever makes them: Service, NetworkPolicy, and Ingress where one is configured.
+    """Return the Service, the NetworkPolicy and, if configured, the Ingress of an endpoint.
 
     Args:
         pods: Labels that select the endpoint's pods.
@@ -70,7 +70,7 @@ def _port(address: str) -> int | None:
 
 
 def _ingress(name: str, config: KubernetesDeployerConfig, ingress: IngressConfig) -> Manifest:
-    # nginx refuses what is above 1 MB unless it is told.
+    # nginx refuses bodies above 1 MB by default.
     annotations = {"nginx.ingress.kubernetes.io/proxy-body-size": "100m", **ingress.annotations}
     backend = {"service": {"name": object_name(name), "port": {"number": PORT}}}
     spec: Manifest = {

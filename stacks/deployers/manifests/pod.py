@@ -1,4 +1,4 @@
-"""The pod of an endpoint: a container that fetches the bundle, and the server."""
+"""Build the pod of an endpoint: a container that fetches the bundle, and the server."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from visionops.inference.server_options import ADMIN_KEY_VARIABLE, API_KEYS_VARI
 __all__ = ["REVISION_VARIABLE", "pod_spec", "revision"]
 
 REVISION_VARIABLE = "VISIONOPS_REVISION"
-"""Of a pod's server: which manifest it was made of, under whatever operator made it."""
+"""Variable in the server's container with the revision of its manifest; it survives every operator."""
 
 _PROBE_SECONDS = 5
 _DRAIN_SECONDS = 5
-"""A pod that goes is still sent requests for a moment, until all nodes have heard."""
+"""Seconds that a stopping pod still answers, until all nodes stop sending it requests."""
 _GRACE_SECONDS = 40
 _FETCH = "fetch"
 
 
 def pod_spec(served: PodModel, config: KubernetesDeployerConfig, container: str = "server") -> Manifest:
-    """The pod: an init container that fetches and verifies the bundle, and the server.
+    """Return the pod spec: an init container that fetches and verifies the bundle, and the server.
 
     Args:
-        container: Name of the server's.
+        container: Name of the server's container.
     """
     volumes: list[Manifest] = [
         {"name": "models", "emptyDir": {}},
@@ -42,7 +42,7 @@ def pod_spec(served: PodModel, config: KubernetesDeployerConfig, container: str 
     identifiers = {} if config.run_as is None else dict.fromkeys(("runAsUser", "runAsGroup", "fsGroup"), config.run_as)
     spec: Manifest = {
         "automountServiceAccountToken": False,
-        # Else each Service of the namespace is a variable, and one named visionops would be VISIONOPS_PORT.
+        # Otherwise each Service of the namespace becomes a variable, and one named visionops sets VISIONOPS_PORT.
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": _GRACE_SECONDS,
         "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}, **identifiers},
@@ -72,7 +72,7 @@ def pod_spec(served: PodModel, config: KubernetesDeployerConfig, container: str 
 
 
 def revision(spec: Mapping[str, Any]) -> str:
-    """Of a pod's spec, as `pod_spec` marked it; "" for another's."""
+    """Return the revision that `pod_spec` wrote into a pod's spec; "" for other pods."""
     for container in spec.get("containers", ()):
         for variable in container.get("env", ()):
             if variable["name"] == REVISION_VARIABLE:
@@ -112,7 +112,7 @@ def _container(name: str, config: KubernetesDeployerConfig, command: Sequence[st
 
 
 def _resources(config: KubernetesDeployerConfig, *, is_server: bool) -> Manifest:
-    """What a container requests; a GPU or another device (``nvidia.com/gpu``) is for the server only."""
+    """Return a container's resources; only the server gets a GPU or another device (``nvidia.com/gpu``)."""
     resources: dict[str, dict[str, str]] = config.resources.model_dump()
     if is_server:
         return resources
@@ -128,7 +128,7 @@ def _fetcher(served: PodModel, config: KubernetesDeployerConfig) -> Manifest:
 
 
 def _candidate_fetcher(served: PodModel, config: KubernetesDeployerConfig) -> list[Manifest]:
-    """Return the container that fetches the candidate of a release; none without one."""
+    """Return the container that fetches a release's candidate; empty without a candidate."""
     if (candidate := served.candidate) is None:
         return []
     command = ["python", "-m", "deploy.serving.fetch", candidate.uri, CANDIDATE, "--digest", candidate.digest]

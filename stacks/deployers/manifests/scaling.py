@@ -1,4 +1,4 @@
-"""How many pods an endpoint has: by their CPU, or by what waits for them."""
+"""Build the objects that scale an endpoint's pods by CPU or by load."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from stacks.deployers.manifests.settings import Autoscaling, KedaScaling, Kubern
 __all__ = ["SCALERS", "prometheus_queries", "scaling"]
 
 SCALERS = ("HorizontalPodAutoscaler", "ScaledObject")
-"""Kinds of which an endpoint has one at most: two would pull at the same pods."""
+"""Kinds of autoscaler; an endpoint has at most one, as two would compete for the same pods."""
 
 _POD = "{object}-[a-z0-9]+-[a-z0-9]+"
-"""Names of the pods of a Deployment."""
+"""Pattern for the names of a Deployment's pods."""
 
 
 def scaling(name: str, config: KubernetesDeployerConfig) -> list[Manifest]:
-    """Of the endpoint's Deployment: PodDisruptionBudget, and what scales it where that is configured."""
+    """Return the PodDisruptionBudget and, if configured, the autoscaler of an endpoint's Deployment."""
     objects: list[Manifest] = [
         {
             "apiVersion": "policy/v1",
@@ -50,7 +50,7 @@ def scaling(name: str, config: KubernetesDeployerConfig) -> list[Manifest]:
 
 
 def prometheus_queries(workload: str, keda: KedaScaling) -> dict[str, tuple[str, float]]:
-    """Return what is asked of Prometheus, by a name for it: the PromQL, and how much of it is for one pod.
+    """Return the Prometheus queries by name, each as its PromQL and the amount for one pod.
 
     Args:
         workload: Name of the Deployment that has the pods.
@@ -60,11 +60,11 @@ def prometheus_queries(workload: str, keda: KedaScaling) -> dict[str, tuple[str,
     if keda.queue_depth is not None:
         queries["queue-depth"] = (f"sum(visionops_queue_depth{{{pods}}})", keda.queue_depth)
     if keda.requests_per_second is not None:
-        # Probes and scrapes are no work.
+        # Probes and scrapes do not count as load.
         served = f'visionops_requests_total{{{pods},route!~"/health|/ready|/metrics"}}'
         queries["requests-per-second"] = (f"sum(rate({served}[2m]))", keda.requests_per_second)
     if keda.wake_query:
-        # Only whether there is anything: the other triggers say how much. What is there wants one pod at least.
+        # 1 while there is any load, which needs at least one pod; the other triggers measure how much.
         queries["wake"] = (f"clamp_max(ceil({keda.wake_query}), 1)", 1)
     return queries
 
@@ -80,7 +80,7 @@ def _scaled_object(
             "type": "prometheus",
             "name": trigger,
             "metricType": "AverageValue",
-            # KEDA takes texts only.
+            # KEDA accepts only strings.
             "metadata": {"serverAddress": keda.prometheus, "query": query, "threshold": f"{threshold:g}"},
         }
         if keda.authentication:
@@ -96,7 +96,7 @@ def _scaled_object(
             "maxReplicaCount": limits.max_replicas,
             "pollingInterval": keda.polling_seconds,
             "cooldownPeriod": keda.cooldown_seconds,
-            # No fallback: while Prometheus does not answer, an autoscaler only adds pods, by their CPU.
+            # No fallback: while Prometheus does not answer, the autoscaler only adds pods, by their CPU.
             "triggers": triggers,
         },
     }

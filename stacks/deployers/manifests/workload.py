@@ -1,4 +1,4 @@
-"""The Deployment of an endpoint."""
+"""Build the Deployment of an endpoint."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["deployment"]
 
 
 def deployment(served: PodModel, config: KubernetesDeployerConfig) -> Manifest:
-    """Pods that replace each other without a gap: the old ones go when as many new ones are ready."""
+    """Return a Deployment that replaces pods without downtime: old pods stop when as many new ones are ready."""
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",

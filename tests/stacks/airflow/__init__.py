@@ -1,1 +1,1 @@
-"""What runs in Airflow's own environment: make airflow."""
+"""Programs that run in Airflow's own environment: make airflow."""

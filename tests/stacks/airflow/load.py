@@ -1,4 +1,4 @@
-"""Loads the DAGs of a folder as Airflow does, and writes what it has found, and each task's pod, as JSON.
+"""Load the DAGs of a folder as Airflow does, and write them with each task's pod as JSON.
 
 >>> .airflow/bin/python tests/stacks/airflow/load.py FOLDER RESULT
 """
@@ -15,7 +15,7 @@ from kubernetes.client import ApiClient
 
 
 def describe(task: Any) -> dict[str, Any]:
-    """The operator, what comes before it, the pod it would make, the DAG it would start."""
+    """Return the task's operator, its predecessors, the pod it would create and the DAG it would start."""
     pods = hasattr(task, "build_pod_request_obj")
     return {
         "operator": type(task).__name__,

@@ -1,1 +1,1 @@
-"""Model deployers."""
+"""Test model deployers."""

@@ -1,4 +1,4 @@
-"""What every model deployer promises, whatever it serves with: one life of an endpoint, as steps and people see it.
+"""Check the contract of every model deployer over the life of one endpoint, as steps and people see it.
 
 A deployer passes when `check_life` does for its `Case`.
 """
@@ -19,30 +19,30 @@ SERVING = ServingConfig(port=0)
 
 
 class Case(Protocol):
-    """A deployer, and what can be seen of it from outside."""
+    """A deployer under test, observed from outside."""
 
     deployer: Any
 
     def version(self, endpoint: Endpoint) -> str | None:
-        """Which version answers a prediction; None where no real server does."""
+        """Return the version that answers a prediction; None without a real server."""
 
     def uninterrupted(self) -> AbstractContextManager[None]:
-        """Clients ask while the block runs; fails when one of them got no answer."""
+        """Send requests from clients while the block runs; fail if one gets no answer."""
 
     def will_refuse(self, version: str) -> None:
-        """What is deployed as ``version`` will not answer its smoke image."""
+        """Make the model deployed as ``version`` fail its smoke image."""
 
     def remains(self, name: str) -> list[str]:
-        """What there is of the endpoint, but for the bundles in a store."""
+        """List what exists of the endpoint, except bundles in a store."""
 
 
 def check_life(case: Case, bundles: tuple[Path, Path], image: bytes, damaged: Path) -> None:
     """Deploy, predict, replace, refuse, list, stop, start, delete.
 
     Args:
-        bundles: Two good ones.
-        image: That both can answer.
-        damaged: A bundle whose files are not what its card says.
+        bundles: Two valid bundles.
+        image: Image that both can answer.
+        damaged: Bundle whose files do not match its card.
     """
     deployer = case.deployer
 

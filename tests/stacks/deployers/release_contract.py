@@ -1,4 +1,4 @@
-"""What every model deployer promises of a candidate beside its champion, under load from clients.
+"""Check the contract of every model deployer for a candidate next to its champion, under load from clients.
 
 A deployer passes when `check_good`, `check_bad` and `check_restart` do for its endpoint.
 """
@@ -28,20 +28,20 @@ from visionops.inference.settings import ServingConfig
 CLIENTS = 2
 MOST_SECONDS = 240.0
 LEAST = 12
-"""Images before anything is decided."""
+"""Images before the first decision."""
 _DARK = encode(filled((40, 40, 40)))
-"""The smoke image: a candidate that fails on bright images passes it, as a bad one may in life."""
+"""Smoke image. A candidate that fails only on bright images passes it, as a bad model may in production."""
 
 
 def serving(strategy: str = "canary", **more: Any) -> ServingConfig:
-    """Half of the requests; what is slow is let pass, as other tests share the machine."""
+    """Return a config that sends half of the requests; its latency limit is loose, as other tests share the machine."""
     rules = {"share": 0.5, "hold_minutes": 0, "min_requests": LEAST, "min_agreement": 0.8, "max_latency_ratio": 1000}
     release = ReleaseConfig.model_validate({"strategy": strategy} | rules | more)
     return ServingConfig(port=0, release=release)
 
 
 class Traffic:
-    """What clients got: the version that answered, or the status of an error, by how often."""
+    """Counts of the clients' answers, by version or by error status."""
 
     def __init__(self) -> None:
         self.answers: Counter[str] = Counter()
@@ -52,7 +52,7 @@ class Traffic:
             self.answers[what] += 1
 
     def until(self, condition: Callable[[], bool]) -> None:
-        """Let them go on until it holds."""
+        """Let the clients continue until the condition holds."""
         end = time.monotonic() + MOST_SECONDS
         while not condition():
             assert time.monotonic() < end, self.answers
@@ -61,7 +61,7 @@ class Traffic:
 
 @contextmanager
 def traffic(url: str, key: str, image: bytes, versions: set[str]) -> Iterator[Traffic]:
-    """Clients ask while the block runs; each answer must be of one of the versions."""
+    """Send requests from clients while the block runs; each answer must be from one of the versions."""
     seen, over, numbers = Traffic(), threading.Event(), itertools.count()
 
     def client() -> None:
@@ -88,7 +88,7 @@ def traffic(url: str, key: str, image: bytes, versions: set[str]) -> Iterator[Tr
 
 
 class Life:
-    """One endpoint, and the steps that releases make with it."""
+    """One endpoint, with the actions of a release."""
 
     def __init__(self, deployer: Any, champion: Path, image: bytes) -> None:
         self.deployer, self.champion, self.image = deployer, champion, image
@@ -118,12 +118,12 @@ class Life:
 
 
 def check_good(life: Life, bundle: Path, version: str, strategy: str) -> None:
-    """A good candidate is found good on traffic, and becomes champion without a failed request."""
+    """Check that a good candidate passes on traffic and becomes champion without a failed request."""
     config = serving(strategy)
     life.serve(config)
     with life.traffic(version) as seen:
         life.serve(config, Candidate(bundle, version))
-        life.serve(config, Candidate(bundle, version))  # the same command again goes on with the hold
+        life.serve(config, Candidate(bundle, version))  # the same command again keeps the counts
         seen.until(lambda: life.verdict(version, config).action is not Action.HOLD)
         verdict = life.verdict(version, config)
         assert verdict.action is Action.PROMOTE, verdict.reason
@@ -140,24 +140,24 @@ def check_good(life: Life, bundle: Path, version: str, strategy: str) -> None:
 
 
 def check_bad(life: Life, bundle: Path, version: str, config: ServingConfig, reason: str, bound: int) -> None:
-    """A bad candidate answers no more than ``bound`` requests, then the champion answers all; no request fails."""
+    """Check that a bad candidate answers at most ``bound`` requests, then the champion answers all; none fails."""
     life.serve(config)
     with life.traffic(version) as seen:
         life.serve(config, Candidate(bundle, version))
         seen.until(lambda: any(report.returned for report in life.reports().reports))
         verdict = life.verdict(version, config)
         assert (verdict.action, reason in verdict.reason) == (Action.RETURN, True), verdict.reason
-        # Of several servers each looks at its own traffic: the deployment takes it from all.
+        # Each of several servers checks its own traffic only; the deployment removes the candidate from all.
         life.serve(config)
         after = seen.answers[life.version]
         gone = seen.answers[version]
         seen.until(lambda: seen.answers[life.version] >= after + 20)
-        assert seen.answers[version] <= gone + CLIENTS  # in work when it was taken
+        assert seen.answers[version] <= gone + CLIENTS  # requests in progress at the removal
     assert seen.answers[version] <= bound, seen.answers
 
 
 def check_restart(life: Life, bundle: Path, version: str, config: ServingConfig) -> None:
-    """A hold goes on where it was when the endpoint was stopped and started."""
+    """Check that a release keeps its counts when the endpoint is stopped and started."""
     life.serve(config, Candidate(bundle, version))
     with life.traffic(version) as seen:
         seen.until(lambda: life.verdict(version, config).figures.candidate.images >= 3)

@@ -1,4 +1,4 @@
-"""Objects and pods that a cluster does not admit: what it says is one line with the fix, and nothing is left behind."""
+"""Test that objects and pods denied at admission give one line with the fix, and leave nothing behind."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.stacks.deployers.test_rollout import deploy, make, refused
 MANY_LINES = (
     "\n\nresource Deployment/vision/visionops-cells was blocked due to the following policies\n\nowners: absent\n"
 )
-CHANGE = "change the setting that it names, or the cluster's policy"
+CHANGE = "change the setting named here, or the cluster's policy"
 HOOK = r'admission webhook "policy.plant.example" denied the request: '
 DENIED = {
     "gatekeeper": (
@@ -29,7 +29,7 @@ DENIED = {
         rf"{HOOK}resource Deployment/vision/visionops-cells was blocked .* owners: absent; {CHANGE};",
     ),
     "policy": (policy("deployments", "failed expression: has(x)"), rf"denied request: failed .*; {CHANGE};"),
-    "silent": (silent_webhook("deployments"), r"refused; have whoever runs the cluster look after this webhook;"),
+    "silent": (silent_webhook("deployments"), r"refused; contact the cluster's administrator about this webhook;"),
     "objects": (
         quota("deployments"),
         r": exceeded quota: team, requested: count/deployments.apps=1, .*; raise the ResourceQuota, or lower resources",
@@ -66,7 +66,7 @@ def test_what_is_not_admitted_is_named_and_removed(store, cluster, bundles, what
     message = refused(make(store), bundles[0])
     assert message.startswith("cells version 1: ")
     assert re.search(why, message), message
-    assert message.endswith("nothing served before, so all of it was removed")
+    assert message.endswith("nothing served before, so all objects were removed")
     assert (cluster.names(), cluster.pods) == (set(), {})
 
 
@@ -78,14 +78,14 @@ def test_what_served_before_still_serves(store, cluster, bundles, plural):
     cluster.least_ready = 1000
 
     def only_new(kind, manifest):
-        """A rule that came after the first deployment: what is as it was passes."""
+        """Deny new objects only, like a rule that is newer than the first deployment."""
         is_new = kind == "pods" or manifest.get("spec") != spec
         return webhook(plural, "no label owner")(kind, manifest) if is_new else None
 
     cluster.admission = [only_new]
     message = refused(endpoint, bundles[1], "2")
     assert "denied the request: no label owner; change" in message
-    assert message.endswith("; version 1 is in its place")
+    assert message.endswith("; version 1 is restored")
     assert (set(cluster.pods), cluster.find("deployments")["spec"]) == (pods, spec)
     assert (cluster.least_ready, endpoint.find().version) == (1, "1")
 
@@ -97,7 +97,7 @@ def test_a_rule_that_denies_what_was_before_is_said_too(store, cluster, bundles)
     seen = []
 
     def later(kind, manifest):
-        """The rule comes while the new pods crash, so that the old manifest is not admitted any more."""
+        """Deny while the new pods crash, so that the old manifest is no longer admitted."""
         if kind == "deployments":
             seen.append(manifest)
         return webhook("deployments", "no label owner")(kind, manifest) if len(seen) > 1 else None
@@ -105,7 +105,7 @@ def test_a_rule_that_denies_what_was_before_is_said_too(store, cluster, bundles)
     cluster.admission = [later]
     message = refused(first, bundles[1], "2")
     assert re.search(
-        r"ends again and again .*; and what was before could not be put back \(.*denied the request", message
+        r"exits again and again .*; and the previous state could not be restored \(.*denied the request", message
     )
 
 

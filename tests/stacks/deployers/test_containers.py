@@ -1,6 +1,6 @@
-"""A server in a container: what goes wrong is said in a line; with a real engine and image, it serves and switches.
+"""Test a server in a container: errors are one line; with a real engine and image, it serves and switches.
 
-The real part runs where podman or docker has the image of `make images`; else it is skipped.
+The tests with a real engine are skipped unless podman or docker has the image of `make images`.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from visionops.inference.settings import ServingConfig
 
 IMAGE = "localhost/visionops-serving:latest"
 FAKE = """#!/bin/sh
-# Answers each command with the file of its name, and remembers what it was asked.
+# Answers each command with the file of its name, and logs the commands.
 here=${0%/*}
-echo "$@" >> "$here/asked"
+echo "$@" >> "$here/commands"
 if [ -f "$here/$1.err" ]; then /bin/cat "$here/$1.err" >&2; exit 125; fi
 /bin/cat "$here/$1" 2>/dev/null || true
 """
@@ -39,7 +39,7 @@ ENDED = json.dumps([{"State": {"Running": False, "OOMKilled": False}, "NetworkSe
 
 
 class FakePodman:
-    """A `podman` on the path that says what a test wants."""
+    """A `podman` on the path with the answers of a test."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -51,13 +51,13 @@ class FakePodman:
         (self.folder / command).write_text(text)
 
     @property
-    def asked(self) -> list[str]:
-        return (self.folder / "asked").read_text().splitlines()
+    def commands(self) -> list[str]:
+        return (self.folder / "commands").read_text().splitlines()
 
 
 @pytest.fixture
 def podman(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakePodman:
-    """Has the image, and makes containers that end at once."""
+    """Return an engine that has the image, and whose containers exit at once."""
     fake = FakePodman(tmp_path / "bin")
     monkeypatch.setenv("PATH", str(fake.folder))
     fake.says("image", "sha256:aa\n")
@@ -87,17 +87,17 @@ def test_an_absent_engine_is_named(monkeypatch, tmp_path, name, words):
         find_engine(name, IMAGE)
 
 
-def test_an_absent_image_is_named_with_the_mend(podman, bundles, tmp_path):
+def test_an_absent_image_is_named_with_the_fix(podman, bundles, tmp_path):
     podman.says("image.err", "Error: inspecting object: localhost/visionops-serving: image not known\n")
-    with pytest.raises(DeploymentError, match=rf"image {IMAGE}: podman has none of that name; make it: make images"):
+    with pytest.raises(DeploymentError, match=rf"image {IMAGE}: missing from podman; build it: make images"):
         deploy(of_fake(tmp_path), bundles[0])
-    assert all(line.startswith("image") for line in podman.asked)
+    assert all(line.startswith("image") for line in podman.commands)
 
 
 def test_an_unwell_engine_does_not_hide_the_other(podman):
     (podman.folder / "podman").rename(podman.folder / "docker")
     podman.says("image.err", "Cannot connect to the Docker daemon at unix:///run/docker.sock.\n")
-    with pytest.raises(DeploymentError, match=r"docker has none of that name \(docker image: Cannot connect"):
+    with pytest.raises(DeploymentError, match=r"missing from docker \(docker image: Cannot connect"):
         find_engine("auto", IMAGE)
     good = FakePodman(podman.folder.parent / "good")
     good.says("image", "sha256:bb\n")
@@ -107,30 +107,32 @@ def test_an_unwell_engine_does_not_hide_the_other(podman):
     assert (engine.name, image_id) == ("podman", "sha256:bb")
 
 
-def test_a_port_in_use_is_named_with_the_mend(podman, bundles, tmp_path):
+def test_a_port_in_use_is_named_with_the_fix(podman, bundles, tmp_path):
     noise = 'time="now" level=error msg="unable to get systemd connection"\n'
     why = "Error: cannot listen on the TCP port: listen tcp4 127.0.0.1:8000: bind: address already in use\n"
     podman.says("start.err", noise + why + noise)
     endpoint = of_fake(tmp_path)
     with pytest.raises(DeploymentError, match=r"127.0.0.1:8000: cannot listen .*or set serving.port to another"):
         deploy(endpoint, bundles[0], port=8000)
-    assert podman.asked[-1] == "rm --force --volumes c0ffee"
+    assert podman.commands[-1] == "rm --force --volumes c0ffee"
     assert endpoint.server is None
 
 
 def test_a_container_that_ends_at_once_leaves_its_last_words_and_nothing_else(podman, bundles, tmp_path):
     endpoint = of_fake(tmp_path, memory="1g", cpus=1.5)
-    with pytest.raises(DeploymentError, match="cells version 1: the container ended at once: no such bundle") as caught:
+    with pytest.raises(
+        DeploymentError, match="cells version 1: the container exited at once: no such bundle"
+    ) as caught:
         deploy(endpoint, bundles[0])
     assert "\n" not in str(caught.value)
-    assert podman.asked[-1] == "rm --force --volumes c0ffee"
+    assert podman.commands[-1] == "rm --force --volumes c0ffee"
     assert endpoint.server is None
     assert not (endpoint.folder / "starting.json").exists()
 
 
 def test_a_container_killed_for_its_memory_says_so(podman, bundles, tmp_path):
     podman.says("container", ENDED.replace('"OOMKilled": false', '"OOMKilled": true'))
-    with pytest.raises(DeploymentError, match="needed more than 512m of memory"):
+    with pytest.raises(DeploymentError, match="exceeded its memory limit of 512m"):
         deploy(of_fake(tmp_path, memory="512m"), bundles[0])
 
 
@@ -139,9 +141,9 @@ def test_a_container_may_do_little_and_no_secret_is_in_its_command_line(podman, 
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "of something else")
     endpoint = of_fake(tmp_path, memory="1g", cpus=1.5)
     serving = ServingConfig(port=0, prediction_log_store="postgresql://tester@db/postgres")
-    with pytest.raises(DeploymentError, match="ended at once"):
+    with pytest.raises(DeploymentError, match="exited at once"):
         endpoint.deploy(bundles[0], name="cells", version="1", alias="", serving=serving)
-    (created,) = (line for line in podman.asked if line.startswith("create"))
+    (created,) = (line for line in podman.commands if line.startswith("create"))
     for option in (
         "--pull=never --name visionops-cells-",
         "--read-only",
@@ -167,7 +169,7 @@ def test_a_container_may_do_little_and_no_secret_is_in_its_command_line(podman, 
 
 @pytest.fixture(scope="module")
 def engine() -> ContainerEngine:
-    """Podman or docker, with our image."""
+    """Return podman or docker, with our image."""
     try:
         return find_engine("auto", IMAGE)[0]
     except DeploymentError as error:
@@ -176,7 +178,7 @@ def engine() -> ContainerEngine:
 
 @pytest.fixture
 def endpoint(tmp_path: Path, engine: ContainerEngine) -> Iterator[ContainerEndpoint]:
-    """An endpoint with nothing deployed; whatever a test starts ends with it."""
+    """Return an endpoint with nothing deployed; its server stops with the test."""
     endpoint = ContainerEndpoint(tmp_path / "containers" / "cells", ContainerSettings(memory="1g"))
     yield endpoint
     endpoint.delete(force=True)
@@ -188,7 +190,7 @@ def ask(endpoint: ContainerEndpoint, server: Container, image: bytes) -> request
 
 
 def asking(job: Callable[[], object], request: Callable[[], requests.Response]) -> list[requests.Response]:
-    """What requests got that were made, one after the other, while ``job`` was done."""
+    """Return the answers to requests that were sent one after the other while ``job`` ran."""
     done = threading.Event()
 
     def keep_asking() -> list[requests.Response]:
@@ -258,7 +260,7 @@ def test_a_given_port_is_kept_and_a_container_that_fails_brings_the_old_one_back
     after = deploy(larger, bundles[1], "2", port=port)
     assert (after.port, after.container != before.container) == (port, True)
     unusable = make_bundle(tmp_path / "unusable", graph_classes=2, class_names=("a", "b", "c")).folder
-    with pytest.raises(DeploymentError, match=r"ended at once: .*export it again"):
+    with pytest.raises(DeploymentError, match=r"exited at once: .*export it again"):
         deploy(endpoint, unusable, "3", port=port)
     assert endpoint.server == after
     assert ask(endpoint, after, red_cell).json()["model"]["version"] == "2"
@@ -295,7 +297,7 @@ def test_a_port_of_somebody_else_is_named(endpoint, bundles):
     assert endpoint.server is None
 
 
-def test_images_of_now_say_what_they_are(engine):
+def test_current_images_have_labels(engine):
     found = subprocess.run([engine.name, "image", "inspect", IMAGE], check=True, capture_output=True, text=True).stdout
     config = json.loads(found)[0]
     assert config["Config"]["User"] == "10001:10001"

@@ -1,4 +1,4 @@
-"""Each deployer passes the contract: those of this machine with real servers, those of a cluster against its API."""
+"""Test the contract of each deployer: on this machine with real servers, on a cluster against its API."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def damaged(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def component(flavor: str, source: str, configuration: dict):
-    """A model deployer as ZenML makes it."""
+    """Return a model deployer as ZenML creates it."""
     from zenml.client import Client
     from zenml.enums import StackComponentType
     from zenml.stack import StackComponent
@@ -54,7 +54,7 @@ def component(flavor: str, source: str, configuration: dict):
 
 
 def require_image() -> None:
-    """Skip where neither podman nor docker has the image of `make images`."""
+    """Skip unless podman or docker has the image of `make images`."""
     settings = ContainerSettings()
     try:
         find_engine(settings.engine, settings.image)
@@ -63,7 +63,7 @@ def require_image() -> None:
 
 
 class OnMachine:
-    """Processes or containers of this machine."""
+    """Processes or containers on this machine."""
 
     def __init__(self, flavor: str, folder: Path, image: bytes) -> None:
         self.deployer = component(flavor, MACHINE[flavor], {"folder": str(folder / "serving")})
@@ -91,7 +91,7 @@ class OnMachine:
         assert set(client.result(60)) == {200}
 
     def will_refuse(self, version):
-        """A real server really refuses."""
+        """Do nothing: a real server refuses by itself."""
 
     def remains(self, name):
         return [str(path) for path in (self._folder / name).glob("*")]
@@ -102,7 +102,7 @@ class OnMachine:
 
 
 class OnCluster:
-    """Pods of a cluster that only its API is there of."""
+    """Pods of a cluster that consists of its API only."""
 
     def __init__(self, flavor: str, cluster: Cluster, store: str) -> None:
         configuration = {
@@ -120,7 +120,7 @@ class OnCluster:
 
     @contextmanager
     def uninterrupted(self):
-        """The Service always has a ready pod."""
+        """Check that the Service always has a ready pod."""
         self._cluster.least_ready = 1000
         yield
         assert 1 <= self._cluster.least_ready < 1000
@@ -152,7 +152,7 @@ def case(request, zenml_home, tmp_path, red_cell) -> Iterator:
             cluster = stack.enter_context(running_cluster(tmp_path))
             case = OnCluster(request.param, cluster, request.getfixturevalue("store"))
         yield case
-        for service in case.deployer.find_model_server():  # of a test that failed
+        for service in case.deployer.find_model_server():  # left by a failed test
             case.deployer.delete_model_server(service.uuid, force=True)
     Client().delete_stack_component(f"{request.param}-contract", "model_deployer")
 
@@ -162,7 +162,7 @@ def test_one_life_of_an_endpoint(case, bundles, red_cell, damaged):
 
 
 @pytest.mark.parametrize("case", ["visionops_kubernetes"], indirect=True)
-def test_what_a_deployment_on_a_cluster_could_not_see_to_is_said(case, bundles):
+def test_a_deployment_on_a_cluster_reports_unchecked_parts(case, bundles):
     endpoint = case.deployer.deploy_bundle(
         bundles[0], name="cells", version="1", alias="champion", serving=ServingConfig()
     )

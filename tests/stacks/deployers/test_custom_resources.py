@@ -1,4 +1,4 @@
-"""SeldonDeployment and InferenceService hold strictly to what their projects publish, and their pods to Kubernetes."""
+"""Test that SeldonDeployment and InferenceService match their published schemas, and their pods Kubernetes' schema."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.helpers.crds import check_resource, schema_of
 from tests.stacks.deployers.test_manifests import LEAST, MOST, SERVED
 
 SELDON_KUBERNETES = "1.25"
-"""Seldon Core 1.16 to 1.18 have the pod of Kubernetes 1.24 in their schema: this is the oldest that can be had here."""
+"""Oldest available Kubernetes schema; Seldon Core 1.16 to 1.18 contain the pod schema of Kubernetes 1.24."""
 KSERVE_KUBERNETES = "1.30"
 NEWEST = "1.35"
 REFUSED = (jsonschema.ValidationError, kubernetes_validate.ValidationError)
@@ -124,13 +124,13 @@ def test_a_pod_of_seldons_ends_as_slowly_as_any_other():
     manifest = seldon_deployment(SERVED, LEAST)
     server = manifest["spec"]["predictors"][0]["componentSpecs"][0]["spec"]["containers"][0]
     assert server["lifecycle"] == {"preStop": {"exec": {"command": ["sleep", "5"]}}}
-    server["lifecycle"]["preStop"] = {"sleep": {"seconds": 5}}  # as in the other manifests
+    server["lifecycle"]["preStop"] = {"sleep": {"seconds": 5}}  # like the other manifests
     with pytest.raises(kubernetes_validate.ValidationError, match="sleep"):
         check_seldon(manifest)
 
 
 def places(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
-    """Of every object and list inside; of a list, its first item stands for all."""
+    """Yield the paths of all objects and lists inside; the first item of a list represents all."""
     if isinstance(value, dict | list):
         yield path
         for key, inner in value.items() if isinstance(value, dict) else enumerate(value[:1]):

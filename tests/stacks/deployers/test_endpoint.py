@@ -1,4 +1,4 @@
-"""A server process: found again, switched without a failed request, never left behind."""
+"""Test that a server process is found again, switched without a failed request, and never left behind."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ANY_PORT = ServingConfig(port=0)
 
 @pytest.fixture
 def endpoint(tmp_path: Path) -> Iterator[LocalEndpoint]:
-    """An endpoint with nothing deployed; whatever a test starts ends with it."""
+    """Return an endpoint with nothing deployed; its server stops with the test."""
     endpoint = LocalEndpoint(tmp_path / "serving" / "cells")
     yield endpoint
     endpoint.delete(force=True)
@@ -66,7 +66,7 @@ def test_first_deployment_starts_a_detached_server(endpoint, bundles, red_cell):
     assert json.loads(endpoint.log.read_text().splitlines()[0])["event"] == "started"
     assert server.served.bundle.is_relative_to(endpoint.folder)
     until(lambda: list(endpoint.predictions.glob("images/*/*.png")))
-    assert read_log(endpoint.predictions).num_rows == 1  # the smoke image is no traffic
+    assert read_log(endpoint.predictions).num_rows == 1  # the smoke image is not traffic
 
 
 def test_the_server_gets_no_credentials_of_the_run_but_those_of_its_store(endpoint, bundles, monkeypatch):
@@ -82,7 +82,7 @@ def test_the_server_gets_no_credentials_of_the_run_but_those_of_its_store(endpoi
 
 
 def test_switching_loses_no_request_and_a_broken_bundle_changes_nothing(endpoint, bundles, red_cell, tmp_path):
-    """The point of it all."""
+    """Switch, roll back and refuse models under load without a failed request."""
     broken = make_bundle(tmp_path / "broken").folder
     (broken / "model.onnx").write_bytes(b"not what the card says")
     unusable = make_bundle(tmp_path / "unusable", graph_classes=2, class_names=("a", "b", "c")).folder
@@ -152,7 +152,7 @@ def test_a_smoke_image_that_fails_leaves_no_process(endpoint, bundles):
     assert endpoint.server is None
 
 
-def test_a_port_in_use_is_named_with_the_mend(endpoint, bundles):
+def test_a_port_in_use_is_named_with_the_fix(endpoint, bundles):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(
@@ -216,7 +216,7 @@ def test_a_recycled_pid_is_neither_trusted_nor_killed(endpoint, bundles):
     for record in (stranger, same_start):
         endpoint._write(endpoint._record, record)
         assert not endpoint.is_running
-        endpoint.stop(force=True)  # would end this very test
+        endpoint.stop(force=True)  # would kill this test
 
 
 def test_what_a_killed_deployment_left_is_cleared_away(endpoint, bundles):
@@ -233,7 +233,7 @@ def test_a_damaged_copy_is_made_again(endpoint, bundles, tmp_path):
     server = deploy(endpoint, source)
     (server.served.bundle / "model.onnx").write_bytes(b"damaged")
     deploy(endpoint, source)
-    shutil.rmtree(source)  # the artifact store went away
+    shutil.rmtree(source)  # the artifact store is gone
     assert deploy(endpoint, server.served.bundle).pid == server.pid
 
 

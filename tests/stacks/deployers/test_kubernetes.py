@@ -1,4 +1,4 @@
-"""Which records a deployer to a cluster takes for its own, and what it writes into them."""
+"""Test which records belong to a deployer to a cluster, and what it writes into them."""
 
 from types import SimpleNamespace
 

@@ -1,4 +1,4 @@
-"""The flavor in ZenML: one record for an endpoint, whatever it serves."""
+"""Test the flavor in ZenML: one record for an endpoint, whatever it serves."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # ZenML, SQLAlchemy and MLflo
 
 @pytest.fixture
 def deployer(zenml_home: Path) -> Iterator:
-    """The model deployer of the stack `local`; its endpoints end with the test."""
+    """Return the model deployer of the stack `local`; its endpoints stop with the test."""
     from zenml.client import Client
 
     apply("local")
@@ -81,7 +81,7 @@ def test_a_killed_server_shows_and_starts_again(deployer, bundles):
     assert deployer.find_endpoint("cells") is None
     (record,) = deployer.find_model_server()
     assert record.status.state.value == "error"
-    assert "ended by itself" in record.status.last_error
+    assert "exited unexpectedly" in record.status.last_error
     record.start()
     assert requests.get(f"{endpoint.url}/ready", timeout=60).ok
     record.stop()
@@ -108,7 +108,7 @@ def test_names_that_leave_the_folder_are_refused(deployer, bundles, name, versio
 
 
 def zenml(*commands: tuple[str, ...]) -> str:
-    """Commands as a user gives them, in another process: in one, for each would import all of ZenML."""
+    """Run ZenML commands in one other process, as each process takes seconds to import ZenML."""
     program = "import json, sys\nfrom zenml_cli import cli\n"
     program += (
         "for words in json.loads(sys.argv[1]):\n    cli(['model-deployer', 'models', *words], standalone_mode=False)"
@@ -126,9 +126,9 @@ def test_zenml_lists_describes_and_deletes(deployer, bundles):
     endpoint = deploy(deployer, bundles[0], "3")
     (record,) = deployer.find_model_server()
     uuid = str(record.uuid)
-    told = zenml(("list",), ("describe", uuid), ("delete", uuid))
-    assert "cells" in told
-    assert f"{endpoint.url}/predict" in told
+    printed = zenml(("list",), ("describe", uuid), ("delete", uuid))
+    assert "cells" in printed
+    assert f"{endpoint.url}/predict" in printed
     assert deployer.find_model_server() == []
     with pytest.raises(requests.ConnectionError):
         requests.get(endpoint.url, timeout=20)

@@ -1,4 +1,4 @@
-"""What is sent to a cluster holds strictly to the schemas of the oldest and a recent Kubernetes, and is as confined."""
+"""Test that manifests match the schemas of the oldest and a recent Kubernetes, and that pods are confined."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ MOST = KubernetesDeployerConfig.model_validate(
 
 
 def objects(config: KubernetesDeployerConfig, served: PodModel = SERVED) -> list[dict[str, Any]]:
-    """All that Kubernetes itself knows."""
+    """Return all objects of Kubernetes' own kinds."""
     others = supporting(served, config, selector(served.name)) + scaling(served.name, config)
     return [secret(served.name, config, "a", "b"), deployment(served, config), *others]
 
@@ -87,7 +87,7 @@ def by_keda(**more: Any) -> KubernetesDeployerConfig:
     return KubernetesDeployerConfig.model_validate(LEAST.model_dump() | {"autoscaling": scaling})
 
 
-def test_keda_asks_prometheus_for_what_waits_and_what_comes():
+def test_keda_reads_queue_depth_and_request_rate_from_prometheus():
     kinds = [o["kind"] for o in objects(by_keda())]
     assert "HorizontalPodAutoscaler" not in kinds
     manifest = find("ScaledObject", by_keda())
@@ -117,7 +117,7 @@ def test_the_schema_of_keda_would_say_so():
     for path, key, value in (
         ((), "scaleTarget", {}),
         (("triggers", 1), "metricTypes", "Value"),
-        (("triggers", 1, "metadata"), "threshold", 4),  # texts only
+        (("triggers", 1, "metadata"), "threshold", 4),  # strings only
     ):
         wrong = copy.deepcopy(manifest)
         inner = wrong["spec"]
@@ -233,7 +233,7 @@ def test_the_network_is_open_where_it_must_be():
     assert [port["port"] for port in way_in["ports"]] == [8000]
     assert way_in["from"][1]["namespaceSelector"]["matchExpressions"][0]["values"] == ["ingress-nginx", "monitoring"]
     ports = {port["port"] for rule in rules["egress"] for port in rule["ports"]}
-    assert ports == {53, 9000, 6432, 8333}  # names, bundles, the log, and what was configured
+    assert ports == {53, 9000, 6432, 8333}  # DNS, bundles, the log, and the configured port
     least = find("NetworkPolicy", LEAST, SERVED.model_copy(update={"serving": ServingConfig()}))["spec"]
     assert {port["port"] for rule in least["egress"] for port in rule["ports"]} == {53, 443}
 
@@ -297,7 +297,7 @@ def test_a_candidate_is_fetched_beside_and_tried_as_the_release_says(make):
     )
     assert manifest["metadata"]["annotations"]["visionops/candidate"] == "13"
     alone = make(TRIED.model_copy(update={"candidate": None}), MOST)
-    assert "candidate" not in str(alone)  # pods of before are not made anew
+    assert "candidate" not in str(alone)  # existing pods are not replaced
 
 
 def test_a_manifest_with_a_candidate_holds_to_the_schema():

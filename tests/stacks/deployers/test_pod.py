@@ -1,4 +1,4 @@
-"""The pod of the manifests, run on this machine as a kubelet would: its commands, arguments, variables and probes."""
+"""Run the pod of the manifests on this machine as a kubelet would, with its commands, variables and probes."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from visionops.inference.settings import ServingConfig
 
 @pytest.fixture
 def store() -> Iterator[tuple[str, str]]:
-    """URI of an empty prefix, and the address of its server."""
+    """Return the URI of an empty prefix, and the address of its server."""
     with s3_server() as address, s3_bucket(address, "models") as uri:
         yield f"{uri}/bundles", address
 
 
 def command(container: dict[str, Any], folder: Path, port: int) -> list[str]:
-    """What the container runs, on folders and a port of this machine."""
+    """Return the container's command, with folders and a port of this machine."""
     volumes = {mount["mountPath"]: folder / mount["name"] for mount in container["volumeMounts"]}
 
     def here(part: str) -> str:
@@ -65,7 +65,7 @@ def environment(container: dict[str, Any], secrets: dict[str, dict[str, str]]) -
 
 @contextmanager
 def pod(spec: dict[str, Any], secrets: dict[str, dict[str, str]], folder: Path) -> Iterator[str]:
-    """Address of its server; readiness is the caller's to wait for."""
+    """Run a pod and return the address of its server; the caller waits for readiness."""
     port = free_port()
     for container in spec["initContainers"]:
         subprocess.run(

@@ -1,6 +1,6 @@
-"""Each deployer keeps the promises of a release, with real servers: processes, containers, and pods of a mock cluster.
+"""Test the release contract of each deployer with real servers: processes, containers and pods of a mock cluster.
 
-Only processes are part of the default suite; `make releases` has the others, and more ways to be bad.
+The default suite has processes only; `make releases` adds the others, and more kinds of bad candidates.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from visionops.inference.bundle import ModelBundle
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore"),  # ZenML and SQLAlchemy warn of their own code
-    pytest.mark.timeout(3600),  # the contract has bounds of its own
+    pytest.mark.timeout(3600),  # the contract has its own time limits
 ]
 
 _ALL = bool(os.environ.get("VISIONOPS_RELEASES"))
@@ -75,12 +75,12 @@ def life(request, zenml_home, tmp_path, bundles, red_cell) -> Iterator[Life]:
 
 
 def strange(folder: Path) -> Path:
-    """Its answers are never the champion's."""
+    """Return a bundle whose answers never agree with the champion's."""
     return make_bundle(folder / "strange", class_names=("a", "b", "c")).folder
 
 
 def failing(folder: Path) -> Path:
-    """Its boxes are no numbers where an image is bright, as the smoke image is not."""
+    """Return a bundle whose boxes are NaN on bright images, unlike the smoke image."""
     made = make_bundle(folder / "failing", gain=1.7)
     model = onnx.load(made.folder / "model.onnx")
     (last,) = [node for node in model.graph.node if node.name == "" and node.output[0] == "output0"]
@@ -101,7 +101,7 @@ def failing(folder: Path) -> Path:
 
 
 def slow(folder: Path) -> Path:
-    """Its input has a hundred times the pixels."""
+    """Return a bundle whose input has a hundred times the pixels."""
     return make_bundle(folder / "slow", size=1280).folder
 
 
@@ -114,7 +114,7 @@ def test_a_release_holds_its_promises(life: Life, bundles, tmp_path):
     (corrupt / "model.onnx").write_bytes(b"not what the card says")
     with life.traffic(), pytest.raises(BundleError, match="corrupt"):
         life.serve(serving(), Candidate(corrupt, "4"))
-    if hasattr(life.deployer, "stored"):  # a new pod begins anew, by design
+    if hasattr(life.deployer, "stored"):  # a new pod starts without counts, by design
         check_restart(life, bundles[0], "5", serving())
 
 

@@ -1,4 +1,4 @@
-"""Endpoints on a cluster's API: what goes wrong is named with its mend, and what served before still serves."""
+"""Test endpoints on a cluster's API: errors name the fix, and the previous model still serves."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ FORBIDDEN = (
 
 @pytest.fixture(scope="module")
 def store() -> Iterator[str]:
-    """URI of a prefix; what one test has sent is there for the next."""
+    """Return the URI of a prefix, which the tests of this file share."""
     with s3_server() as address, s3_bucket(address, "models") as uri:
         yield f"{uri}/bundles"
 
@@ -63,7 +63,7 @@ def deploy(endpoint: ClusterEndpoint, bundle: Path, version: str = "1", **more) 
 
 
 def refused(endpoint: ClusterEndpoint, bundle: Path, version: str = "1", **more) -> str:
-    """The one line that says why."""
+    """Deploy a bundle that is refused, and return the one-line reason."""
     with pytest.raises(DeploymentError) as caught:
         deploy(endpoint, bundle, version, **more)
     assert "\n" not in str(caught.value)
@@ -72,7 +72,7 @@ def refused(endpoint: ClusterEndpoint, bundle: Path, version: str = "1", **more)
 
 def test_what_is_made_and_what_is_left(endpoint, cluster, bundles):
     remark = deploy(endpoint, bundles[0], smoke_images=[b"one"])
-    assert remark == "http://127.0.0.1:1 cannot be reached from here: that its pods are ready is all that is known"
+    assert remark == "http://127.0.0.1:1 cannot be reached from here; its pods are ready, but no answer was checked"
     made = {
         f"{kind}/visionops-cells" for kind in ("deployments", "services", "networkpolicies", "poddisruptionbudgets")
     }
@@ -113,7 +113,7 @@ def test_replicas_and_the_autoscaler(cluster, store, bundles):
     assert len(cluster.pods) == 2
     key = next(k for k in cluster.objects if k[0].plural == "deployments")
     live = cluster.objects[key].raw
-    cluster.objects[key] = live | {"spec": live["spec"] | {"replicas": 4}}  # as the autoscaler does
+    cluster.objects[key] = live | {"spec": live["spec"] | {"replicas": 4}}  # like the autoscaler
     deploy(scaled, bundles[1], "2")
     assert len(cluster.pods) == 4
     assert "horizontalpodautoscalers/visionops-cells" in cluster.names()
@@ -123,7 +123,7 @@ def test_replicas_and_the_autoscaler(cluster, store, bundles):
 
 
 def test_one_scaler_at_a_time(cluster, store, bundles):
-    """KEDA's webhook refuses pods that a HorizontalPodAutoscaler has, so that goes before the ScaledObject comes."""
+    """The HorizontalPodAutoscaler is removed before the ScaledObject is created, as KEDA's webhook refuses a second."""
 
     def webhook(request):
         both = {f"{kind}/visionops-cells" for kind in ("horizontalpodautoscalers", "scaledobjects")}
@@ -162,7 +162,7 @@ def test_no_pod_at_all_is_for_kserve(cluster, store, bundles):
     for kind in (ClusterEndpoint, SeldonEndpoint):
         why = refused(make(store, kind, autoscaling=zero), bundles[0])
         assert "autoscaling.min_replicas: 0 is for visionops_kserve" in why
-    assert "is not for visionops_seldon" in refused(
+    assert "not supported by visionops_seldon" in refused(
         make(store, SeldonEndpoint, autoscaling=zero | {"min_replicas": 1}), bundles[0]
     )
     assert cluster.names() == set()
@@ -192,11 +192,11 @@ def test_stop_remembers_how_many(cluster, store, bundles):
 
 FATES = {
     "image": r'ImagePullBackOff \(Back-off pulling image "x:1"\); check image and image_pull_secrets',
-    "config": r'CreateContainerConfigError \(secret "s3" not found\); make the Secret',
-    "crash": r"server ends again and again \(smoke image 1: upload: not a readable image\); see kubectl logs -n vision",
-    "fetch": r"fetch ends again and again \(s3://models/x: is not there; deploy the model again\)",
-    "damaged": r"fetch ends again and again \(s3://models/x: is not there; deploy the model again\)",
-    "oom": r"killed for its memory; raise resources.limits.memory",
+    "config": r'CreateContainerConfigError \(secret "s3" not found\); create the Secret',
+    "crash": r"server exits again and again \(smoke image 1: upload: not a readable image\); see kubectl logs -n",
+    "fetch": r"fetch exits again and again \(s3://models/x: is not there; deploy the model again\)",
+    "damaged": r"fetch exits again and again \(s3://models/x: is not there; deploy the model again\)",
+    "oom": r"killed, out of memory; raise resources.limits.memory",
     "quota": r"exceeded quota: team, requested: cpu=1, used: cpu=4, limited: cpu=4; raise the ResourceQuota",
 }
 
@@ -210,9 +210,9 @@ def test_pods_that_will_never_be_ready_are_named_and_the_old_ones_stay(endpoint,
         message = refused(endpoint, bundles[1], fate)
         assert message.startswith(f"cells version {fate}: ")
         assert re.search(why, message), message
-        assert message.endswith("; version 1 is in its place")
+        assert message.endswith("; version 1 is restored")
         assert (endpoint.find().version, cluster.find("deployments")["spec"]) == ("1", spec)
-    endpoint.start()  # waits until all is as it was
+    endpoint.start()  # waits until the old state is restored
     assert set(cluster.pods) == before
     assert cluster.least_ready == 1
 
@@ -226,13 +226,11 @@ def test_an_init_container_that_failed_once_is_given_its_next_attempt(endpoint, 
 def test_a_first_failure_is_in_the_message_when_the_time_is_over(cluster, store, bundles):
     cluster.fates["1"] = "damaged"
     message = refused(make(store, timeout=1e-6), bundles[0])
-    assert re.search(r"not ready in 0 s \(.*\); .*: fetch has ended, and is started again \(s3://models/x", message), (
-        message
-    )
+    assert re.search(r"not ready in 0 s \(.*\); .*: fetch exited and is restarting \(s3://models/x", message), message
 
 
 @pytest.mark.parametrize(
-    ("is_ready", "said"), [("False", "0 of 1 new pods are ready"), ("True", "1 old pods are still there")]
+    ("is_ready", "said"), [("False", "0 of 1 new pods are ready"), ("True", "1 old pods still run")]
 )
 def test_old_pods_are_waited_for_once_the_new_ones_are_ready(is_ready, said):
     status = {"observedGeneration": 2, "replicas": 2, "updatedReplicas": 1, "availableReplicas": 1}
@@ -242,14 +240,15 @@ def test_old_pods_are_waited_for_once_the_new_ones_are_ready(is_ready, said):
 
 
 @pytest.mark.parametrize(
-    ("fate", "why"), [("slow", "raise timeout if it only needs longer"), ("pending", "no node takes it .*; add nodes")]
+    ("fate", "why"),
+    [("slow", "raise timeout if the pods only need more time"), ("pending", "does not fit on any node .*; add nodes")],
 )
 def test_what_may_yet_come_is_waited_for_until_the_deadline(cluster, store, bundles, fate, why):
     cluster.fates["1"] = fate
     message = refused(make(store, timeout=0.05), bundles[0])
     assert "not ready in 0 s (0 of 1" in message
     assert re.search(why, message), message
-    assert message.endswith("nothing served before, so all of it was removed")
+    assert message.endswith("nothing served before, so all objects were removed")
     assert (cluster.names(), cluster.pods) == (set(), {})
 
 
@@ -260,7 +259,7 @@ def test_a_change_that_somebody_else_came_before_is_tried_once_more(endpoint, cl
     assert endpoint.find().version == "2"
     cluster.faults = [refusal(409, "the object has been modified", verb="PUT", plural="deployments", times=2)]
     message = refused(endpoint, bundles[0], "3")
-    assert "Deployment visionops-cells in namespace vision: somebody else changed it at the same time" in message
+    assert "Deployment visionops-cells in namespace vision: changed by another client at the same time" in message
     assert endpoint.find().version == "2"
 
 
@@ -278,7 +277,7 @@ def test_what_somebody_else_deployed_in_between_stays(endpoint, cluster, bundles
     deploy(endpoint, bundles[0])
     cluster.faults = [deploy_another]
     message = refused(endpoint, bundles[1], "2")
-    assert "another deployment came in between; see which model is to serve; version 3 is in its place" in message
+    assert "replaced by another deployment; check which model should serve; version 3 is restored" in message
     endpoint.start()
     assert endpoint.find().version == "3"
 
@@ -292,7 +291,7 @@ def test_somebody_who_makes_it_at_the_same_time_is_no_error(endpoint, cluster, b
 REFUSALS = [
     (403, FORBIDDEN, r"lacks the right to create deployments\.apps; grant it \(docs/how-to/kubernetes.md"),
     (403, "x is forbidden: exceeded quota: team, used: 4", r": exceeded quota: team, used: 4; raise the ResourceQuota"),
-    (401, "Unauthorized", r"http://127.0.0.1:\d+: does not know who asks \(Unauthorized\); log in"),
+    (401, "Unauthorized", r"http://127.0.0.1:\d+: invalid or missing login \(Unauthorized\); log in"),
     (422, "spec.x: Invalid value", r"refused with status 422 \(spec.x: Invalid value\)"),
     (500, "etcdserver: request timed out", r"refused with status 500 \(etcdserver"),
 ]
@@ -308,9 +307,9 @@ def test_what_the_api_refuses_is_named_and_half_of_it_removed(endpoint, cluster,
 
 def test_no_namespace_no_kind_no_cluster(cluster, store, bundles, monkeypatch, tmp_path):
     cluster.kinds = KINDS - {"seldondeployments"}
-    assert "does not know the kind; install its operator" in refused(make(store, SeldonEndpoint), bundles[0])
+    assert "unknown kind in this cluster; install its operator" in refused(make(store, SeldonEndpoint), bundles[0])
     message = refused(make(store, namespace="absent"), bundles[0])
-    assert "namespace absent: is not there; kubectl create namespace absent" in message
+    assert "namespace absent: does not exist; kubectl create namespace absent" in message
     assert "no cluster: the kubeconfig cannot be used" in refused(make(store, kubernetes_context="x"), bundles[0])
     assert "the pod's service account cannot be used" in refused(make(store, incluster=True), bundles[0])
     config = tmp_path / "kubeconfig"
@@ -318,7 +317,7 @@ def test_no_namespace_no_kind_no_cluster(cluster, store, bundles, monkeypatch, t
     assert "the cluster does not answer" in refused(make(store), bundles[0])
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "absent"))
     assert "set KUBECONFIG, kubernetes_context or incluster" in refused(make(store), bundles[0])
-    # A step in a pod, which has no kubeconfig.
+    # A step in a pod has no kubeconfig.
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
     said = refused(make(store, kubernetes_context="x"), bundles[0])
     assert "no cluster: the pod's service account cannot be used" in said
@@ -327,7 +326,7 @@ def test_no_namespace_no_kind_no_cluster(cluster, store, bundles, monkeypatch, t
 def test_what_is_not_ours_is_left_alone(endpoint, cluster, bundles):
     foreign = {"metadata": {"name": "visionops-cells", "generation": 1, "resourceVersion": "1"}, "spec": {}}
     cluster.objects["v1/services", NAMESPACE, "visionops-cells"] = foreign
-    assert "is in namespace vision already and none of ours" in refused(endpoint, bundles[0])
+    assert "exists in namespace vision but is not ours" in refused(endpoint, bundles[0])
     assert cluster.names() == {"services/visionops-cells"}
 
 
@@ -343,7 +342,7 @@ def test_a_damaged_bundle_or_a_store_that_is_away_changes_nothing(endpoint, clus
 
 @contextmanager
 def answering(version: str) -> Iterator[str]:
-    """A server that says which version it serves."""
+    """Run a server that reports a version."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
@@ -364,14 +363,14 @@ def answering(version: str) -> Iterator[str]:
         thread.join()
 
 
-def test_where_the_service_can_be_reached_it_is_asked(cluster, store, bundles, monkeypatch):
+def test_a_reachable_service_is_checked(cluster, store, bundles, monkeypatch):
     with answering("1") as url:
-        asked = make(store, service_url=url)
-        assert deploy(asked, bundles[0]) == ""
+        reachable = make(store, service_url=url)
+        assert deploy(reachable, bundles[0]) == ""
         monkeypatch.setattr("stacks.deployers.rollout._ANSWER_SECONDS", 0.05)
-        message = refused(asked, bundles[1], "2")
-    assert f"its pods are ready, and {url} answers with version 1; check service_url or ingress" in message
-    assert asked.find().version == "1"
+        message = refused(reachable, bundles[1], "2")
+    assert f"its pods are ready, but {url} answers with version 1; check service_url or ingress" in message
+    assert reachable.find().version == "1"
 
 
 @pytest.mark.parametrize("kind", [SeldonEndpoint, KServeEndpoint])
@@ -407,19 +406,19 @@ def test_names_of_objects():
     assert all(len(name) <= 50 and name.replace("-", "").isalnum() and name == name.lower() for name in names)
 
 
-def test_the_role_of_the_page_is_what_is_asked_for(cluster, store, bundles):
-    """One life of an endpoint with all that may stand beside it, as the cluster's API sees it."""
-    asked: set[tuple[str, str]] = set()
+def test_the_role_in_the_docs_matches_the_requests(cluster, store, bundles):
+    """Run the life of an endpoint with all optional objects, and compare the API requests with the Role."""
+    requested: set[tuple[str, str]] = set()
 
     def note(request):
         verb = {"GET": "get" if request.name else "list", "POST": "create", "PUT": "update", "DELETE": "delete"}
         resource = request.resource.plural + (f"/{request.subresource}" if request.subresource else "")
-        asked.add((resource, verb[request.method.value]))
+        requested.add((resource, verb[request.method.value]))
 
     cluster.faults.append(note)
     keda = {"prometheus": "http://prometheus.vision.svc:9090"}
     endpoint = make(store, autoscaling={"keda": keda}, ingress={"host": "cells.example"})
-    for times in range(2):  # made, and changed
+    for times in range(2):  # created, then changed
         deploy(endpoint, bundles[0])
         keda["queue_depth"] = 8
         endpoint = make(store, autoscaling={"keda": keda} if not times else {}, ingress={"host": "cells.example"})
@@ -427,7 +426,7 @@ def test_the_role_of_the_page_is_what_is_asked_for(cluster, store, bundles):
     cluster.fates["2"] = "crash"
     refused(endpoint, bundles[1], "2")
     for key, live in list(cluster.objects.items()):
-        if key[0].plural not in WORKLOADS and not live.deleted:  # as if an older deployer had made them
+        if key[0].plural not in WORKLOADS and not live.deleted:  # as if an older deployer had created them
             metadata = live.raw["metadata"] | {"labels": {MANAGED_BY: "visionops"}}
             cluster.objects[key] = live.raw | {"metadata": metadata}
     deploy(endpoint, bundles[1], "3")
@@ -436,4 +435,4 @@ def test_the_role_of_the_page_is_what_is_asked_for(cluster, store, bundles):
     endpoint.delete()
     (text,) = re.findall(r"```yaml\n(apiVersion: rbac.*?)```", PAGE.read_text(), re.DOTALL)
     rules = yaml.safe_load(text)["rules"]
-    assert asked == {(resource, verb) for rule in rules for resource in rule["resources"] for verb in rule["verbs"]}
+    assert requested == {(resource, verb) for rule in rules for resource in rule["resources"] for verb in rule["verbs"]}

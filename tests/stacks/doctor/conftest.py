@@ -1,4 +1,4 @@
-"""Real parts for the doctor to look at, and an address where there are none."""
+"""Fixtures with real services for the doctor, and an address without one."""
 
 import socket
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from tests.helpers.s3 import s3_bucket, s3_server
 
 @pytest.fixture(scope="module")
 def nobody() -> Iterator[str]:
-    """Address at which nobody listens, and nobody can."""
+    """Return an address at which nothing listens or can listen."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield f"http://127.0.0.1:{taken.getsockname()[1]}"

@@ -1,4 +1,4 @@
-"""What tells people."""
+"""Test the checks of Alertmanager and Pushgateway."""
 
 import dataclasses
 from pathlib import Path
@@ -15,11 +15,11 @@ from tests.helpers.web import answering
 pytestmark = pytest.mark.filterwarnings("ignore")  # ZenML, SQLAlchemy and MLflow warn of their own code
 
 
-def test_what_tells_people_is_asked(nobody):
+def test_the_alertmanager_and_the_pushgateway_are_checked(nobody):
     def alerter(**own: str) -> Examined:
         return examined("alerter", "visionops_alertmanager", **own)
 
-    assert trouble(check_alertmanager(alerter())).startswith("warning: no Alertmanager: nobody is told")
+    assert trouble(check_alertmanager(alerter())).startswith("warning: no Alertmanager: nobody receives")
     assert list(check_pushgateway(alerter())) == []
     with answering({"/api/v2/status": {}, "/-/ready": {}}, authorization=BASIC) as server:
         seen = trouble(check_alertmanager(alerter(url=server.url)))
@@ -34,7 +34,7 @@ def test_what_tells_people_is_asked(nobody):
     assert f"Alertmanager {nobody}: does not answer" in trouble(check_alertmanager(alerter(url=nobody)))
 
 
-def test_a_pushgateway_is_asked_with_its_login_over_tls(tmp_path: Path):
+def test_a_pushgateway_is_checked_with_its_login_over_tls(tmp_path: Path):
     def seen(**changes: str) -> Examined:
         given = dataclasses.asdict(dataclasses.replace(gateway, **changes))
         own: dict[str, Any] = {f"pushgateway_{key}": value for key, value in given.items()}
@@ -50,4 +50,4 @@ def test_a_pushgateway_is_asked_with_its_login_over_tls(tmp_path: Path):
         assert "(wants a login (401)); set VISIONOPS" in trouble(check_pushgateway(seen(username="", password="")))
     with answering({"/-/ready": {}}) as server:
         plain = trouble(check_pushgateway(seen(url=server.url)))
-        assert plain.startswith(f"warning: Pushgateway {server.url}: gets its password in plain text; use https://")
+        assert plain.startswith(f"warning: Pushgateway {server.url}: its password is sent in plain text; use https://")

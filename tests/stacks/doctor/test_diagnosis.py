@@ -1,4 +1,4 @@
-"""All components of a stack at once."""
+"""Test the diagnosis of a whole stack."""
 
 import os
 import threading
@@ -26,53 +26,55 @@ def rows(diagnosis: Diagnosis, state: State) -> set[str]:
 
 
 @pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> Iterator[Answers]:
-    """An Alertmanager that the stacks name."""
+def alertmanager(monkeypatch: pytest.MonkeyPatch) -> Iterator[Answers]:
+    """Return the Alertmanager that the stacks name."""
     with answering({"/api/v2/status": {}}) as server:
         monkeypatch.setenv("VISIONOPS_ALERTMANAGER", server.url)
         yield server
 
 
-def test_local_before_and_after_it_is_applied(zenml_home, told, capsys, monkeypatch):
+def test_local_before_and_after_it_is_applied(zenml_home, alertmanager, capsys, monkeypatch):
     assert main(["local"]) == 0
     before = capsys.readouterr().out.splitlines()
     assert "warning stack file: not in ZenML yet; python -m stacks.apply local" in before
     assert before[-1].startswith("stack local: 1 warning, 9 ok, in ")
     apply("local")
     assert main(["local"]) == 0
-    assert "ok      stack file: ZenML has what the file says" in capsys.readouterr().out
-    monkeypatch.setenv("VISIONOPS_PUSHGATEWAY", told.url)
-    told.answers["/-/ready"] = {}
+    assert "ok      stack file: ZenML matches the file" in capsys.readouterr().out
+    monkeypatch.setenv("VISIONOPS_PUSHGATEWAY", alertmanager.url)
+    alertmanager.answers["/-/ready"] = {}
     assert main([]) == 2
     out = capsys.readouterr().out
-    assert "broken  stack file: ZenML has another: apply would update alerter local (pushgateway_url); python -m" in out
+    assert (
+        "broken  stack file: ZenML differs from the file: apply would update alerter local (pushgateway_url); " in out
+    )
 
 
 def test_a_stack_without_a_file_is_known_by_zenml(zenml_home, capsys):
     seen = {row.what: row for row in diagnose("default").rows}
     assert seen["artifact store"].state is State.OK
     assert main(["nowhere"]) == 2
-    assert "error: stack 'nowhere': not known; choose one of" in capsys.readouterr().err
+    assert "error: stack 'nowhere': unknown; choose one of" in capsys.readouterr().err
 
 
-def test_all_variables_that_lack_are_named_and_hide_nothing(zenml_home, told, monkeypatch):
+def test_all_unset_variables_are_named_and_hide_nothing(zenml_home, alertmanager, monkeypatch):
     for variable in CLUSTER:
         monkeypatch.delenv(variable, raising=False)
     diagnosis = diagnose("kubernetes")
     (file,) = [row for row in diagnosis.rows if row.what == "stack file"]
-    assert file.findings[0].saw == f"{len(CLUSTER)} variables are not set"
-    assert set(file.findings[0].mend.replace(",", "").split()) >= set(CLUSTER)
+    assert file.findings[0].observed == f"{len(CLUSTER)} variables are not set"
+    assert set(file.findings[0].fix.replace(",", "").split()) >= set(CLUSTER)
     deployer_row = next(row for row in diagnosis.rows if row.what == "model deployer")
-    assert "for want of VISIONOPS_KUBERNETES_CONTEXT, " in deployer_row.findings[0].saw
+    assert "not checked: VISIONOPS_KUBERNETES_CONTEXT, " in deployer_row.findings[0].observed
     assert rows(diagnosis, State.OK) <= {"zenml", "image builder"}
-    assert next(row for row in diagnosis.rows if row.what == "alerter").findings[-1].saw.endswith("ready")
+    assert next(row for row in diagnosis.rows if row.what == "alerter").findings[-1].observed.endswith("ready")
 
 
 @pytest.fixture
 def all_running(
-    cluster: Cluster, s3: str, told: Answers, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    cluster: Cluster, s3: str, alertmanager: Answers, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Iterator[Answers]:
-    """All that our stack files name; the server that is MLflow and the registry of images."""
+    """Start all services that our stack files name; return the one for MLflow and the image registry."""
     answers = mlflow_answers() | {"/v2/": {}, "/v2/serving/manifests/1": {}, "/v2/pipeline/manifests/1": {}}
     with answering(answers) as server:
         host = server.url.removeprefix("http://")
@@ -96,7 +98,7 @@ def all_running(
 @pytest.mark.usefixtures("zenml_home")
 @pytest.mark.parametrize("stack", ["staging", "kubernetes", "seldon", "airflow"])
 def test_on_each_stack_what_is_broken_hides_nothing_else(all_running, cluster, monkeypatch, stack):
-    # ZenML has no server here, which steps of a cluster need.
+    # Steps in a cluster need a ZenML server, which this test does not run.
     always = set() if stack == "staging" else {"orchestrator"}
     all_running.answers["/version"] = "2.0.0"
     cluster.denied = {"create jobs"}
@@ -105,7 +107,7 @@ def test_on_each_stack_what_is_broken_hides_nothing_else(all_running, cluster, m
     bundles = set() if stack == "staging" else {"model deployer"}
     broken = {what for what, row in seen.items() if row.state is State.BROKEN}
     assert broken == always | bundles | {"experiment tracker", "artifact store"}
-    assert "there is no such bucket" in str(seen["artifact store"].findings)
+    assert "no such bucket" in str(seen["artifact store"].findings)
     assert ("lacks the right to create Job" in str(seen["orchestrator"].findings)) == (
         stack in {"kubernetes", "seldon"}
     )
@@ -132,12 +134,12 @@ def test_a_check_that_fails_or_hangs_hides_no_other(monkeypatch):
     monkeypatch.setattr(diagnosis_module, "_PATIENCE_S", 1.0)
     failed, late = diagnosis_module._all_at_once([("a", "", [fail, fail]), ("b", "", [hang])])
     hung.set()
-    assert [finding.saw for finding in failed.findings] == [
+    assert [finding.observed for finding in failed.findings] == [
         "http://…@first",
-        "cannot be looked at (KeyError: 'surprise')",
+        "check failed (KeyError: 'surprise')",
     ]
     assert late.state is State.BROKEN
-    assert "no answer in 1 s" in late.findings[0].saw
+    assert "no answer in 1 s" in late.findings[0].observed
 
 
 def test_every_flavor_of_our_stacks_has_a_check():

@@ -1,4 +1,4 @@
-"""What this machine has: folders, disks and container engines."""
+"""Test the checks of folders, disks and container engines."""
 
 from pathlib import Path
 
@@ -38,7 +38,7 @@ def test_what_is_wrong_with_container_engines_is_named(tmp_path, monkeypatch):
         )
     engine(path, "podman", 'case $1 in info) echo 5.0;; *) echo "Error: serving: image not known" >&2; exit 125;; esac')
     seen = trouble(check_container_deployer(container(tmp_path, "podman")))
-    assert "image serving:1: podman has none of that name; make it: make images" in seen
+    assert "image serving:1: missing from podman; build it: make images" in seen
     assert "podman answers" in well(check_image_builder(examined("image_builder", "local")))
     engine(path, "podman", "echo sha256:abcdef")
     assert "has serving:1 (abcdef)" in well(check_container_deployer(container(tmp_path, "podman")))
@@ -54,10 +54,10 @@ def test_a_folder_is_written_and_left_as_it_was(tmp_path):
 def test_a_disk_that_is_read_only_or_full_is_named(tmp_path):
     with mounted(tmp_path / "ro", "ro") as folder:
         seen = trouble(check_folder(folder / "serving", "endpoints"))
-        assert "cannot be written (Read-only file system); give yourself the right to, or set VISIONOPS_HOME" in seen
+        assert "cannot be written (Read-only file system); make it writable, or set VISIONOPS_HOME" in seen
     with mounted(tmp_path / "small", "size=64k") as folder:
         seen = trouble(check_folder(folder, "endpoints"))
-        assert seen.startswith(f"broken: {folder}: 0.0 GiB free; free the disk, or set VISIONOPS_HOME")
+        assert seen.startswith(f"broken: {folder}: 0.0 GiB free; free disk space for endpoints, or set")
     with mounted(tmp_path / "larger", "size=1g") as folder:
         assert trouble(check_folder(folder, "x")).startswith(f"warning: {folder}: 1.0 GiB free")
 

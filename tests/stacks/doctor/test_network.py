@@ -1,4 +1,4 @@
-"""The way of steps to the API server, through the network policies of their namespace."""
+"""Test the check of network policies between steps and the API server."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_the_ports_of_the_chart_are_those_of_the_api_server(cluster):
     assert "policies let steps reach the API server at port 6443" in well(look())
     cluster.api_ports = (16443,)
     assert trouble(look()) == (
-        "warning: network policies of namespace vision: keep steps from port 16443, on which the API server itself "
+        "warning: network policies of namespace vision: block steps from port 16443, on which the API server "
         "listens (172.18.0.2); helm upgrade … --reuse-values --set 'networkPolicies.apiServerPorts={16443}'"
     )
 
@@ -69,10 +69,10 @@ def test_the_ports_of_the_chart_are_those_of_the_api_server(cluster):
 def test_a_rule_opens_what_kubernetes_lets_it_open(cluster, rule, is_open):
     policies(DENY, rule)
     found = look()
-    assert "reach the API server" in well(found) if is_open else "keep steps from port 6443" in trouble(found)
+    assert "reach the API server" in well(found) if is_open else "block steps from port 6443" in trouble(found)
 
 
-def test_what_may_not_be_read_is_said(cluster):
+def test_a_missing_right_is_reported(cluster):
     cluster.denied = {"list endpointslices"}
     policies(DENY)
-    assert "not compared, for want of the right to list EndpointSlice" in well(look())
+    assert "not checked, lacks the right to list EndpointSlice" in well(look())

@@ -1,4 +1,4 @@
-"""Registries of images."""
+"""Test the checks of image registries."""
 
 import base64
 import json
@@ -22,7 +22,7 @@ def registry(server: Answers | str) -> Examined:
 
 @pytest.fixture
 def logged_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Answers], None]:
-    """What `docker login` leaves behind."""
+    """Return a function that writes the same files as `docker login`."""
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
     monkeypatch.setenv("REGISTRY_AUTH_FILE", str(tmp_path / "auth.json"))
 
@@ -37,7 +37,7 @@ def logged_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Answ
 def test_a_registry_takes_the_login_of_the_engines(logged_in, nobody):
     with answering({"/v2/": {}}, authorization=BASIC) as server:
         seen = trouble(check_container_registry(registry(server)))
-        assert "asks for a login, and there is none; docker login 127.0.0.1:" in seen
+        assert "requires a login; docker login 127.0.0.1:" in seen
         logged_in(server)
         assert "answers, to me" in well(check_container_registry(registry(server)))
         server.authorization = "Basic other"
@@ -45,9 +45,7 @@ def test_a_registry_takes_the_login_of_the_engines(logged_in, nobody):
     with answering({"/v2/": {}}) as server:
         assert "without a login" in well(check_container_registry(registry(server)))
     with answering({}) as server:
-        assert "is no registry of images (404); correct VISIONOPS" in trouble(
-            check_container_registry(registry(server))
-        )
+        assert "not an image registry (404); correct VISIONOPS" in trouble(check_container_registry(registry(server)))
     assert "does not answer (connection refused); start it" in trouble(check_container_registry(registry(nobody)))
 
 
@@ -56,10 +54,10 @@ def test_a_registry_may_want_a_token(logged_in):
         realm = f'Bearer realm="{tokens.url}/token",service="registry"'
         manifest = {"/v2/": {}, "/v2/team/serving/manifests/1": {}}
         with answering(manifest, authorization="Bearer t", realm=realm) as server:
-            assert "asks for a login" in trouble(check_container_registry(registry(server)))
+            assert "requires a login" in trouble(check_container_registry(registry(server)))
             logged_in(server)
             assert "answers, to me" in well(check_container_registry(registry(server)))
             image = f"{server.url.removeprefix('http://')}/team/serving:1"
             assert "is in its registry" in well(check_image(image))
             seen = trouble(check_image(image[:-1] + "2"))
-            assert "has none of that name; make it (make images) and push it" in seen
+            assert "; build it (make images) and push it" in seen

@@ -1,4 +1,4 @@
-"""The table on the terminal."""
+"""Test the table on a terminal."""
 
 import io
 

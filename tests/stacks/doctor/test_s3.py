@@ -1,4 +1,4 @@
-"""Buckets."""
+"""Test the check of buckets."""
 
 import boto3
 import pytest
@@ -31,12 +31,12 @@ def test_what_a_store_refuses_is_named(s3):
             key, own = users.get(user, (user, ""))
             return trouble(check_s3_store(store(s3, key, secret or own, path)))
 
-        assert "does not know the access key; set the component's key and secret" in seen("AKIAX", "x")
-        assert "the secret does not belong to the access key; set" in seen("all", "wrong")
+        assert "unknown access key; set the component's key and secret" in seen("AKIAX", "x")
+        assert "the secret does not match the access key; set" in seen("all", "wrong")
         assert "s3://other at http" in seen("all", path="s3://other")
-        assert "no such bucket; make it: aws s3 mb s3://other" in seen("all", path="s3://other/a")
-        assert "can be listed, not written; grant this user s3:PutObject on vision/artifacts*" in seen("reader")
-        assert "may not be listed; grant this user s3:ListBucket" in seen("blind")
+        assert "no such bucket; create it: aws s3 mb s3://other" in seen("all", path="s3://other/a")
+        assert "can be listed but not written; grant this user s3:PutObject on vision/artifacts*" in seen("reader")
+        assert "cannot be listed; grant this user s3:ListBucket" in seen("blind")
         left = seen("keeper")
         assert left.startswith("warning: s3://vision/artifacts/visionops-doctor-")
         assert "cannot be deleted; grant this user s3:DeleteObject" in left
@@ -54,8 +54,8 @@ def test_credentials_that_are_not_there_are_named(monkeypatch, tmp_path, nobody)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     seen = trouble(check_s3_store(store(nobody, "", "")))
-    assert "there are no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY" in seen
+    assert "missing credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY" in seen
 
 
-def test_what_names_no_bucket_is_refused():
-    assert "/tmp/x: names no bucket; write it as s3://" in trouble(check_s3_store(store("http://x", path="/tmp/x")))
+def test_a_path_without_a_bucket_is_refused():
+    assert "/tmp/x: missing bucket; expected s3://" in trouble(check_s3_store(store("http://x", path="/tmp/x")))

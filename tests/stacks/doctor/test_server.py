@@ -1,4 +1,4 @@
-"""The server of ZenML."""
+"""Test the checks of ZenML's server."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # ZenML, SQLAlchemy and MLflo
 
 @contextmanager
 def zenml_at(url: str, folder: Path) -> Iterator[None]:
-    """A client that is told to use the server at ``url``."""
+    """Configure ZenML's client to use the server at ``url``."""
     from zenml.config.global_config import GlobalConfiguration
     from zenml.login.credentials_store import CredentialsStore
 
@@ -54,20 +54,20 @@ def test_a_zenml_server_that_is_away_of_another_version_or_does_not_know_us_is_n
         with pytest.raises(StackError, match="does not answer"):
             diagnose("of_zenml_only")
     with answering(zenml_answers(ours), authorization="nobody has it") as server, zenml_at(server.url, tmp_path / "a"):
-        assert f"{server.url}: the login has expired, or there is none; zenml login" in trouble(check_zenml())
+        assert f"{server.url}: missing or expired login; zenml login" in trouble(check_zenml())
     with answering(zenml_answers("0.50.1"), authorization="no") as server, zenml_at(server.url, tmp_path / "b"):
         other = next(check_zenml())
-    assert (other.state, other.saw) == (State.BROKEN, f"{server.url}: ZenML 0.50.1, and here is {ours}")
-    assert other.mend == f"run ZenML {ours} there, or install 0.50.1 here"
+    assert (other.state, other.observed) == (State.BROKEN, f"{server.url}: ZenML 0.50.1, but this machine has {ours}")
+    assert other.fix == f"run ZenML {ours} there, or install 0.50.1 here"
 
 
 def test_steps_elsewhere_need_a_zenml_server(zenml_home, tmp_path):
     assert "without a server" in well(check_zenml())
-    assert "steps run elsewhere, and ZenML is a file of this machine; zenml login https" in trouble(
+    assert "steps run elsewhere, but ZenML is a file on this machine; zenml login https" in trouble(
         check_server_for_pods()
     )
     with zenml_at("http://localhost:8237", tmp_path):
-        assert "http://localhost:8237: in a pod that is the pod itself; give" in trouble(check_server_for_pods())
+        assert "http://localhost:8237: in a pod this is the pod itself; set" in trouble(check_server_for_pods())
     with zenml_at("https://zenml.example.com", tmp_path):
         assert not list(check_server_for_pods())
 
@@ -76,10 +76,12 @@ def test_secrets_of_zenml_are_filled_in_or_named(zenml_home):
     from zenml.client import Client
 
     component = store("http://x", key="{{s3.key}}").component
-    with pytest.raises(StackError, match=r"has no secret s3, which the stack names; zenml secret create s3 --"):
+    with pytest.raises(StackError, match=r"secret s3: missing, but the stack names it; zenml secret create s3 --"):
         with_secrets(component)
     secret = Client().create_secret("s3", {"other": "x"})
-    with pytest.raises(StackError, match="secret s3: lacks key, which the stack names; zenml secret update s3 --key"):
+    with pytest.raises(
+        StackError, match="secret s3: missing key key, which the stack names; zenml secret update s3 --key"
+    ):
         with_secrets(component)
     Client().update_secret(secret.id, add_or_update_values={"key": "me"})
     assert with_secrets(component).configuration["key"] == "me"

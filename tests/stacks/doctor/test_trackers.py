@@ -1,4 +1,4 @@
-"""Trackers beside MLflow, and a registry at an address of its own."""
+"""Test the checks of trackers other than MLflow, and of a registry at its own address."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def test_wandb_offline_is_its_folder(tmp_path):
 def test_wandb_offline_in_pods_keeps_nothing(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_DIR", str(tmp_path))
-    assert "runs go with their pods; set init_kwargs.mode" in trouble(check_wandb(wandb("kubernetes")))
+    assert "runs are lost with their pods; set init_kwargs.mode" in trouble(check_wandb(wandb("kubernetes")))
 
 
 @pytest.mark.parametrize(
-    ("answer", "says"), [(401, "refuses the key (401); set api_key anew"), (500, "fails (500); ask again")]
+    ("answer", "says"), [(401, "refuses the key (401); set a valid api_key"), (500, "fails (500); retry")]
 )
 def test_what_is_wrong_with_a_server_of_wandb_is_named(monkeypatch, answer, says):
     monkeypatch.delenv("WANDB_MODE", raising=False)
@@ -59,7 +59,7 @@ def test_trackio_is_its_folder_or_its_server(tmp_path, monkeypatch):
     monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
     assert str(tmp_path / "trackio") in well(check_trackio(examined("experiment_tracker", "trackio")))
     pods = examined("experiment_tracker", "trackio", "kubernetes")
-    assert "runs go with their pods; set server_url" in trouble(check_trackio(pods))
+    assert "runs are lost with their pods; set server_url" in trouble(check_trackio(pods))
     with answering({"/": {}}) as server:
         here = examined("experiment_tracker", "trackio", server_url=f"{server.url}/")
         assert well(check_trackio(here)) == f"{server.url}/: Trackio answers"
@@ -83,11 +83,13 @@ def test_a_registry_of_its_own_is_looked_at(tmp_path, monkeypatch):
     local = examined("model_registry", "visionops_mlflow", uri=f"sqlite:///{tmp_path}/mlflow.db")
     assert str(tmp_path) in well(check_registry(local))
     pods = examined("model_registry", "visionops_mlflow", "kubernetes", uri=f"sqlite:///{tmp_path}/mlflow.db")
-    assert "a database on this machine, and steps run elsewhere" in trouble(check_registry(pods))
+    assert "a database on this machine, but steps run elsewhere" in trouble(check_registry(pods))
 
 
 def test_zenmls_own_registry_needs_an_mlflow_tracker():
     registry = examined("model_registry", "mlflow")
-    assert "no MLflow tracker, whose registry it is; use flavor visionops_mlflow" in trouble(check_registry(registry))
+    assert "needs an MLflow tracker, which the stack lacks; use flavor visionops_mlflow" in trouble(
+        check_registry(registry)
+    )
     registry.stack.components[ComponentType.EXPERIMENT_TRACKER] = wandb().component
-    assert "no MLflow tracker" in trouble(check_registry(registry))
+    assert "needs an MLflow tracker" in trouble(check_registry(registry))

@@ -1,4 +1,4 @@
-"""Tracking servers, databases and the registry of MLflow."""
+"""Test the checks of MLflow's servers, databases and registry."""
 
 import contextlib
 import importlib.util
@@ -27,17 +27,17 @@ def tracker(url: str, **own: Any) -> Examined:
 def test_a_tracking_server_that_is_well():
     with answering(mlflow_answers(), authorization="Bearer good") as server:
         assert well(check_tracker(tracker(server.url, tracking_token="good"))) == f"{server.url}: MLflow {MLFLOW}"
-        assert {asked.partition(" ")[0] for asked in server.asked} == {"GET"}
+        assert {request.partition(" ")[0] for request in server.asked} == {"GET"}
 
 
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"/version": "1.30.0"}, rf"broken: .*MLflow 1.30.0, here is {MLFLOW}; run MLflow {MLFLOW} there"),
+        ({"/version": "1.30.0"}, rf"broken: .*MLflow 1.30.0, but this machine has {MLFLOW}; run MLflow {MLFLOW} there"),
         ({"/version": MLFLOW.partition(".")[0] + ".0.1"}, "warning: .*0.1 is older than .* here; run MLflow"),
-        ({"/version": "<html>"}, "answers, not as MLflow does .*; set VISIONOPS_MLFLOW"),
-        ({"/api/2.0/mlflow/experiments/search": "<html>"}, "not as MLflow does; log in at what stands before it"),
-        ({"/api/2.0/mlflow/experiments/search": 403}, "forbids it .*; grant this user the right"),
+        ({"/version": "<html>"}, "answers, but is not MLflow .*; set VISIONOPS_MLFLOW"),
+        ({"/api/2.0/mlflow/experiments/search": "<html>"}, "answers, but is not MLflow; log in to the proxy"),
+        ({"/api/2.0/mlflow/experiments/search": 403}, "forbids the request .*; grant this user the right"),
         ({"/api/2.0/mlflow/experiments/search": 500}, "fails .*500.*; see the server's log; its database"),
         (
             {"/api/2.0/mlflow-artifacts/artifacts": 500},
@@ -45,7 +45,7 @@ def test_a_tracking_server_that_is_well():
         ),
         (
             {"/api/2.0/mlflow/experiments/search": {"experiments": [{"artifact_location": "/mlruns/0"}]}},
-            "warning: .*keeps artifacts in its own /mlruns/0, .*--serve-artifacts",
+            "warning: .*keeps artifacts in /mlruns/0, .*--serve-artifacts",
         ),
     ],
 )
@@ -60,7 +60,7 @@ def test_a_tracking_server_that_is_away_or_refuses_the_login_is_named(nobody, mo
     assert "does not answer (connection refused); start its server" in trouble(check_tracker(tracker(nobody)))
     with answering(mlflow_answers(), authorization="Bearer good") as server:
         seen = trouble(check_tracker(tracker(server.url, tracking_token="expired")))
-        assert "refuses the login (401); set the token or the password anew (MLFLOW_TRACKING_TOKEN)" in seen
+        assert "refuses the login (401); set a valid token or password (MLFLOW_TRACKING_TOKEN)" in seen
         registry = examined("model_registry", "mlflow")
         registry.stack.components[ComponentType.EXPERIMENT_TRACKER] = tracker(server.url).component
         monkeypatch.delenv("MLFLOW_TRACKING_TOKEN", raising=False)
@@ -82,11 +82,11 @@ def test_a_tracking_database_of_another_version_is_named(tmp_path):
     assert "writable" in well(seen())
     assert not (tmp_path / "mlflow.db").exists()
     of_schema("451aebb31d03")  # of MLflow 1.0
-    assert "mlflow.db: of an older MLflow; copy it, then mlflow db upgrade sqlite:///" in trouble(seen())
+    assert "mlflow.db: written by an older MLflow; back it up, then mlflow db upgrade sqlite:///" in trouble(seen())
     of_schema("fffffffffff0")
     assert "newer MLflow than" in trouble(seen())
     (tmp_path / "mlflow.db").write_bytes(b"no database at all, and longer than a header")
-    assert "is no database of MLflow (file is not a database); restore it, or move it away" in trouble(seen())
+    assert "not a database of MLflow (file is not a database); restore it, or move it away" in trouble(seen())
 
 
 def test_the_newest_version_of_a_database_is_the_one_that_alembic_finds():

@@ -1,4 +1,4 @@
-"""Data validators, as the doctor sees them."""
+"""Test the doctor's checks of data validators."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_evidently_is_its_version_and_its_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("VISIONOPS_HOME", str(tmp_path / "home"))
     assert str(tmp_path / "home" / "evidently") in well(check_evidently(examined("data_validator", "x")))
     pods = examined("data_validator", "visionops_evidently", "kubernetes", workspace=str(folder))
-    assert "snapshots go with their pods; set VISIONOPS_EVIDENTLY to the URL" in trouble(check_evidently(pods))
+    assert "snapshots are lost with their pods; set VISIONOPS_EVIDENTLY to the URL" in trouble(check_evidently(pods))
     (tmp_path / "file").write_text("")
     bad = examined("data_validator", "visionops_evidently", workspace=str(tmp_path / "file" / "below"))
     assert trouble(check_evidently(bad)).startswith("broken: ")
@@ -47,7 +47,7 @@ def test_a_server_of_evidently_answers_or_is_named(nobody):
         server.answers["/api/version"] = 401
         assert "refuses the key (401); set EVIDENTLY_SECRET" in trouble(check_evidently(here))
         server.answers["/api/version"] = {"version": "3"}
-        assert "answers, not as Evidently does (200); start it with" in trouble(check_evidently(here))
+        assert "answers, but is not Evidently (200); start it with" in trouble(check_evidently(here))
     away = examined("data_validator", "visionops_evidently", workspace=nobody)
     assert "Evidently does not answer (connection refused); start it" in trouble(check_evidently(away))
 
@@ -88,4 +88,4 @@ def test_a_stack_without_one_is_broken_and_says_the_fix(zenml_home):
     (row,) = [row for row in diagnose("bare").rows if row.what == "data validator"]
     assert row.state is State.BROKEN
     assert trouble(row.findings).endswith("python -m stacks.apply local, then zenml stack update bare -dv local")
-    assert "to stacks/mine.yaml" in lacks_validator("mine", has_file=True).mend
+    assert "to stacks/mine.yaml" in lacks_validator("mine", has_file=True).fix

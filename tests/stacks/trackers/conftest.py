@@ -1,4 +1,4 @@
-"""One real training and one search, told to each tracker."""
+"""Fixtures with a real training and a search that are logged to each tracker."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from visionops.tasks.detection.spec import DetectionTask
 
 @pytest.fixture(scope="session")
 def tape(tmp_path_factory: pytest.TempPathFactory) -> Tape:
-    """What a real training of a detector tells its log."""
+    """Record what a real training of a detector logs."""
     folder = tmp_path_factory.mktemp("taped")
     tape = Tape(folder / "files")
     convert_and_train(DetectionTask().train, plates(folder / "images"), plates_plan(), folder / "work", tape)
@@ -25,7 +25,7 @@ def tape(tmp_path_factory: pytest.TempPathFactory) -> Tape:
 
 @pytest.fixture(params=sorted(ADAPTERS))
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    """Each tracker that has an adapter."""
+    """Return the store of each tracker that has an adapter."""
     if request.param == "mlflow":
         return mlflow_store(make_tracking(tmp_path, "plates"), "plates")
     if request.param == "wandb":

@@ -1,4 +1,4 @@
-"""What every adapter of a tracker keeps: a real training and a search, read back from the tracker's own store."""
+"""Test the contract of tracker adapters: a real training and a search, read back from the tracker's store."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.tuning.quadratic import Quadratic, search_data, search_plan
 from visionops.tracking import RunEnd
 from visionops.tuning.search import tune
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # of MLflow's, W&B's and Trackio's own code
+pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow, W&B and Trackio warn of their own code
 
 
 def silent(_done, _note="", _total=None):
@@ -83,7 +83,7 @@ def test_a_search_has_a_run_for_each_trial_below_its_own(store, tmp_path):
         log = RunTuningLog(run, silent, "map50")
         result = tune(task, search_data(plan), plan, tmp_path / "search", log)
         log.finish(result)
-        run.metrics({"after": 1.0})  # the run above is still open
+        run.metrics({"after": 1.0})  # the parent run is still open
     found = store.read("search")
     prefix = "search " if store.flavor == "trackio" else ""
     assert [child.name for child in found.children] == [f"{prefix}trial {number}" for number in range(3)]

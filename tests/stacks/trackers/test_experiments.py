@@ -1,4 +1,4 @@
-"""Experiments are created once, with their files where they belong."""
+"""Test that experiments are created once, with our artifact location."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from visionops.errors import StackError
 
 @pytest.fixture
 def uri(tmp_path: Path) -> str:
-    """A database in a folder that does not exist yet."""
+    """Return a database in a folder that does not exist yet."""
     return f"sqlite:///{tmp_path}/mlflow/mlflow.db"
 
 
@@ -35,20 +35,20 @@ def test_files_of_a_run_go_below_the_given_root(uri, tmp_path, monkeypatch):
 
 def test_a_database_that_cannot_be_opened_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(StackError, match=r"file/mlflow.db: experiment 'x' cannot be made ready") as caught:
+    with pytest.raises(StackError, match=r"file/mlflow.db: cannot prepare experiment 'x'") as caught:
         ensure_experiment(f"sqlite:///{tmp_path}/file/mlflow.db", "x", tmp_path)
     assert "\n" not in str(caught.value)
 
 
 def test_a_server_keeps_its_own_artifact_root(tmp_path, monkeypatch):
-    asked = []
+    locations = []
 
     def create(_name, location):
-        asked.append(location)
+        locations.append(location)
         return "7"
 
     client = SimpleNamespace(get_experiment_by_name=lambda _name: None, create_experiment=create)
     monkeypatch.setattr(mlflow, "MlflowClient", lambda _uri: client)
     assert ensure_experiment("http://tracker:5000", "x", tmp_path) == "7"
-    assert asked == [None]
+    assert locations == [None]
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""What a run in a tracker says of the pipeline that it belongs to."""
+"""Test the link from a run in a tracker to its pipeline."""
 
 from __future__ import annotations
 
@@ -40,5 +40,5 @@ def test_outside_of_a_tracked_step_is_one_line(flavor):
     from visionops.errors import StackError
 
     tracking.ADAPTERS[flavor].set_environment()
-    with pytest.raises(StackError, match="no run is open; give the step experiment_tracker=True"):
+    with pytest.raises(StackError, match="no run is open; set experiment_tracker=True on the step"):
         tracking.ADAPTERS[flavor].open_run()

@@ -1,4 +1,4 @@
-"""What `--tuned` finds: the newest result among ZenML's artifacts, whatever tracks the runs."""
+"""Test that `--tuned` finds the newest result among ZenML's artifacts with any tracker."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # ZenML, SQLAlchemy and MLflo
 
 @pytest.fixture
 def keep(zenml_home: Path, tmp_path: Path):
-    """Keeps a result as the step `search` does; returns the artifact."""
+    """Return a function that stores a result as the step `search` does and returns the artifact."""
     from zenml import save_artifact
     from zenml.client import Client
 

@@ -1,4 +1,4 @@
-"""What every data validator promises, whatever it checks by: one life of images and of traffic, as steps see it.
+"""Check the contract of every data validator on images and on traffic, as steps use it.
 
 A validator passes when `check_validator` does for a component of its flavor.
 """
@@ -30,7 +30,7 @@ QUICK = DriftSettings(permutations=199)
 
 
 def component(flavor: BaseDataValidatorFlavor, **settings: Any) -> Any:
-    """Make a data validator as ZenML does when it loads a stack."""
+    """Create a data validator as ZenML does when it loads a stack."""
     now = datetime.now(UTC)
     return flavor.implementation_class(
         name="mine",
@@ -73,7 +73,7 @@ def _check_images(validator: Any, folder: Path) -> None:
     assert card.lstrip().lower().startswith("<!doctype html>")
 
     parts = []
-    for shard in (1, 0):  # in any order, each on a machine that has no other image
+    for shard in (1, 0):  # in any order, each on a machine with only these images
         kept = folder / f"shard-{shard}"
         kept.mkdir()
         validator.inspect_images(dataset.shard(shard, 2), POLICY).save(kept)

@@ -1,4 +1,4 @@
-"""A validator of one's own, whole: ours, and dark images are refused. docs/how-to/own-validator.md"""
+"""A complete custom validator: ours, but it refuses dark images. docs/how-to/own-validator.md"""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ __all__ = ["DarkConfig", "DarkFlavor", "DarkValidator"]
 
 
 class DarkConfig(EvidentlyValidatorConfig):
-    """What is too dark."""
+    """Settings of the limit for dark images."""
 
     darkest: float = 20
-    """Mean grey value, 0 to 255, from which an image can be used."""
+    """Lowest accepted mean grey value, 0 to 255."""
 
 
 class DarkValidator(EvidentlyValidator):
-    """Refuses dark images; all else is ours."""
+    """Validator that refuses dark images, otherwise like ours."""
 
     def inspect_images(self, images, policy, progress=None):
         seen = super().inspect_images(images, policy, progress)

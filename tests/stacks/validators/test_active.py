@@ -1,4 +1,4 @@
-"""The data validator of the active stack: found, exchanged, missing, and part of a cache key."""
+"""Test that the active stack's data validator is found, replaced, reported if missing, and part of a cache key."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ KIND = StackComponentType.DATA_VALIDATOR
 
 
 class PlainFlavor(BaseDataValidatorFlavor):
-    """ZenML's base, which does nothing of what steps ask for."""
+    """ZenML's base class, which plays no role that steps need."""
 
     @property
     def name(self):
@@ -49,7 +49,7 @@ def client(zenml_home) -> Client:
 
 
 def activate(client: Client, name: str = "local") -> None:
-    """As in a new process: ZenML keeps what it has read of a stack."""
+    """Activate a stack as in a new process, because ZenML caches the stack that it has read."""
     from zenml.stack import stack
 
     stack._STACK_CACHE.clear()
@@ -57,7 +57,7 @@ def activate(client: Client, name: str = "local") -> None:
 
 
 def stack_with(client: Client, name: str, source: str | None, flavor: str = "", **settings: Any) -> None:
-    """Make a stack that differs from `local` in its data validator, and make it the active one."""
+    """Create and activate a stack that differs from `local` in its data validator."""
     components = {kind: found[0].id for kind, found in client.get_stack("local").components.items()}
     del components[KIND]
     if source and not client.list_flavors(name=flavor, type=KIND.value).items:
@@ -69,7 +69,7 @@ def stack_with(client: Client, name: str, source: str | None, flavor: str = "", 
 
 
 def start(name: str) -> None:
-    """Do what is done before the pipeline ``name`` runs."""
+    """Prepare a run of the pipeline ``name``."""
     config = load_config(ROOT / "configs" / "sample.yaml")
     inputs = {"source_fingerprint": "x"} if name == "validation" else {"is_requested": False, "tells": False}
     placement(getattr(importlib.import_module(f"pipelines.{name}"), name), config=config, **inputs)
@@ -97,8 +97,7 @@ def test_a_stack_without_one_is_one_line_with_the_fix_before_anything_runs(clien
     with pytest.raises(StackError) as caught:
         start(pipeline)
     assert str(caught.value) == (
-        "stack 'bare': has no data validator; add that of another stack with zenml stack update bare -dv local, "
-        "after python -m stacks.apply local"
+        "stack 'bare': missing data validator; run python -m stacks.apply local, then zenml stack update bare -dv local"
     )
     assert validation_identity() not in {cache_identity(), ""}, "no result of another stack is taken for its own"
 

@@ -1,4 +1,4 @@
-"""Each data validator passes the contract, one of a user's own as well."""
+"""Test the contract of each data validator, including a custom one."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_evidentlys_own_tests_need_a_validator_that_has_them(tmp_path):
     found = component(EvidentlyValidatorFlavor(), workspace=str(tmp_path)).look_for_drift(*tables, BY_EVIDENTLY, "x")
     assert found.report.settings.method is DriftMethod.EVIDENTLY
     with pytest.raises(
-        StackError, match=r"visionops_images does not have monitoring\.drift\.method: evidently; set it"
+        StackError, match=r"visionops_images does not support monitoring\.drift\.method: evidently; set it"
     ):
         component(ImagesValidatorFlavor()).look_for_drift(*tables, BY_EVIDENTLY, "x")
 

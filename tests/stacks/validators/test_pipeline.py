@@ -1,4 +1,4 @@
-"""The pipeline `validation` on ZenML's local stack, with our validator and with one of a user's own."""
+"""Test the pipeline `validation` on ZenML's local stack, with our validator and with a custom one."""
 
 from __future__ import annotations
 
@@ -68,5 +68,5 @@ def test_ours_and_ones_own_in_one_part_and_in_shards(client):
 
 def test_without_one_the_step_says_so(client):
     stack_with(client, "bare", None)
-    with pytest.raises(StackError, match="'bare': has no data validator; add that of another stack with"):
+    with pytest.raises(StackError, match="'bare': missing data validator; run python"):
         run()
