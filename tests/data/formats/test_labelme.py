@@ -26,7 +26,7 @@ BOX = shape([[1, 2], [9, 7]])
 
 
 def one(root, *shapes, format_="auto"):
-    """A folder of one image, a.jpg, and its file."""
+    """Return a folder with one image, a.jpg, and its file."""
     write_image(root / "a.jpg")
     write_json(root / "a.json", labelme_json("a.jpg", list(shapes)))
     return read_as(root, format_)
