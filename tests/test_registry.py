@@ -49,7 +49,7 @@ def aliases(registry, name):
 def test_a_registry_without_models_has_no_champion(registry):
     registry.ping()
     assert registry.by_alias("nobody", CHAMPION) is None
-    with pytest.raises(RegistryError, match="nobody: has no champion"):
+    with pytest.raises(RegistryError, match="nobody: no champion"):
         registry.champion("nobody")
 
 

@@ -76,7 +76,7 @@ def test_existing_images_keep_their_split_and_additions_get_one(base, tmp_path):
     assert len(dealt) == 60
     assert {"train", "val", "test"} == set(dealt)
     assert dealt.count("train") > dealt.count("test")
-    assert any("60 images labelled since were added" in note for note in grown.notes)
+    assert any("60 images labelled later were added" in note for note in grown.notes)
 
 
 def test_an_addition_stays_where_it_is_when_others_follow(base, tmp_path):

@@ -277,11 +277,11 @@ def test_links_in_7z(tmp_path):
 @pytest.mark.parametrize(
     ("name", "target", "mode", "words"),
     [
-        ("x", "../../etc/passwd", stat.S_IFLNK, "a link out"),
-        ("x", "/etc/passwd", stat.S_IFLNK, "a link out"),
-        ("x", "C:\\x", stat.S_IFLNK, "a link out"),
+        ("x", "../../etc/passwd", stat.S_IFLNK, "a link to a place outside"),
+        ("x", "/etc/passwd", stat.S_IFLNK, "a link to a place outside"),
+        ("x", "C:\\x", stat.S_IFLNK, "a link to a place outside"),
         ("x", "absent", stat.S_IFLNK, "is not in the archive"),
-        ("x", "y" * 5000, stat.S_IFLNK, "unlikely length"),
+        ("x", "y" * 5000, stat.S_IFLNK, "link that is too long"),
         ("images/a.jpg/b", "x", stat.S_IFLNK, "cannot be written"),
         ("x", "", stat.S_IFIFO, "a device or pipe"),
         ("x", "y", stat.S_IFCHR, "a device or pipe"),

@@ -182,5 +182,5 @@ def test_a_val_split_without_an_object_stops(cache):
 
 @pytest.mark.parametrize("format_", ["folders", "auto", "mvtec"])
 def test_good_parts_alone_are_refused(format_, cache):
-    with pytest.raises(AnnotationError, match=r"MVTec AD layout .* for the anomaly task"):
+    with pytest.raises(AnnotationError, match=r"MVTec AD layout .* anomaly detection is not"):
         read("mvtec_layout", cache, format=format_)

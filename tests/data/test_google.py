@@ -94,7 +94,7 @@ def test_batch_inference_reads_and_writes_it(bucket, tmp_path):
         ),
         ("gs://{bucket}/none", r"/none: holds nothing; check the prefix$"),
         ("gs://", "expected a folder, s3://bucket/prefix or gs://bucket/prefix"),
-        ("gs://{bucket}/lots?retry=1", "is no gs://bucket/prefix"),
+        ("gs://{bucket}/lots?retry=1", "expected gs://bucket/prefix"),
         ("gs://somebody@{bucket}/lots", r"or gs://anonymous@bucket/prefix for a public bucket"),
     ],
 )

@@ -90,7 +90,7 @@ class TestRead:
             ("train: {a: b}\nnames: [a]", "'train' must be a folder"),
             ("train: [[3]]\nnames: [a]", "'train' must be a folder"),
             ("path: [3]\ntrain: images/train\nnames: [a]", "'path' must be a folder"),
-            ("train: images/train\nnames: {0: a, 00: b}", "same number twice"),
+            ("train: images/train\nnames: {0: a, 00: b}", "duplicate number"),
             ("train: images/train\nnames: [a]\nkpt_shape: [4]", "'kpt_shape' must be"),
             ("train: images/train\ntask: obb\nnames: [a]", "oriented boxes (OBB"),
             ("train: images/absent\nnames: [a]", "is not there"),
