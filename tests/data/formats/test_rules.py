@@ -149,15 +149,15 @@ def test_values_that_differ_in_case_or_spaces_are_one_class():
     assert by_values.attribute.class_names == ("Red", "blue", "light blue")
     assert [by_values.class_id(raw) for raw in raws] == [0, 1, 0, 0, 2, 2, 1]
     assert by_values.notes(raws, "colour") == [
-        "'RED', 'red' of column colour taken for 'Red': only case or spaces differ.",
-        "'Light  Blue' of column colour taken for 'light blue': only case or spaces differ.",
+        "'RED', 'red' of column colour read as 'Red': only case or spaces differ.",
+        "'Light  Blue' of column colour read as 'light blue': only case or spaces differ.",
     ]
 
 
 def test_a_rule_matches_as_written_first_and_then_folded():
     read = reader(classes={"upper": ["A"], "lower": ["a"], "b": ["b"]}, drop=["Drop it"])
     assert [read.class_id(raw) for raw in ("A", "a", "B", " b", "dropit")] == [0, 1, 2, 2, DROPPED]
-    assert read.notes(["A", "a", "B"], "letter") == ["'B' of column letter taken for 'b': only case or spaces differ."]
+    assert read.notes(["A", "a", "B"], "letter") == ["'B' of column letter read as 'b': only case or spaces differ."]
     assert reader(classes={"x": ["A"], "y": ["a"], "z": ["Ä"]}).class_id("ä") == 2
 
 

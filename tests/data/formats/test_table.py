@@ -97,7 +97,7 @@ def test_groups_and_weights(tmp_path):
     assert dataset.column("group") == ["a", "a", "b"]
     assert not dataset.notes
     (tmp_path / "attributes.csv").write_text("file,p,part\ns1/0.png,often,a\n")
-    with pytest.raises(AnnotationError, match=r"attributes.csv:2: column p: 'often' is no number"):
+    with pytest.raises(AnnotationError, match=r"attributes.csv:2: column p: 'often' is not a number"):
         read(tmp_path, labels={"state": {"column": "part", "classes": {"a": ["a"], "b": ["b"]}}}, weights=weights)
 
 

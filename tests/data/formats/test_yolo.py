@@ -86,14 +86,14 @@ class TestRead:
             ("train: images/train\nnames: [a, [b]]", "'names' must list"),
             ("train: images/train\nnames: {x: a}", "whole numbers"),
             ("train: images/train\nnames: [a]\nnc: 2", "'nc' is 2, but 'names' has 1"),
-            ("train: 3\nnames: [a]", "3 is not there"),
+            ("train: 3\nnames: [a]", "3 is missing"),
             ("train: {a: b}\nnames: [a]", "'train' must be a folder"),
             ("train: [[3]]\nnames: [a]", "'train' must be a folder"),
             ("path: [3]\ntrain: images/train\nnames: [a]", "'path' must be a folder"),
             ("train: images/train\nnames: {0: a, 00: b}", "duplicate number"),
             ("train: images/train\nnames: [a]\nkpt_shape: [4]", "'kpt_shape' must be"),
             ("train: images/train\ntask: obb\nnames: [a]", "oriented boxes (OBB"),
-            ("train: images/absent\nnames: [a]", "is not there"),
+            ("train: images/absent\nnames: [a]", "is missing"),
             ("train: ../../elsewhere\nnames: [a]", "is outside"),
             ("train: /etc\nnames: [a]", "is outside"),
         ],
@@ -116,7 +116,7 @@ class TestRead:
         (root / "b.yaml").touch()
         assert read_as(root, "yolo", "made-up").num_images == 8, "only one of them names classes"
         (root / "b.yaml").write_text("names: [scratch, pit]")
-        with pytest.raises(AnnotationError, match=r"a\.yaml, b\.yaml: rename one"):
+        with pytest.raises(AnnotationError, match=r"a\.yaml, b\.yaml; rename one"):
             read_as(root, "yolo", "made-up")
         (root / "a.yaml").unlink()
         (root / "b.yaml").unlink()
