@@ -76,7 +76,7 @@ RIGHT = {
     "roboflow_coco": Right(
         16, 16, PIT_FIRST, note="'weld-defects' has no box", splits={"train": 8, "val": 4, "test": 4}
     ),
-    "roboflow_yolo_no_test": Right(14, 14, PIT_FIRST, note="test: ../test/images is not there"),
+    "roboflow_yolo_no_test": Right(14, 14, PIT_FIRST, note="test: ../test/images is missing"),
 }
 BOXES = {
     "azure_coco_fractions": [20, 10, 50, 40],

@@ -147,12 +147,12 @@ def test_an_untracked_folder_is_one_line(repository, tmp_path):
     with pytest.raises(DataError, match=r"tracked by .*plants.dvc as a file; track the folder"):
         tracked_digest(repository.path)
     for text, words in (
-        ("outs: [", "YAML"),
+        ("outs: [", "not valid YAML"),
         ("- 1", "not a DVC file"),
         ("outs: [{md5: x}]", "not a DVC file"),
     ):
         record.write_text(text)
-        with pytest.raises(DataError, match=rf"plants\.dvc: is no {words}"):
+        with pytest.raises(DataError, match=rf"plants\.dvc: {words}"):
             tracked_digest(repository.path)
 
 
