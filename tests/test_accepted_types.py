@@ -22,7 +22,7 @@ from visionops.tasks.spec import task_for
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 
 
-def test_what_pillow_writes_is_taken_by_ingest_batch_and_server_alike(tmp_path):
+def test_ingest_batch_and_server_accept_the_same_types(tmp_path):
     files = {f"{name.lower()}{preferred_suffix(name)}": example(name) for name in WRITABLE}
     files |= {"upper.JFIF": example("JPEG"), "mixed.Tga": example("TGA", 5)}
     files |= {"drawing.eps": example("EPS"), "text.svg": b"<svg/>", "photo.cr2": b"II*\0raw"}

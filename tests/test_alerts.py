@@ -1,4 +1,4 @@
-"""What is sent after a decision."""
+"""Alerts that are sent after a decision."""
 
 from __future__ import annotations
 

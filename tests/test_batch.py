@@ -40,7 +40,7 @@ def config():
 
 @pytest.fixture
 def lots(tmp_path):
-    """Two lots: red and green; green, a broken image and the red one again."""
+    """Write two lots: red and green; green, a broken image and the red one again."""
     for name, colour in {"s1/a.png": RED, "s1/b.png": GREEN, "s2/a.png": GREEN, "s2/deep/c.png": RED}.items():
         path = tmp_path / "in" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -60,7 +60,7 @@ def rows(summary, name="predictions"):
     return pq.read_table(path).to_pylist()
 
 
-def test_labels_have_a_row_an_image_and_a_column_a_probability(lots, tmp_path, config):
+def test_labels_have_one_row_per_image_and_one_column_per_probability(lots, tmp_path, config):
     predictor = batch_predictor(make_label_bundle(tmp_path / "bundle", name="toy"), config.serving)
     summary = predict_batch(predictor, listed(lots), open_output(str(tmp_path / "out")), "7")
     table = {row["key"]: row for row in rows(summary)}
@@ -88,7 +88,7 @@ def test_labels_have_a_row_an_image_and_a_column_a_probability(lots, tmp_path, c
     assert BatchSummary.model_validate_json((tmp_path / "out" / "summary.json").read_text()) == summary
 
 
-def test_the_csv_says_the_same_as_the_parquet(lots, tmp_path, config):
+def test_csv_and_parquet_are_equal(lots, tmp_path, config):
     predictor = batch_predictor(make_label_bundle(tmp_path / "bundle"), config.serving)
     summary = predict_batch(predictor, listed(lots), open_output(str(tmp_path / "out")), "1")
     with (tmp_path / "out" / "predictions.csv").open(newline="", encoding="utf-8") as file:
@@ -110,7 +110,7 @@ def test_attributes_have_columns_of_their_own_even_with_names_of_ours(lots, tmp_
     assert summary.lots["s1"].shares == {"beard=no": 1.0, "width=narrow": 0.5, "width=wide": 0.5}
 
 
-def test_a_detector_has_a_second_table_with_a_row_a_box(tmp_path, config):
+def test_a_detector_has_a_second_table_with_one_row_per_box(tmp_path, config):
     folder = tmp_path / "in"
     folder.mkdir()
     (folder / "two.png").write_bytes(encode(picture([("red", 0, 1), ("blue", 2, 2)])))
@@ -136,11 +136,14 @@ def test_it_answers_as_the_server_does(lots, tmp_path, config):
     served = Predictor(bundle, config.serving.engine)
     for row in rows(summary):
         if not row["error"]:
-            told = served.predict((lots / row["key"]).read_bytes()).to_dict()["classification"]
-            assert (row["class"], row["class_confidence"]) == (told["class_name"], pytest.approx(told["confidence"]))
+            answer = served.predict((lots / row["key"]).read_bytes()).to_dict()["classification"]
+            assert (row["class"], row["class_confidence"]) == (
+                answer["class_name"],
+                pytest.approx(answer["confidence"]),
+            )
 
 
-def test_what_the_same_model_has_answered_is_not_asked_again(lots, tmp_path, config):
+def test_images_predicted_by_the_same_model_are_not_predicted_again(lots, tmp_path, config):
     bundle = make_label_bundle(tmp_path / "bundle")
     first = rows(
         predict_batch(batch_predictor(bundle, config.serving), listed(lots), open_output(str(tmp_path / "out")), "1")
@@ -167,7 +170,7 @@ def dying_at(image: int):
     return die
 
 
-def test_killed_half_way_it_goes_on(tmp_path, config):
+def test_a_killed_run_is_resumed(tmp_path, config):
     folder = tmp_path / "in"
     folder.mkdir()
     for i in range(150):
@@ -177,12 +180,12 @@ def test_killed_half_way_it_goes_on(tmp_path, config):
     with pytest.raises(Killed):
         predict_batch(predictor, listed(folder), open_output(str(tmp_path / "out")), "1", dying_at(100))
     assert not (tmp_path / "out" / "predictions.parquet").exists()
-    told: list[int] = []
+    reported: list[int] = []
     summary = predict_batch(
-        predictor, listed(folder), open_output(str(tmp_path / "out")), "1", lambda done, _: told.append(done)
+        predictor, listed(folder), open_output(str(tmp_path / "out")), "1", lambda done, _: reported.append(done)
     )
-    assert told[0] == 64  # the segment that was written
-    assert told[-1] == summary.images == 150
+    assert reported[0] == 64  # the segment that was written
+    assert reported[-1] == summary.images == 150
     assert summary.predicted == 86
     whole = predict_batch(predictor, listed(folder), open_output(str(tmp_path / "other")), "1")
     assert rows(summary) == rows(whole)
@@ -190,7 +193,7 @@ def test_killed_half_way_it_goes_on(tmp_path, config):
 
 @pytest.fixture
 def many(tmp_path):
-    """Sixty images, a copy of one, and two broken files of the same bytes."""
+    """Write sixty images, a copy of one, and two broken files with the same bytes."""
     folder = tmp_path / "many"
     folder.mkdir()
     for i in range(60):
@@ -226,7 +229,7 @@ def test_twenty_shards_give_the_bytes_of_one(many, tmp_path, config, is_hashed):
     }
 
 
-def test_twenty_shards_killed_half_way_only_what_is_missing_is_asked_again(many, tmp_path, config):
+def test_killed_shards_only_predict_missing_images_again(many, tmp_path, config):
     bundle = make_label_bundle(tmp_path / "bundle")
     predictor, images = batch_predictor(bundle, config.serving), list_images(many, "toy")
     output = open_output(str(tmp_path / "twenty"))
@@ -236,7 +239,7 @@ def test_twenty_shards_killed_half_way_only_what_is_missing_is_asked_again(many,
         ask_images(predictor, images.shard(9, 20), output, "1", dying_at(1))
     again = [ask_images(predictor, images.shard(n, 20), output, "1") for n in range(20)]
     assert [part.asked for part in again[:9]] == [0] * 9
-    # The two of the same bytes are asked once, or twice in one shard.
+    # The two files with the same bytes are predicted once, or twice in one shard.
     assert sum(part.asked for part in done + again) in {61, 62, 63}
     write_tables(again, bundle.card, "1", output)
     predict_batch(predictor, images, open_output(str(tmp_path / "one")), "1")
@@ -276,12 +279,12 @@ def log(tmp_path):
     made.close()
 
 
-def test_each_image_it_asks_is_remembered_once(lots, tmp_path, config, log):
+def test_each_predicted_image_is_logged_once(lots, tmp_path, config, log):
     predictor = batch_predictor(make_label_bundle(tmp_path / "bundle", name="toy"), config.serving)
     for _ in range(2):
         predict_batch(predictor, listed(lots), open_output(str(tmp_path / "out")), "7", log=log)
         records = read_log(log.folder, model="toy", version="7").to_pylist()
-        assert len(records) == 5  # not the broken one
+        assert len(records) == 5  # not the broken image
     (lots / "s2" / "new.png").write_bytes(encode(filled((0, 0, 255))))
     predict_batch(predictor, listed(lots), open_output(str(tmp_path / "out")), "7", log=log)
     records = {record["request_id"]: record for record in read_log(log.folder).to_pylist()}
@@ -298,7 +301,7 @@ def test_each_image_it_asks_is_remembered_once(lots, tmp_path, config, log):
 
 
 @pytest.mark.parametrize("confidence", [0.05, 0.9])
-def test_what_is_remembered_is_found_at_the_thresholds_of_the_card(tmp_path, config, log, confidence):
+def test_the_log_uses_the_thresholds_of_the_card(tmp_path, config, log, confidence):
     folder, rng = tmp_path / "in", np.random.default_rng(0)
     folder.mkdir()
     for number in range(40):
@@ -315,7 +318,7 @@ def test_what_is_remembered_is_found_at_the_thresholds_of_the_card(tmp_path, con
         theirs = pa.array([row[name] for row in reference], RECORD.field(name).type).to_pylist()
         assert [row[name] for row in found] == theirs
     assert max(row["count"] for row in found) == 3
-    # What was answered is at the edited threshold, and no more than the server would answer.
+    # The log has predictions at the edited threshold, and no more than the server would return.
     shown = [row["detections"] for row in rows(summary)]
     assert shown == [len(predictor.predict(path.read_bytes()).labels()) for path in listed(folder).paths()]
     assert shown != [row["count"] for row in found]
@@ -330,7 +333,7 @@ def test_labels_are_decoded_once_whatever_the_thresholds_of_boxes_are(tmp_path, 
     assert seen[0] is answer
 
 
-def test_killed_half_way_no_image_is_remembered_twice(tmp_path, config, log):
+def test_a_killed_run_logs_no_image_twice(tmp_path, config, log):
     folder = tmp_path / "in"
     folder.mkdir()
     for i in range(150):
@@ -340,13 +343,13 @@ def test_killed_half_way_no_image_is_remembered_twice(tmp_path, config, log):
     with pytest.raises(Killed):
         predict_batch(predictor, listed(folder), open_output(str(tmp_path / "out")), "1", dying_at(100), log)
     before = read_log(log.folder).num_rows
-    assert before >= 100  # more than the 64 whose answers were kept
+    assert before >= 100  # more than the 64 images of the saved segment
     assert predict_batch(predictor, listed(folder), open_output(str(tmp_path / "out")), "1", log=log).predicted == 86
     ids = read_log(log.folder)["request_id"].to_pylist()
     assert len(ids) == len(set(ids)) == 150
 
 
-def test_a_log_that_cannot_be_written_costs_no_answer(lots, tmp_path, config):
+def test_a_log_that_cannot_be_written_loses_no_prediction(lots, tmp_path, config):
     (tmp_path / "log").write_text("a file in the way")
     log = PredictionLog(tmp_path / "log")
     predictor = batch_predictor(make_label_bundle(tmp_path / "bundle"), config.serving)
@@ -357,7 +360,7 @@ def test_a_log_that_cannot_be_written_costs_no_answer(lots, tmp_path, config):
     log.close()
 
 
-def test_a_file_that_is_gone_is_asked_for_again(lots, tmp_path, config):
+def test_a_missing_file_is_predicted_again(lots, tmp_path, config):
     predictor = batch_predictor(make_label_bundle(tmp_path / "bundle"), config.serving)
     gone, data = lots / "s1/b.png", encode(filled((0, 0, 255)))
     gone.write_bytes(data)

@@ -1,4 +1,4 @@
-"""The gate: figures, floors and resamples, and how often it is wrong."""
+"""The gate: metrics, floors and resamples, and its error rates."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_only_a_better_model_is_promoted(challenger, champion, minimum, margin):
         assert challenger >= champion + margin - 1e-6
 
 
-def test_a_figure_that_is_no_number_passes_no_gate():
+def test_nan_passes_no_gate():
     assert not decide(evaluation(NAN), None, GateConfig()).promote
 
 
@@ -63,7 +63,7 @@ def test_a_decision_of_an_earlier_release_still_loads():
     assert GateDecision.model_validate(old).champion_version is None
 
 
-# Resamples: what a champion is not replaced on
+# Resamples that keep a champion
 
 SURE = GateConfig(minimum=0.5, margin=0.0, confidence=0.8)
 
@@ -125,13 +125,13 @@ def test_without_resamples_that_pair_no_champion_is_replaced(challenger, champio
     assert re.search(words, decision.reason)
     alone = decide(ours, theirs, SURE.model_copy(update={"confidence": 0}), max_loss=max_loss)
     assert alone.promote
-    assert "the margin alone counts" in alone.reason
+    assert "only the margin counts" in alone.reason
 
 
 @pytest.mark.parametrize(("images", "promote"), [(1, False), (24, False), (25, True)])
 @pytest.mark.parametrize("max_loss", [None, 0.01])
 def test_too_few_test_images_replace_no_champion(images, promote, max_loss):
-    # Of one image every resample is that image: whoever is ahead on it is ahead in all of them.
+    # With one image every resample is that image: a model that is ahead on it is ahead in all of them.
     new, old = (resampled(value, [value] * 100, images) for value in (1.0, 0.9))
     decision = decide(new, old, GateConfig(), max_loss=max_loss)
     assert decision.promote is promote
@@ -165,7 +165,7 @@ def test_a_cheaper_challenger_may_lose_a_little(value, replicates, promote, word
 
 
 def test_noise_replaces_no_champion():
-    # Two models of the same skill, 0.9, on the same 60 images: by luck the second is right on two more.
+    # Two models with the same skill, 0.9, on the same 60 images: by luck the second is right on two more.
     champion, challenger = np.zeros(60), np.zeros(60)
     champion[:53], challenger[3:58] = 1, 1
     draws = np.random.default_rng(0).integers(0, 60, (1000, 60))
@@ -177,7 +177,7 @@ def test_noise_replaces_no_champion():
 
 
 def test_error_rates_on_simulated_classifiers():
-    """The full tables: `python -m benchmarks.gate`, and docs/decisions/021-gate.md."""
+    """Check a few rates; the full tables are in `python -m benchmarks.gate` and docs/decisions/021-gate.md."""
     shares = [simulate(600, 0.03, effect, 500, 100, DEFAULTS) for effect in (0.02, 0, -0.02)]
     assert shares[0] >= 0.8
     assert shares[1] <= 0.05
@@ -218,7 +218,7 @@ def test_a_class_without_test_images_is_a_warning_and_a_refusal_where_it_is_name
     anywhere = decide(ours, None, MARGIN_ALONE.model_copy(update={"per_class_minimum": 0.1}))
     assert anywhere.promote
     assert anywhere.warnings == (
-        "gate.per_class_minimum: map50 of rust is not defined, as nothing of it is in the test split",
+        "gate.per_class_minimum: map50 of rust is not defined, because the test split has no image of it",
     )
     named = decide(ours, None, MARGIN_ALONE.model_copy(update={"per_class_minimum": {"rust": 0.1}}))
     assert not named.promote
@@ -247,5 +247,5 @@ def test_a_class_that_falls_far_below_the_champions_is_a_warning(old, warned):
     ],
     ids=["detection", "detection", "classification", "classification", "areas", "attributes"],
 )
-def test_what_a_class_is_judged_by(metric, figures, name):
+def test_the_metric_of_a_class(metric, figures, name):
     assert class_figure(figures, metric) == (name, figures[name])

@@ -1,4 +1,4 @@
-"""`--inspect`: what a data set is, its pages, and a use case that trains it."""
+"""`--inspect`: the description of a data set, its pages, and a use case that trains it."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_choices_of_label_studio_are_a_use_case_of_classification(tmp_path):
         (lambda p: p.write_text("hello"), "not a whole"),
     ],
 )
-def test_what_is_no_data_set_is_one_line(tmp_path, capsys, make, words):
+def test_an_invalid_data_set_is_one_line(tmp_path, capsys, make, words):
     make(tmp_path / "thing")
     assert inspect(tmp_path / "thing", tmp_path)[0] == 2
     error = capsys.readouterr().err
@@ -115,13 +115,13 @@ def test_flags_of_pipelines_do_not_go_with_it(tmp_path, capsys, flags):
     assert "--inspect" in capsys.readouterr().err
 
 
-def test_of_a_large_data_set_a_part_is_decoded_and_that_is_said(tmp_path, capsys, monkeypatch):
+def test_only_a_part_of_a_large_data_set_is_decoded_and_reported(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(inspection, "MOST_DECODED", 10)
     write_folders(tmp_path / "parts", {"ok": list(range(20)), "bad": list(range(20, 40))})
     (tmp_path / "parts/ok/3.png").write_bytes(b"no image")
     assert inspect(tmp_path / "parts", tmp_path)[0] == 0
     printed = capsys.readouterr().out
-    assert "decoded   24 of 40 images; of the others only the headers were read" in printed
+    assert "decoded   24 of 40 images; for the others only the headers were read" in printed
     assert "error   not_an_image x 1" in printed, "headers are read of all"
     assert "training would stop on the errors above" in printed
 

@@ -16,7 +16,7 @@ def test_imports_point_one_way():
     assert "12 kept, 0 broken" in done.stdout
 
 
-# The linter reads import statements; only an import shows what the __init__ of each package above brings along.
+# The linter reads import statements; only a real import shows what the __init__ of each parent package imports.
 @pytest.mark.parametrize(
     ("pattern", "fewest"),
     [("visionops/**/settings.py", 10), ("visionops/config/*.py", 4), ("stacks/deployers/*.py", 10)],
@@ -38,7 +38,7 @@ def test_servers_and_the_domain_of_review_come_without_a_database(module):
 
 
 def test_run_py_knows_launch_and_the_domain_alone():
-    # The linter takes packages, and run.py is a module.
+    # The linter checks packages, and run.py is a module.
     names = set()
     for node in ast.walk(ast.parse((ROOT / "run.py").read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom):

@@ -1,4 +1,4 @@
-"""The logged model answers raw images anywhere, with the code it was logged with."""
+"""The logged model predicts on raw images anywhere, with the code it was logged with."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from visionops.errors import ImageError, OptionError
 from visionops.inference.bundle import Head
 from visionops.inference.predictor import Predictor
 
-# MLflow warns of a type hint of its own when it is imported.
+# MLflow warns about one of its own type hints when it is imported.
 pytestmark = pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType:UserWarning")
 
 IMAGE = picture([("red", 2, 1)])
@@ -27,7 +27,7 @@ RESULT = {"width": 128, "height": 128, "detections": [RED]}
 
 @pytest.fixture(autouse=True)
 def _own_path(monkeypatch):
-    """MLflow puts the code of each model that it loads on the path."""
+    """Restore the path, because MLflow adds the code of each loaded model to it."""
     monkeypatch.setattr(sys, "path", sys.path[:])
 
 
@@ -93,13 +93,13 @@ def test_a_data_frame_without_the_column_is_refused(model):
 
 @pytest.mark.parametrize("one", [encode(IMAGE), text(IMAGE)], ids=["bytes", "base64"])
 def test_a_single_image_outside_a_list_is_refused(model, one):
-    with pytest.raises(ImageError, match="give a list of images"):
+    with pytest.raises(ImageError, match="expected a list of images"):
         model.predict(one)
 
 
 @pytest.fixture
 def log(tmp_path):
-    """Logs a bundle to a tracking database of its own; the fixture's ``uri`` says which."""
+    """Return a function that logs a bundle to its own tracking database, whose address is its ``uri``."""
     import mlflow
 
     from visionops.pyfunc import log_pyfunc
@@ -192,7 +192,7 @@ def test_labels_take_no_thresholds(labels):
     assert model.predict([REDDISH], {"confidence": -1.0, "iou": -1.0})
 
 
-def test_a_logged_model_of_labels_says_what_it_answers(labels, log):
+def test_a_logged_model_of_labels_declares_its_outputs(labels, log):
     import mlflow
 
     info = log(labels)
@@ -212,7 +212,7 @@ def test_a_logged_model_of_labels_says_what_it_answers(labels, log):
 
 
 @pytest.mark.filterwarnings("ignore:Hint. Inferred schema contains integer:UserWarning")
-def test_the_signature_fits_what_is_answered(labels):
+def test_the_signature_fits_the_predictions(labels):
     import pandas as pd
     from mlflow.models import infer_signature
 
@@ -223,7 +223,7 @@ def test_the_signature_fits_what_is_answered(labels):
     answers = pd.DataFrame(VisionOpsModel(Predictor(labels)).predict([REDDISH]))
     inferred = {c.name: c.type for c in infer_signature(answers).inputs.inputs}
     assert set(inferred) == set(declared)
-    if "attributes" in declared:  # from one answer the library takes the attributes for fields of an object
+    if "attributes" in declared:  # from a single prediction the library reads attributes as fields of an object
         said, promised = inferred["attributes"].properties[0].dtype, declared["attributes"].value_type
     else:
         said, promised = inferred["classification"], declared["classification"]

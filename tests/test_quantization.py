@@ -1,4 +1,4 @@
-"""The champion in INT8: both graphs in one bundle, the same from the same images, and one line where it cannot be."""
+"""The champion in INT8: both graphs in one bundle, reproducible, and one clear line if it fails."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def bundle(tmp_path):
 
 @pytest.fixture
 def dataset(tmp_path):
-    """Four val images that the colour-cell detector answers rightly."""
+    """Return four val images that the colour-cell detector predicts correctly."""
     rows = [(i, CLASSES.index(c), x * CELL, y * CELL) for i, cells in enumerate(SCENES) for c, x, y in cells]
     image, class_id, x, y = zip(*rows, strict=True)
     boxes = {"image": image, "class_id": class_id, "x1": x, "y1": y}
@@ -70,13 +70,13 @@ def test_the_bundle_serves_int8_and_keeps_the_float_graph(tmp_path, bundle, data
     assert ModelBundle.load(made.folder) == made
     assert made.card.precision is Precision.INT8
     assert made.card.files.items() > bundle.card.files.items()
-    assert made.card.metrics["map50"] == pytest.approx(1)  # of val, measured with the graph that is served
+    assert made.card.metrics["map50"] == pytest.approx(1)  # on val, measured with the graph that is served
     assert made.card.training["quantization"]["of"] == bundle.digest
 
     image = picture(SCENES[0])
     whole = Predictor(bundle).predict(image)
     served = Predictor(made).predict(image)
-    np.testing.assert_allclose(served.boxes, whole.boxes, atol=0.01)  # behind the last layer all is float
+    np.testing.assert_allclose(served.boxes, whole.boxes, atol=0.01)  # after the last layer all is float
     np.testing.assert_allclose(served.scores, whole.scores, atol=0.03)
     again = Predictor(made.in_precision(Precision.F32), EngineName.ONNXRUNTIME).predict(image)
     np.testing.assert_allclose(again.scores, whole.scores, atol=1e-5)
@@ -89,7 +89,7 @@ def test_the_bundle_serves_int8_and_keeps_the_float_graph(tmp_path, bundle, data
 
 
 def kinds_of_convolution(bundle):
-    """In what the engine really computes."""
+    """Return the precisions in which the engine really computes convolutions."""
     operations = load_engine(bundle)._first.model.get_runtime_model().get_ops()
     facts = [{k: str(v.astype(str)) for k, v in op.get_rt_info().items()} for op in operations]
     return {fact["runtimePrecision"] for fact in facts if fact["layerType"] == "Convolution"}
@@ -102,11 +102,11 @@ def test_labels_of_a_class_that_the_champion_does_not_know_do_not_count(tmp_path
 
 def test_the_same_images_give_the_same_bundle_and_others_another(tmp_path, bundle, dataset):
     first = quantize(bundle, dataset, tmp_path / "int8").digest
-    assert quantize(bundle, dataset, tmp_path / "int8").digest == first  # in the place of the first
+    assert quantize(bundle, dataset, tmp_path / "int8").digest == first  # it replaces the first one
     assert quantize(bundle, dataset.take([0, 1]), tmp_path / "other").digest != first
 
 
-def test_calibration_sees_what_the_engine_is_given_in_service(bundle, dataset):
+def test_calibration_uses_the_engine_inputs_of_service(bundle, dataset):
     tensors = list(_Tensors(bundle, dataset, lambda _: None))
     for tensor, cells in zip(tensors, SCENES, strict=True):
         np.testing.assert_array_equal(tensor, preprocess(picture(cells), bundle.card.preprocessing)[0])
@@ -142,7 +142,7 @@ def test_images_are_spread_over_val_and_no_more_than_there_are(dataset):
     assert calibration_images(many.replace_column("split", ["train", "val"] * 50), 300).num_images == 50
 
 
-def test_without_val_images_it_says_so(bundle, dataset, tmp_path):
+def test_missing_val_images_are_reported(bundle, dataset, tmp_path):
     with pytest.raises(QuantizationError, match="cells: the val split has no images"):
         quantize(bundle, dataset.replace_column("split", ["test"] * 4), tmp_path / "int8")
 
@@ -184,7 +184,7 @@ _quantize(bundle, _Tensors(bundle, Dataset.from_columns("cells", bundle.card.cla
 """
 
 
-def test_nncf_says_nothing_and_leaves_nothing_in_the_users_home(tmp_path, dataset):
+def test_nncf_prints_nothing_and_leaves_nothing_in_the_users_home(tmp_path, dataset):
     home = tmp_path / "home"
     home.mkdir()
     environment = {k: v for k, v in os.environ.items() if k not in {"CI", "TF_BUILD", "JENKINS_URL", "XDG_CACHE_HOME"}}

@@ -49,7 +49,7 @@ def aliases(registry, name):
 def test_a_registry_without_models_has_no_champion(registry):
     registry.ping()
     assert registry.by_alias("nobody", CHAMPION) is None
-    with pytest.raises(RegistryError, match="nobody: has no champion"):
+    with pytest.raises(RegistryError, match="nobody: no champion"):
         registry.champion("nobody")
 
 
@@ -58,7 +58,9 @@ def test_promotion_rollback_and_the_chain_of_champions(registry, add, name):
     assert aliases(registry, name) == {CHALLENGER: "1"}
     registry.promote(first)
     assert aliases(registry, name) == {CHAMPION: "1"}
-    with pytest.raises(RegistryError, match="the first champion that was not rolled back, there is none to go back to"):
+    with pytest.raises(
+        RegistryError, match="the first champion that was not rolled back; there is no earlier version to"
+    ):
         registry.rollback(name)
 
     for gain in (2.1, 2.2):
@@ -75,14 +77,14 @@ def test_promotion_rollback_and_the_chain_of_champions(registry, add, name):
     assert aliases(registry, name) == {CHAMPION: "1"}
 
 
-def test_a_version_that_was_rolled_back_is_passed_over(registry, add, name):
+def test_a_version_that_was_rolled_back_is_skipped(registry, add, name):
     first, second = add(2.0), add(2.1)
     for version in (first, second, first):
         registry.promote(version)
     assert aliases(registry, name) == {CHAMPION: "1", PREVIOUS: "2"}
     assert registry.rollback(name).version == "2"
     assert aliases(registry, name) == {CHAMPION: "2"}
-    with pytest.raises(RegistryError, match="there is none to go back to"):
+    with pytest.raises(RegistryError, match="no earlier version to go back to"):
         registry.rollback(name)
     with pytest.raises(RegistryError, match="version 1 was rolled back by hand; train a better one"):
         registry.promote(first)
@@ -119,9 +121,9 @@ def test_chains_of_an_earlier_release_name_one_version_each():
     for before in ("", "1", "2", "3"):
         registry.add("case", **{"visionops.replaced": before})
     registry.client.aliases[CHAMPION] = "4"
-    del registry.client.versions["2"]  # somebody cleaned up
+    del registry.client.versions["2"]  # deleted by a person
     assert registry.rollback("case").version == "3"
-    with pytest.raises(RegistryError, match="none to go back to"):
+    with pytest.raises(RegistryError, match="no earlier version to go back to"):
         registry.rollback("case")
 
     registry = MemoryRegistry()
@@ -138,12 +140,12 @@ def test_a_decision_is_void_when_another_version_is_champion_by_now():
     first, second, third = (registry.add("case") for _ in range(3))
     nobody = decide(evaluation(), None, GATE)
     registry.promote(first, nobody)
-    with pytest.raises(ChampionChangedError, match="2 was compared with no champion, but version 1 is champion by now"):
+    with pytest.raises(ChampionChangedError, match="2 was compared with no champion, but now version 1 is champion"):
         registry.promote(second, nobody)
     over_first = decide(evaluation(), None, GATE, champion_version="1")
     registry.promote(second, over_first)
-    registry.check_champion(second, over_first)  # it was promoted; a killed run is completed
-    with pytest.raises(ChampionChangedError, match="compared with version 1, but version 2 is champion by now; run ag"):
+    registry.check_champion(second, over_first)  # it is promoted already: a killed run is completed
+    with pytest.raises(ChampionChangedError, match="compared with version 1, but now version 2 is champion; run again"):
         registry.promote(third, over_first)
     assert registry.client.aliases == {CHAMPION: "2", PREVIOUS: "1"}
 
@@ -169,7 +171,7 @@ def test_two_runs_that_roll_back_the_same_champion_go_back_once():
     for _ in range(3):
         bad = registry.promote(registry.add("case"))
     assert registry.rollback("case", bad).version == "2"
-    with pytest.raises(ChampionChangedError, match="3 was to be rolled back, but version 2 is champion by now; run ag"):
+    with pytest.raises(ChampionChangedError, match="3 cannot be rolled back, because version 2 is now"):
         registry.rollback("case", bad)
     assert registry.client.aliases == {CHAMPION: "2", PREVIOUS: "1"}
 
@@ -234,7 +236,7 @@ def test_a_bundle_has_the_lineage_of_its_data_on_its_card_once(tmp_path):
     assert ModelBundle.load(made.folder).card.training["review"] == version.lineage
     assert "rejected" not in version.lineage
     assert add_review(made, version) is made
-    # What a resumed training finds is told anew: another version may have the same labels.
+    # A resumed training sets the data version again: another version may have the same labels.
     assert add_review(made, None).digest == bundle.digest
 
 
@@ -248,7 +250,7 @@ def test_a_fetched_bundle_is_the_registered_one(registry, add, tmp_path):
     assert registry.fetch_bundle(version, tmp_path / "fetched").digest == version.digest
 
 
-def test_the_decision_stands_on_the_version(registry, add, name):
+def test_the_decision_is_written_onto_the_version(registry, add, name):
     version = add(2.0)
     registry.record(version, decide(evaluation(0.4), None, GATE))
     tags = registry.by_alias(name, CHALLENGER).tags
@@ -258,7 +260,9 @@ def test_the_decision_stands_on_the_version(registry, add, name):
 
 
 @pytest.mark.parametrize("interrupted_at", range(6))
-def test_an_interrupted_promotion_leaves_one_champion_and_a_way_on(registry, add, name, monkeypatch, interrupted_at):
+def test_an_interrupted_promotion_leaves_one_champion_and_can_be_repeated(
+    registry, add, name, monkeypatch, interrupted_at
+):
     from mlflow import MlflowClient
 
     registry.promote(add(2.0))
@@ -314,7 +318,7 @@ def test_a_registry_waits_briefly_and_leaves_the_environment_as_it_was(tmp_path,
     assert os.environ[names[1]] == "7"
 
 
-def test_a_registry_file_that_is_no_database_is_one_line(tmp_path):
+def test_a_registry_file_that_is_not_a_database_is_one_line(tmp_path):
     (tmp_path / "mlflow.db").write_text("not a database " * 100)
     with pytest.raises(RegistryError, match="does not answer"):
         ModelRegistry(f"sqlite:///{tmp_path}/mlflow.db").ping()

@@ -1,4 +1,4 @@
-"""A registry whose MLflow is not that of the run which is open, if any is."""
+"""A registry on another MLflow server than the open run, or without an open run."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from tests.helpers.tracking import evaluation, make_tracking
 from visionops.registry import ModelRegistry
 from visionops.release import register_bundle
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # of MLflow's own code
+pytestmark = pytest.mark.filterwarnings("ignore")  # from MLflow's own code
 
 
 @pytest.fixture
 def registry(tmp_path: Path) -> ModelRegistry:
-    """A registry of its own, with the experiment of the use case."""
+    """Return a separate registry with the experiment of the use case."""
     folder = tmp_path / "registry"
     folder.mkdir()
     return ModelRegistry(make_tracking(folder, "case"))

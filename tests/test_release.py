@@ -36,7 +36,7 @@ CONFIG = Config(
 
 @dataclasses.dataclass
 class RecordingDeployer:
-    """Checks a bundle as every deployer does; fails its smoke test when told to."""
+    """Checks a bundle like every deployer; fails its smoke test if set to."""
 
     fails: bool = False
     served: list[str] = dataclasses.field(default_factory=list)
@@ -51,7 +51,7 @@ class RecordingDeployer:
 
 @dataclasses.dataclass
 class ScoringTask:
-    """Scores every champion alike."""
+    """Gives every champion the same score."""
 
     map50: float
 
@@ -148,7 +148,7 @@ def test_rollback_serves_first_and_is_not_undone_by_the_next_run(registry, datas
     assert "rolled back by hand" in decision.reason
 
 
-def test_by_hand_a_version_is_promoted_as_the_gate_allows(registry, dataset, tmp_path):
+def test_manual_promotion_follows_the_gate(registry, dataset, tmp_path):
     deployer = RecordingDeployer()
     first = add_version(registry, "case", tmp_path, 2.0)
 
@@ -169,7 +169,7 @@ def test_by_hand_a_version_is_promoted_as_the_gate_allows(registry, dataset, tmp
     promote("2", override=True)
     assert (alias(registry, CHAMPION), alias(registry, PREVIOUS), deployer.served) == ("2", "1", ["1", "2"])
     assert registry.by_version("case", "2").tags["visionops.promoted_by_hand"] == "anna: x"
-    with pytest.raises(RegistryError, match="version 1 was compared with version None, and 2 is champion by now"):
+    with pytest.raises(RegistryError, match="version 1 was compared with version None, but 2 is now champion"):
         promote("1")
     restore(registry, deployer, "case", CONFIG.serving, rollback=True)
     with pytest.raises(RegistryError, match="version 2 was rolled back by hand"):
@@ -184,9 +184,9 @@ def test_by_hand_a_version_is_promoted_as_the_gate_allows(registry, dataset, tmp
     assert registry.by_version("case", "9") is None
 
 
-def test_restoring_without_a_champion_says_what_to_run(registry):
+def test_restoring_without_a_champion_names_the_command(registry):
     for rollback in (False, True):
-        with pytest.raises(RegistryError, match="case: has no champion; run --pipeline training first"):
+        with pytest.raises(RegistryError, match="case: no champion; run --pipeline training first"):
             restore(registry, RecordingDeployer(), CONFIG.name, CONFIG.serving, rollback=rollback)
 
 
@@ -201,7 +201,7 @@ def test_a_registry_that_is_down_leaves_the_endpoint_alone(monkeypatch):
 
 
 class OvertakingDeployer(RecordingDeployer):
-    """While it deploys for the first time, another machine promotes another version."""
+    """During its first deployment, another machine promotes another version."""
 
     def deploy_bundle(self, bundle_folder, *, version, **rest):
         if not self.served:
@@ -219,9 +219,7 @@ def test_of_two_runs_that_were_judged_by_one_champion_the_second_starts_over(reg
     assert first.champion_version == second.champion_version == "1"
     deployer = RecordingDeployer()
     release(registry, deployer, theirs, second, dataset, CONFIG.serving)
-    with pytest.raises(
-        ChampionChangedError, match="compared with version 1, but version 3 is champion by now; run aga"
-    ):
+    with pytest.raises(ChampionChangedError, match="compared with version 1, but now version 3 is champion; run aga"):
         release(registry, deployer, ours, first, dataset, CONFIG.serving)
     assert deployer.served == ["3"], "known before the endpoint is switched"
     assert release(registry, deployer, theirs, second, dataset, CONFIG.serving).version == "3", (
@@ -241,11 +239,11 @@ def test_an_endpoint_that_was_switched_too_late_goes_back_to_the_champion(regist
     assert (alias(registry, CHAMPION), alias(registry, PREVIOUS)) == ("3", "1")
 
 
-# The lineage: a little may be lost to INT8 once, not each time
+# The lineage: INT8 may lose a little once, not each time
 
 
 class Figures:
-    """Scores each version by its number; every resample says the same."""
+    """Scores each version by its number; all resamples agree."""
 
     def __init__(self):
         self.of = {}
@@ -300,7 +298,7 @@ def test_the_reason_names_the_former_champion_that_was_not_beaten():
 
 
 def scenes(folder, cells, class_names=CLASSES):
-    """Images with cells of colours, each with its box, in the test split."""
+    """Return images of coloured cells, each with its box, in the test split."""
     images, boxes = {"key": [], "path": [], "split": []}, {"image": [], "class_id": []}
     boxes |= {side: [] for side in ("x1", "y1", "x2", "y2")}
     for row, found in enumerate(cells):
@@ -331,7 +329,7 @@ def test_a_new_class_is_reported_apart_and_stops_no_run(registry, tmp_path):
 
 
 def looked_at(dataset: Dataset) -> Dataset:
-    """With the hash and the look of each image."""
+    """Return the data set with the hash and the look of each image."""
     return clean(hash_images(dataset), validate(hash_images(dataset), ValidationPolicy(min_images=1)))
 
 
@@ -356,12 +354,14 @@ def test_models_are_compared_on_images_that_none_learned_from(registry, tmp_path
     assert decision.reason.startswith("refused: nothing to compare with the champion on (case: no test image is left")
 
 
-def test_a_champion_that_does_not_say_what_it_learned_from_is_compared_and_named(registry, tmp_path):
+def test_a_champion_without_a_history_is_compared_and_named(registry, tmp_path):
     dataset = looked_at(scenes(tmp_path, [[("red", 0, 0), ("blue", 2, 2)], [("green", 1, 1)]]))
     registry.promote(add_version(registry, "case", tmp_path, 2.0, history=None))
     version = add_version(registry, "case", tmp_path, 2.1)
     decision = decide_release(registry, version, evaluation(0.9), ScoringTask(0.6), dataset, CONFIG.judging)
-    assert decision.reason.endswith("; version 1 does not say which images it learned from, and may know some of these")
+    assert decision.reason.endswith(
+        "; version 1 does not record which images it was trained on, and may know some of these"
+    )
 
 
 def test_splits_are_recalled_from_the_champion_and_from_the_last_training(registry, tmp_path):
@@ -379,7 +379,7 @@ def test_splits_are_recalled_from_the_champion_and_from_the_last_training(regist
     assert (history.counts(), silent) == ({"test": 1}, ("3",))
 
 
-def test_with_nothing_in_common_the_reason_says_so(registry, tmp_path):
+def test_models_without_common_classes_are_explained(registry, tmp_path):
     dataset = scenes(tmp_path, [[("blue", 2, 2)]])
     registry.promote(add_version(registry, "case", tmp_path, 2.0, class_names=("scratch", "dent")))
     version = add_version(registry, "case", tmp_path, 2.1)
@@ -391,7 +391,7 @@ def test_with_nothing_in_common_the_reason_says_so(registry, tmp_path):
     assert decision.champion_version == "1"
 
 
-def test_a_question_that_is_no_longer_asked_stops_no_run(registry, tmp_path):
+def test_a_removed_attribute_stops_no_run(registry, tmp_path):
     import mlflow
 
     heads = (Head(name="state", class_names=CLASSES), Head(name="size", class_names=("s", "l")))

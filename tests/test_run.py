@@ -1,4 +1,4 @@
-"""What the command line says without running a pipeline."""
+"""Output of the command line when no pipeline runs."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_list_names_pipelines_use_cases_and_stacks(capsys):
         assert name in out
 
 
-def test_help_teaches(capsys):
+def test_help_has_examples(capsys):
     with pytest.raises(SystemExit) as caught:
         run.main(["--help"])
     assert caught.value.code == 0
@@ -202,7 +202,7 @@ def test_a_drill_must_say_what_changes(capsys, flags, words):
         (["--kind", "noise", "--images", "0"], "error: --images 0: send 1 to "),
     ],
 )
-def test_a_drill_that_cannot_be_is_one_line_before_anything_runs(capsys, flags, words):
+def test_an_impossible_drill_is_one_line_before_anything_runs(capsys, flags, words):
     assert run.main(["--pipeline", "drift-drill", *flags]) == 2
     out, err = lines(capsys)
     assert (out, len(err)) == ([], 1)
@@ -241,14 +241,14 @@ def test_the_plan_of_a_search_says_how_many_trials(capsys):
         ("tuning.grid=[{epochs: 0}]", "tuning.grid.0: training.epochs: expected 1 or more"),
     ],
 )
-def test_a_search_that_cannot_be_is_one_line_before_anything_runs(capsys, setting, words):
+def test_an_impossible_search_is_one_line_before_anything_runs(capsys, setting, words):
     assert run.main(["--pipeline", "tuning", "--set", setting]) == 2
     out, err = lines(capsys)
     assert (out, len(err)) == ([], 1)
     assert words in err[0]
 
 
-def test_set_wins_over_what_was_tuned(monkeypatch, capsys):
+def test_set_takes_precedence_over_tuned_settings(monkeypatch, capsys):
     import steps.tuned
 
     settings = {"epochs": 7, "batch": 4, "augmentation.fliplr": 0.1}
@@ -271,7 +271,7 @@ def test_set_wins_over_what_was_tuned(monkeypatch, capsys):
     assert "batch=4" in capsys.readouterr().err
 
 
-def test_the_line_that_trains_with_what_was_found_can_be_copied():
+def test_the_command_that_trains_with_the_best_trial_can_be_copied():
     search = run.parse(
         ["--pipeline", "tuning", "--config", "my case.yaml", "--set", SPACE, "--set", "data.split={val: 0.2}"]
     )
@@ -280,7 +280,7 @@ def test_the_line_that_trains_with_what_was_found_can_be_copied():
     ]  # fmt: skip
 
 
-def test_who_reads_only_the_first_lines_sees_no_trace():
+def test_a_closed_pipe_shows_no_trace():
     process = subprocess.Popen(
         [sys.executable, str(ROOT / "run.py"), "--dry-run"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT
     )

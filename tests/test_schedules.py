@@ -1,4 +1,4 @@
-"""What the documentation says of running daily is what runs."""
+"""The documented lines for daily runs work as written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Problems are named by the keys of a file, whatever form the schema has."""
+"""Problems are named by the keys of a file, for every form of schema."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def problem(raw: dict[str, object]) -> Problem:
         ({"place": [0.5, {"kind": "cat", "livs": 1}]}, "unknown key 'place.1.livs'; did you mean 'lives'?"),
         ({"either": {"kind": "cat", "livs": 1}}, "unknown key 'either.livs'; did you mean 'lives'?"),
         ({"pet": {"kind": "cow"}}, "pet: unknown kind 'cow'; known: 'cat', 'kitten', 'dog'"),
-        ({"pet": {}}, "'pet.kind' is missing; give one of cat, kitten, dog"),
+        ({"pet": {}}, "'pet.kind' is missing; set it to one of cat, kitten, dog"),
         ({"bed": 1}, "unknown key 'bed'; did you mean 'beds'?"),
     ],
 )

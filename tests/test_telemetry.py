@@ -1,4 +1,4 @@
-"""Nothing calls home, and nothing of the engines is written into the user's home."""
+"""The engines send no telemetry and write nothing into the user's home."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ for engine in EngineName:
 def test_the_engines_leave_no_trace_in_the_users_home(tmp_path):
     home = tmp_path / "home"
     home.mkdir()
-    # CI, which some of them take for a switch, is not set where people work.
+    # CI, which some engines treat as a switch, is not set on people's machines.
     environment = {k: v for k, v in os.environ.items() if k not in {"CI", "TF_BUILD", "JENKINS_URL", "XDG_CACHE_HOME"}}
     subprocess.run(
         [sys.executable, "-c", SCRIPT, str(tmp_path / "bundle")], env=environment | {"HOME": str(home)}, check=True

@@ -1,4 +1,4 @@
-"""The workflows, as far as it goes without GitHub: what they call is there, and nothing that fails is passed over."""
+"""The workflows, checked without GitHub: everything they call exists, and no failure is ignored."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ def scripts(text: str) -> Iterator[str]:
 
 
 def commands(text: str) -> Iterator[list[str]]:
-    """Simple commands, as words; without what a shell only knows when it runs."""
+    """Yield simple commands as words, without parts that only a shell knows at run time."""
     for script in scripts(text):
         for line in script.replace("\\\n", " ").splitlines():
             if line.strip().startswith(("make ", ".venv/bin/python ", "python ", "kubectl ")):
-                # What an array holds is known when it runs: tests/workflows runs the steps.
+                # The content of an array is only known at run time: tests/workflows runs the steps.
                 yield [word for word in shlex.split(line.split("|")[0]) if not word.endswith("[@]}")]
 
 
@@ -50,7 +50,7 @@ def test_every_action_is_pinned_to_a_commit_and_says_its_version(text):
             assert re.search(r"uses: [\w.-]+/[\w.-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$", line), line
 
 
-def test_no_step_passes_a_failure_over_and_rights_are_named(text):
+def test_no_step_ignores_a_failure_and_permissions_are_named(text):
     assert "|| true" not in text
     assert "continue-on-error" not in text
     parsed = yaml.safe_load(text)
@@ -60,12 +60,12 @@ def test_no_step_passes_a_failure_over_and_rights_are_named(text):
 
 def test_scripts_are_shell_and_take_no_expression(text):
     for script in scripts(text):
-        assert not EXPRESSION.search(script)  # what a person typed would be run
+        assert not EXPRESSION.search(script)  # text that a person typed would be executed
         done = subprocess.run(["bash", "-n"], input=script, text=True, capture_output=True, check=False)
         assert done.returncode == 0, done.stderr
 
 
-def test_what_a_workflow_calls_is_there(text):
+def test_everything_a_workflow_calls_exists(text):
     targets = set(re.findall(r"^([\w./-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     for words in commands(text):
         if words[0] == "make":
@@ -73,7 +73,7 @@ def test_what_a_workflow_calls_is_there(text):
         elif words[1:2] == ["-m"]:
             assert importlib.util.find_spec(words[2])
         elif words[1:2] == ["run.py"]:
-            if "--inspect" not in words:  # has flags of its own
+            if "--inspect" not in words:  # it has its own flags
                 run.parse(words[2:])
         elif words[0] == "kubectl" and "-f" in words:
             assert (ROOT / words[words.index("-f") + 1]).exists()

@@ -1,4 +1,4 @@
-"""Addresses of object stores and databases, which are read by many and so hold no secret."""
+"""Check the addresses of object stores and databases; many people read them, so they must hold no secret."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from pydantic_core import PydanticCustomError
 
 __all__ = ["SECRET_ERROR", "check_google_prefix", "check_prefix", "check_store", "check_url"]
 
-SECRET_ERROR = "holds_secret"  # noqa: S105 - a name of an error
-"""Type of pydantic's error about an address that holds a password: it must not be shown."""
+SECRET_ERROR = "holds_secret"  # noqa: S105 - the name of an error
+"""Type of the pydantic error for an address that holds a password; messages must not show its value."""
 
 _SECRET_PARAMETER = re.compile(r"signature|token|password|secret|credential|api.?key|^sig$|^key$", re.IGNORECASE)
-"""Names of parameters by which signed addresses of object stores and the like let in whoever has them."""
+"""Parameters by which signed addresses of object stores grant access to anyone who has them."""
 
 
 def check_store(uri: str) -> str:
-    """Return ``uri`` as it is, when it can name a store of predictions.
+    """Return ``uri`` unchanged if it can name a store of predictions.
 
     Raises:
-        ValueError: It names none, or holds a password (`SECRET_ERROR`): command lines are read by many.
+        ValueError: It does not name a store, or it holds a password (`SECRET_ERROR`): other users can read command
+            lines.
     """
     parts = _parts(uri)
     if not (parts.scheme in {"postgresql", "postgres"} or _is_bucket(parts)) or "://" not in uri:
@@ -29,10 +30,10 @@ def check_store(uri: str) -> str:
 
 
 def check_prefix(uri: str) -> str:
-    """Return ``uri`` without its last slashes, when it can name a prefix of an object store.
+    """Return ``uri`` without trailing slashes if it can name a prefix in an object store.
 
     Raises:
-        ValueError: It names none, or holds a password (`SECRET_ERROR`).
+        ValueError: It does not name a prefix, or it holds a password (`SECRET_ERROR`).
     """
     if not _is_bucket(_parts(uri)) or not uri.startswith("s3://"):
         raise ValueError("must be s3://bucket/prefix")
@@ -40,10 +41,10 @@ def check_prefix(uri: str) -> str:
 
 
 def check_google_prefix(uri: str) -> str:
-    """Return ``uri`` without its last slashes, when it can name a prefix of Google Cloud Storage.
+    """Return ``uri`` without trailing slashes if it can name a prefix in Google Cloud Storage.
 
     Raises:
-        ValueError: It names none, or holds a password (`SECRET_ERROR`).
+        ValueError: It does not name a prefix, or it holds a password (`SECRET_ERROR`).
     """
     parts = _parts(uri)
     if parts.scheme != "gs" or not parts.hostname or parts.username not in {None, "anonymous"} or parts.query:
@@ -52,33 +53,34 @@ def check_google_prefix(uri: str) -> str:
 
 
 def check_url(url: str) -> str:
-    """Return ``url`` as it is, when it can name a file on a web server.
+    """Return ``url`` unchanged if it can name a file on a web server.
 
     Raises:
-        ValueError: It names none, or holds a password, key or signature (`SECRET_ERROR`): runs keep their settings.
+        ValueError: It does not name a file, or it holds a password, key or signature (`SECRET_ERROR`): runs store
+            their settings.
     """
     try:
         parts = urlsplit(url)
         is_file = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.path.strip("/") != ""
-        _ = parts.port  # raises where it is no number
+        _ = parts.port  # raises if it is not a number
     except ValueError:
         is_file = False
     if not is_file or not url.isprintable() or " " in url:
         raise ValueError("must be https://host/path of an archive")
     if parts.username or parts.password:
-        raise PydanticCustomError(SECRET_ERROR, "holds a login; leave it out and put it into ~/.netrc")
+        raise PydanticCustomError(SECRET_ERROR, "holds a login; remove it and put it into ~/.netrc")
     if secret := next((name for name in parse_qs(parts.query) if _SECRET_PARAMETER.search(name)), None):
         raise PydanticCustomError(
             SECRET_ERROR,
-            "holds a secret in its parameter {name}, which runs would keep; name a file that is public, or one behind "
-            "a login in ~/.netrc",
+            "holds a secret in its parameter {name}, which runs would store; use a public file, or put the login "
+            "into ~/.netrc",
             {"name": secret},
         )
     return url
 
 
 def _parts(uri: str) -> SplitResult:
-    """Return the parts of an address that holds no password."""
+    """Return the parts of an address; raise if it holds a password."""
     try:
         parts = urlsplit(uri)
         secret = parts.password or parse_qs(parts.query).get("password")
@@ -86,7 +88,7 @@ def _parts(uri: str) -> SplitResult:
         return urlsplit("")
     if secret:
         raise PydanticCustomError(
-            SECRET_ERROR, "holds a password; leave it out and set PGPASSWORD, or AWS_SECRET_ACCESS_KEY"
+            SECRET_ERROR, "holds a password; remove it and set PGPASSWORD, or AWS_SECRET_ACCESS_KEY"
         )
     return parts
 

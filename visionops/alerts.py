@@ -1,4 +1,4 @@
-"""What people are to be told, and the part of a stack that tells them."""
+"""Alerts for people, and the stack component that sends them."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from visionops.monitoring.settings import RetrainPolicy
 __all__ = ["DECISION", "Alert", "Alerter", "NotificationReport", "Severity", "decision_alerts"]
 
 DECISION = "VisionOpsDecision"
-"""Name of the alert that tells what monitoring decided."""
+"""Name of the alert that reports a decision of monitoring."""
 
 _PAGE = "docs/how-to/alerts.md"
 _DAY_AND_MORE = timedelta(hours=26)
-"""Monitoring that runs daily says it again before it is over."""
+"""Lifetime of an alert: daily monitoring sends it again before it ends."""
 
 
 class Severity(enum.StrEnum):
-    """How soon somebody should look."""
+    """How urgently somebody must look."""
 
     WARNING = "warning"
     CRITICAL = "critical"
@@ -32,47 +32,47 @@ class Severity(enum.StrEnum):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Alert:
-    """What is wrong. Those of one name, severity and use case are one alert, of which the latest words count."""
+    """A problem that people must know. A new alert replaces one with the same name, severity and use case."""
 
     name: str
     severity: Severity
     use_case: str
     summary: str
-    """One line."""
+    """Summary in one line."""
     description: str
     runbook: str
-    """Where it stands what to do: a path of the repository and a heading."""
+    """Runbook that says what to do: a path in the repository and a heading."""
     lasts: timedelta = _DAY_AND_MORE
-    """So long it is true, unless it is sent again; nothing: it is over."""
+    """How long the alert stays active unless it is sent again; zero ends it."""
 
 
 class NotificationReport(BaseModel):
-    """Whether people and Prometheus heard what monitoring had to say."""
+    """Which alerts of monitoring reached people and Prometheus."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     problems: tuple[str, ...] = ()
-    """What could not be told, and the mend."""
+    """Alerts that could not be sent, each with the fix."""
 
 
 class Alerter(Protocol):
-    """The part of a stack that tells people."""
+    """The stack component that sends alerts to people."""
 
     def send(self, alerts: Sequence[Alert]) -> None:
-        """Tell them, all at once.
+        """Send all alerts at once.
 
         Raises:
-            StackError: Who is to pass them on does not answer, or refuses them.
+            StackError: The alerting service does not answer, or refuses them.
         """
 
 
 def decision_alerts(
     use_case: str, decision: Decision, seen: Observation, policy: RetrainPolicy, lasts: timedelta = _DAY_AND_MORE
 ) -> tuple[Alert, ...]:
-    """What is to be sent after a decision: one alert with its sentence, and the end of those that no longer hold.
+    """Return the alerts to send after a decision: one for the decision, and the end of those that no longer hold.
 
-    Critical from the share of drifted columns on that calls for a training, and below the critical level of the gate's
-    metric, as the rules on these are: it keeps the rules' alerts back, so that people get one message.
+    The severity is critical when the share of drifted columns calls for a training, or when the gate's metric is below
+    its critical level. The alert then suppresses the alerts of the Prometheus rules, so that people get one message.
     """
     is_below = broken_level(seen.performance, policy) is Level.CRITICAL
     is_grave = seen.drift_share >= policy.drift_share or is_below

@@ -1,10 +1,11 @@
-"""Bundles in an object store, by their content.
+"""Store bundles in an object store, addressed by their digest.
 
     s3://bucket/prefix/DIGEST/       the files of one bundle
     s3://bucket/prefix/smoke/SHA256  an image that a server must answer before it is ready
 
-A bundle of that digest never changes, so what is there is not sent again. The card is sent last: a prefix without one
-holds half a bundle, and the next try completes it. What is fetched is checked before it has its name.
+A bundle with a given digest never changes, so an existing one is not sent again. The card is sent last: a prefix
+without a card holds an incomplete bundle, which the next attempt completes. Fetched files are checked before they get
+their final name.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from pydantic import ValidationError
 from visionops.errors import BundleError, DataError
 from visionops.inference.bundle import BundleCard, ModelBundle
 
-# Not above: a server that has its bundle must not wait for pyarrow.
+# Imported late: a server that has its bundle must not wait for pyarrow.
 
 __all__ = ["bundle_uri", "fetch_bundle", "fetch_images", "send_bundle", "send_images"]
 
@@ -32,13 +33,13 @@ _STALLED_SECONDS = 20.0
 
 
 def bundle_uri(store: str, digest: str) -> str:
-    """Where ``store``, as ``s3://bucket/prefix``, has the bundle of this digest."""
+    """Return the URI of the bundle with this digest in ``store``, as ``s3://bucket/prefix``."""
     place, mark, query = store.partition("?")
     return f"{place.rstrip('/')}/{digest}{mark}{query}"
 
 
 def send_bundle(bundle: ModelBundle, store: str) -> str:
-    """Bring ``bundle`` to ``store``, unless it is there.
+    """Copy ``bundle`` to ``store`` unless it is there.
 
     Returns:
         Its URI.
@@ -60,7 +61,7 @@ def send_bundle(bundle: ModelBundle, store: str) -> str:
 
 
 def send_images(images: Sequence[bytes], store: str) -> list[str]:
-    """Bring encoded images to ``store``, unless they are there.
+    """Copy encoded images to ``store`` unless they are there.
 
     Returns:
         Their URIs, which end with the SHA-256 of each.
@@ -83,10 +84,10 @@ def send_images(images: Sequence[bytes], store: str) -> list[str]:
 
 
 def fetch_images(uris: Sequence[str], target: Path) -> None:
-    """Make the folder ``target`` hold the images at ``uris``, as `send_images` named them.
+    """Fetch the images at ``uris``, as `send_images` named them, into the folder ``target``.
 
     Raises:
-        DataError: One is not there or not what its name says, or ``target`` cannot be written.
+        DataError: An image is missing or does not match its name, or ``target`` cannot be written.
     """
     from visionops.object_store import open_prefix
 
@@ -105,10 +106,10 @@ def fetch_images(uris: Sequence[str], target: Path) -> None:
 
 
 def fetch_bundle(uri: str, target: Path, digest: str) -> ModelBundle:
-    """Make ``target`` hold the bundle of ``digest``, from ``uri``; nothing is fetched when it does already.
+    """Fetch the bundle with ``digest`` from ``uri`` into ``target``; do nothing if it is already there.
 
     Raises:
-        BundleError: What is there is damaged, or another bundle.
+        BundleError: The stored bundle is damaged, or is another bundle.
         DataError: The store cannot be reached or read, or ``target`` cannot be written.
     """
     from visionops.object_store import open_prefix
@@ -136,12 +137,12 @@ def _fetch_checked(filesystem: Any, prefix: str, uri: str, draft: Path, digest: 
     try:
         card = BundleCard.model_validate_json((draft / _CARD).read_bytes())
     except ValidationError as error:
-        raise BundleError(f"{uri}/{_CARD}: is no card of this version; deploy the model again") from error
+        raise BundleError(f"{uri}/{_CARD}: not a card of this version; deploy the model again") from error
     if (found := ModelBundle(draft, card).digest) != digest:
-        raise BundleError(f"{uri}: has the bundle {found[:12]}, not {digest[:12]}; remove it and deploy again")
+        raise BundleError(f"{uri}: expected bundle {digest[:12]}, got {found[:12]}; remove it and deploy again")
     for name in card.files:
         if Path(name).name != name:
-            raise BundleError(f"{uri}/{_CARD}: file name {name!r} leaves the bundle")
+            raise BundleError(f"{uri}/{_CARD}: file name {name!r} points outside the bundle")
         with _failing(f"{uri}/{name}", "read"):
             _fetch(filesystem, f"{prefix}/{name}", draft / name)
     try:
@@ -159,7 +160,7 @@ def _sizes(filesystem: Any, prefix: str) -> dict[str, int]:
 
 def _send(filesystem: Any, source: Path, path: str) -> None:
     with source.open("rb") as file:
-        # Not in a `with`: that would complete the object even after an error.
+        # No `with` block: it would complete the object even after an error.
         stream = filesystem.open_output_stream(path)
         shutil.copyfileobj(file, stream, _CHUNK)
         stream.close()
@@ -178,9 +179,9 @@ def _failing(uri: str, done: str) -> Iterator[None]:
         yield
     except (pa.ArrowException, OSError) as error:
         if isinstance(error, FileNotFoundError):
-            raise DataError(f"{uri}: is not there; deploy the model again") from error
+            raise DataError(f"{uri}: missing; deploy the model again") from error
         if isinstance(error, OSError) and error.errno is not None:
-            raise  # of our disk: the store's errors have no number
+            raise  # an error of the local disk: errors of the store have no number
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0].partition(" (Request ID")[0]
         raise DataError(
             f"{uri}: cannot be {done} ({reason}); check the name, AWS_ENDPOINT_URL and the credentials"

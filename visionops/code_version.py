@@ -1,4 +1,4 @@
-"""Identity of the domain code: part of every cache key, so that an upgrade is never answered with old results."""
+"""Compute the version of the domain code: part of every cache key, so that an upgrade never reuses old results."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["code_version"]
 
 @functools.cache
 def code_version() -> str:
-    """SHA-256 over the sources of `visionops`, lower-case hex."""
+    """Return the SHA-256 of the sources of `visionops`, in lower-case hex."""
     package = Path(__file__).resolve().parent
     digest = hashlib.sha256()
     for path in sorted(p for p in package.rglob("*") if p.suffix in {".py", ".j2"}):

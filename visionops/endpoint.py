@@ -1,4 +1,4 @@
-"""Where a champion answers, and what every model deployer can do. Deployers implement it; steps call it."""
+"""Endpoints of champions, and the interface of every model deployer. Deployers implement it; steps call it."""
 
 from __future__ import annotations
 
@@ -17,39 +17,39 @@ __all__ = ["Candidate", "Endpoint", "EndpointDeployer"]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Candidate:
-    """A model that is tried beside a champion, as ``serving.release`` says."""
+    """A model that is tried beside a champion, as set by ``serving.release``."""
 
     bundle_folder: Path
     version: str
-    """Registered version."""
+    """Number of the registered version."""
 
 
 class Endpoint(BaseModel):
-    """A server that answers, and the model that it serves."""
+    """A running server and the model that it serves."""
 
     model_config = ConfigDict(frozen=True)
 
     url: str
-    """Base address, as `http://127.0.0.1:8000`."""
+    """Base URL, such as `http://127.0.0.1:8000`."""
     name: str
     version: str
     alias: str
     log: str = ""
-    """Where its log is, when it is on this machine: a file, or the command that shows it."""
+    """Location of its log if it is on this machine: a file, or the command that prints it."""
     key_command: str = ""
-    """Prints its key, where it asks for one: for a shell, and for who may read it."""
+    """Shell command that prints its API key for users who may read it; empty if it needs no key."""
     tunnel: str = ""
-    """The command by which it answers at http://127.0.0.1:8000, where only a cluster's own pods reach its address."""
+    """Command that forwards it to http://127.0.0.1:8000, where its address is reachable only inside a cluster."""
     record: str = ""
-    """Id of its record in ZenML, which `zenml model-deployer models` takes; "" where none is known."""
+    """Id of its record in ZenML, as `zenml model-deployer models` takes it; "" if unknown."""
     remarks: tuple[str, ...] = Field(default=(), exclude=True)
-    """What its deployment could not see to, in a sentence each; for who has just deployed it."""
+    """Problems of its deployment for the person who has just deployed it, one sentence each."""
     key: SecretStr | None = Field(default=None, exclude=True)
-    """For the header X-API-Key; never written with the rest."""
+    """Value of the header X-API-Key; never serialized with the rest."""
 
 
 class EndpointDeployer(Protocol):
-    """The part of a stack that serves bundles."""
+    """The stack component that serves bundles."""
 
     def deploy_bundle(
         self,
@@ -62,26 +62,26 @@ class EndpointDeployer(Protocol):
         smoke_images: Sequence[bytes],
         candidate: Candidate | None = None,
     ) -> Endpoint:
-        """Serve a bundle under ``name``; a running endpoint of that name is switched without a failed request.
+        """Serve a bundle under ``name``; switch a running endpoint of that name without a failed request.
 
         Args:
             smoke_images: Encoded images that the new model must answer before it gets traffic.
-            candidate: Another model that is tried beside it; None: none is, and one that was tried is taken away. The
-                same again goes on with its hold.
+            candidate: Another model to try beside it; None removes the current candidate. Passing the same candidate
+                again continues its hold.
 
         Raises:
-            DeploymentError: It does not start or does not answer; what served before still serves.
+            DeploymentError: It does not start or does not answer; the previous model keeps serving.
         """
 
     def release_reports(self, name: str) -> ReleaseReports:
-        """What the servers of the endpoint ``name`` say of the candidate beside its champion.
+        """Return what the servers of the endpoint ``name`` report about the candidate beside its champion.
 
         Raises:
-            DeploymentError: Nothing runs under that name, or it cannot be reached from here.
+            DeploymentError: No endpoint runs under that name, or it cannot be reached from here.
         """
 
     def prediction_log(self, name: str) -> Path:
-        """The folder in which the endpoint ``name`` remembers what it was asked; there once it has answered."""
+        """Return the folder of the prediction log of endpoint ``name``; it exists after the first answer."""
 
     def find_endpoint(self, name: str) -> Endpoint | None:
-        """The running endpoint ``name``, with a key that opens it; None: nothing runs under that name."""
+        """Return the running endpoint ``name`` with a valid API key, or None if none runs under that name."""

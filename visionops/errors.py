@@ -1,17 +1,17 @@
-"""Every error that VisionOps raises on purpose.
+"""Every error that VisionOps raises deliberately.
 
     VisionOpsError
     ├── ConfigError            a configuration file or a --set override cannot be used
     ├── DataError              a data set cannot be read, split or written
     │   ├── AnnotationError    an annotation file is malformed or contradicts its images
-    │   ├── LabelError         a label that a person gives does not fit the task, its classes or the image
+    │   ├── LabelError         a label by a person does not fit the task, its classes or the image
     │   ├── ImageError         the bytes of one image cannot be used
-    │   ├── MetricError        the test images do not define the figure that is asked for
+    │   ├── MetricError        the test images do not define the requested metric
     │   └── ValidationStopped  the validation policy stops the run
     ├── TrainingError          the trainer cannot start, or did not produce a model
-    ├── QuantizationError      a model cannot be quantized, or is already
+    ├── QuantizationError      a model cannot be quantized, or is quantized already
     ├── TaskError              a task is not registered, or its package cannot be imported
-    ├── OptionError            a request asks for what the model's task does not have
+    ├── OptionError            a request sets an option that the model's task does not have
     ├── BundleError            a model bundle is missing, corrupt or of another version
     ├── RegistryError          the model registry does not answer, or contradicts itself
     │   └── ChampionChangedError  another run made another version champion meanwhile
@@ -19,7 +19,7 @@
     ├── StackError             a stack file or a stack component cannot be used
     └── ReviewError            what review refuses; its tree is in `visionops.review.errors`
 
-A message is one line that names the place and the mend. The command line prints it and exits with 2; the
+A message is one line that names the place and the fix. The command line prints it and exits with 2; the
 server maps it to a status and a code. A user's mistake never shows a stack trace.
 """
 
@@ -49,17 +49,17 @@ __all__ = [
 ]
 
 _NOT_ON_A_LINE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-"""Line breaks, other control characters, and bytes of file names that are no Unicode."""
+"""Line breaks, other control characters, and bytes of file names that are not Unicode."""
 
 
 _MOST_CHARACTERS = 2000
 
 
 def one_line(text: str) -> str:
-    """Make one line to print of a text that quotes names and files as they are found.
+    """Return ``text``, which may quote arbitrary names and files, as one printable line.
 
-    What would break the line, steer a terminal or not be UTF-8 becomes an escape; what is longer than 2,000 characters
-    loses its middle.
+    Characters that would break the line, control a terminal or are invalid in UTF-8 become escapes. A text of more than
+    2,000 characters loses its middle.
     """
     if len(text) > _MOST_CHARACTERS:
         text = f"{text[: _MOST_CHARACTERS // 2]} … {text[-_MOST_CHARACTERS // 2 :]}"
@@ -67,12 +67,12 @@ def one_line(text: str) -> str:
 
 
 class VisionOpsError(Exception):
-    """Base of all errors that a user can mend."""
+    """Base of all errors that a user can fix."""
 
     code = "visionops_error"
 
     def __str__(self) -> str:
-        # File names, class names and the words of other libraries are quoted as they are found.
+        # Messages quote file names, class names and messages of other libraries unchanged.
         return one_line(super().__str__())
 
 
@@ -89,13 +89,13 @@ class DataError(VisionOpsError):
 
 
 class AnnotationError(DataError):
-    """An annotation file is malformed, or refers to what is not there."""
+    """An annotation file is malformed, or refers to something missing."""
 
     code = "bad_annotation"
 
 
 class LabelError(DataError):
-    """A label that a person gives does not fit the task, its classes or the image."""
+    """A label by a person does not fit the task, its classes or the image."""
 
     code = "bad_label"
 
@@ -110,12 +110,12 @@ class ImageError(DataError):
         self.kind = kind
 
     def __reduce__(self) -> tuple[type[ImageError], tuple[str, str]]:
-        # Crosses process pools: the default pickling would call __init__ with one argument.
+        # Errors cross process pools: the default pickling would call __init__ with one argument.
         return type(self), (str(self), self.kind)
 
 
 class MetricError(DataError):
-    """The test images do not define the figure that is asked for: there are no labels, or only those of one class."""
+    """The test images do not define the requested metric: there are no labels, or labels of one class only."""
 
     code = "metric_undefined"
 
@@ -133,7 +133,7 @@ class TrainingError(VisionOpsError):
 
 
 class QuantizationError(VisionOpsError):
-    """A model cannot be quantized, or is already."""
+    """A model cannot be quantized, or is quantized already."""
 
     code = "quantization_failed"
 
@@ -145,7 +145,7 @@ class TaskError(VisionOpsError):
 
 
 class OptionError(VisionOpsError):
-    """A request asks for what the model's task does not have."""
+    """A request sets an option that the model's task does not have."""
 
     code = "bad_parameter"
 

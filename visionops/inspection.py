@@ -1,7 +1,7 @@
-"""What a folder or an archive of labelled images is: its format, data card, label audit, and a use case to train it.
+"""Inspect labelled images: detect the format, write a data card and a label audit, and propose a use case to train.
 
-Labels are read in full, and the header of every image; of a large data set only some images are decoded, which the
-result says. No pipeline runs.
+All labels and all image headers are read. Of a large data set only some images are decoded, as the result reports.
+No pipeline runs.
 
 >>> found = inspect_data(Path("export.zip"), cache)
 >>> found.headline
@@ -38,32 +38,32 @@ from visionops.tasks.spec import task_for
 __all__ = ["InspectedData", "inspect_data", "stops_training", "summary_lines", "write_inspection"]
 
 MOST_DECODED = 2_000
-"""Images that are decoded in full."""
+"""Maximum number of images that are decoded in full."""
 _PIXEL_BUDGET = 1_500_000_000
-"""Pixels that are decoded: some ten seconds of two cores."""
+"""Maximum number of pixels that are decoded: about ten seconds on two cores."""
 _FEWEST_DECODED = 24
 _ONE = {"images": "image", "boxes": "box", "classes": "class", "attributes": "attribute"}
 _EMPTY_NAMES = frozenset({"data", "dataset", "export", "images"})
-"""Names of folders that say nothing; the folder above may."""
+"""Folder names that do not identify the data; the name of the parent folder is used instead."""
 
 
 @dataclasses.dataclass(frozen=True)
 class InspectedData:
-    """What was found."""
+    """Result of an inspection."""
 
     name: str
-    """Name for a use case: the folder's, in lower case with dashes."""
+    """Name for a use case: the folder's name in lower case with dashes."""
     recognition: Recognition
     dataset: Dataset
     report: ValidationReport
     num_decoded: int
-    """Images that were decoded in full; of the others only the headers were read."""
+    """Number of images decoded in full; for the others only the headers were read."""
     config: dict[str, Any]
-    """The use case, as its YAML has it."""
+    """Proposed use case, as in its YAML file."""
 
     @property
     def headline(self) -> str:
-        """What it is, in one line."""
+        """Summary of the data in one line."""
         splits = self.dataset.split_counts()
         given = [s.value for s in (Split.TRAIN, Split.VAL, Split.TEST) if s.value in splits]
         lacking = [s.value for s in (Split.VAL, Split.TEST) if s.value not in splits]
@@ -78,17 +78,17 @@ def inspect_data(
     overrides: Sequence[str] = (),
     progress: Callable[[str, int, int], None] = lambda _what, _done, _total: None,
 ) -> InspectedData:
-    """Find out what a data set is, and look at it.
+    """Detect the format of a data set and check its images and labels.
 
     Args:
         path: A folder, or an archive, which is unpacked into ``cache``.
-        cache: As for `visionops.data.sources.fetch`.
-        overrides: What is known of the data, each a setting of ``data``: ``format=coco``.
-        progress: Called with what is done ("headers"), how many and of how many.
+        cache: Folder for downloads and unpacked archives, as in `visionops.data.sources.fetch`.
+        overrides: Known settings of ``data``, one per entry, such as ``format=coco``.
+        progress: Called with the current phase ("headers"), the number done and the total.
 
     Raises:
-        ConfigError: An override is no setting of ``data``.
-        DataError: There is no such file, it is no data set, or it may be read in several ways.
+        ConfigError: An override is not a setting of ``data``.
+        DataError: The file is missing, is not a data set, or fits several formats.
     """
     if not path.exists():
         raise DataError(f"{path}: no such folder or archive; correct the path")
@@ -110,10 +110,10 @@ def inspect_data(
 
 
 def write_inspection(found: InspectedData, folder: Path) -> list[Path]:
-    """Write ``card.html``, ``labels.html`` and ``<name>.yaml``; other files of the folder stay.
+    """Write ``card.html``, ``labels.html`` and ``<name>.yaml``; leave other files of the folder in place.
 
     Returns:
-        What was written, the YAML last.
+        The written files, the YAML file last.
 
     Raises:
         DataError: The folder cannot be written.
@@ -122,7 +122,7 @@ def write_inspection(found: InspectedData, folder: Path) -> list[Path]:
     text = comment + yaml.safe_dump(found.config, sort_keys=False, allow_unicode=True, width=100)
     pages = {"card.html": found.report.card}
     usable = clean(found.dataset, found.report)
-    if usable.num_images:  # without one, the card says why
+    if usable.num_images:  # without images, the card explains why
         pages["labels.html"] = render_label_audit_html(usable)
     pages[f"{found.name}.yaml"] = text
     try:
@@ -137,7 +137,7 @@ def write_inspection(found: InspectedData, folder: Path) -> list[Path]:
 
 
 def _use_case_name(path: Path) -> str:
-    """``My parts_v2.zip`` -> ``my-parts-v2``."""
+    """Return a name for a use case: ``My parts_v2.zip`` becomes ``my-parts-v2``."""
     whole = path.absolute()
     stem = whole.name if path.is_dir() else re.sub(r"(\.tar)?\.\w+$", "", whole.name)
     if stem.casefold() in _EMPTY_NAMES:
@@ -154,11 +154,11 @@ def _described(dataset: Dataset) -> str:
 def _inspect(
     dataset: Dataset, policy: ValidationPolicy, progress: Callable[[str, int, int], None]
 ) -> tuple[list[Inspection], int]:
-    """Decode some images, read the headers of the others; and how many were decoded."""
+    """Decode some images and read the headers of the others; return the results and the number decoded."""
     total = dataset.num_images
     chosen = list(range(total))
     inspections: list[Inspection | None] = [None] * total
-    if total > _FEWEST_DECODED:  # a few hundred images may be gigapixels, too
+    if total > _FEWEST_DECODED:  # even a few hundred images may have gigapixels
         inspections = [*inspect_headers(dataset, lambda done: progress("headers", done, total))]
     sizes = [i.header.width * i.header.height for i in inspections if i and i.header]
     per_image = float(np.mean(sizes)) if sizes else 0.0
@@ -173,18 +173,18 @@ def _inspect(
 
 
 def _config(name: str, dataset: Dataset, data: dict[str, Any]) -> dict[str, Any]:
-    """A use case of defaults, with what the data themselves decide."""
+    """Return a use case with defaults and the settings that follow from the data."""
     task = next(task for task in map(task_for, task_names()) if task.suits(dataset))
     config: dict[str, Any] = {"name": name, "task": task.name, "data": data}
     if training := task.starting_settings(dataset):
         config["training"] = training
-    config["serving"] = {"port": 0}  # any free one: another use case may have the usual one
+    config["serving"] = {"port": 0}  # any free port: another use case may use the default one
     Config.model_validate(config)
     return config
 
 
 def summary_lines(found: InspectedData, most: int = 12) -> list[str]:
-    """The result for a terminal, without the files written."""
+    """Return the result as lines for a terminal, without the list of written files."""
     dataset, report = found.dataset, found.report
     format_, evidence = found.recognition
     lines = [found.headline, f"format    {format_.value}: {'; '.join(evidence.reasons)}"]
@@ -195,8 +195,8 @@ def summary_lines(found: InspectedData, most: int = 12) -> list[str]:
     lines.append(f"classes   {', '.join(shown)}{', …' if len(counts) > most else ''}")
     if found.num_decoded < dataset.num_images:
         lines.append(
-            f"decoded   {found.num_decoded:,} of {dataset.num_images:,} images; of the others only the headers were "
-            "read. Training decodes them all"
+            f"decoded   {found.num_decoded:,} of {dataset.num_images:,} images; for the others only the headers were "
+            "read. Training decodes all of them"
         )
     lines += [f"note      {note}" for note in dataset.notes]
     lines += report.summary(places=1).splitlines()
@@ -204,5 +204,5 @@ def summary_lines(found: InspectedData, most: int = 12) -> list[str]:
 
 
 def stops_training(found: InspectedData) -> bool:
-    """Whether validation would stop a training as things are."""
+    """Return whether validation would stop a training on this data."""
     return any(finding.severity is Severity.ERROR for finding in found.report.findings)

@@ -1,4 +1,4 @@
-"""What a model, and the versions before it, were trained, selected and judged on: kept in its bundle."""
+"""Keep in a bundle the images that its model and its predecessors were trained, selected and tested on."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ __all__ = ["add_review", "add_splits", "read_splits", "recall_splits"]
 
 
 def add_splits(bundle: ModelBundle, history: SplitHistory) -> ModelBundle:
-    """Return the bundle with `SPLITS_FILE`; one that has the same history comes back as it is.
+    """Return the bundle with `SPLITS_FILE`; a bundle that already has this history is returned unchanged.
 
     Args:
-        history: Of this version and those before it.
+        history: Splits of this version and of those before it.
     """
     if (known := read_splits(bundle)) is not None and known.rows.equals(history.rows):
         return bundle
-    # Until the card names the file it is not there: a run that is killed here leaves a whole bundle.
+    # The card names the file last: a run that is killed here leaves a valid bundle.
     history.save(bundle.folder)
     ModelBundle.create(bundle.folder, bundle.card)
     return ModelBundle.load(bundle.folder)
 
 
 def add_review(bundle: ModelBundle, version: ReviewVersion | None) -> ModelBundle:
-    """Return the bundle with a data version of a review on its card, or without one where there is none."""
+    """Return the bundle with the review's data version on its card, or without one if ``version`` is None."""
     training = {name: value for name, value in bundle.card.training.items() if name != REVIEW}
     if version is not None and version.number:
         training[REVIEW] = version.lineage
@@ -38,25 +38,25 @@ def add_review(bundle: ModelBundle, version: ReviewVersion | None) -> ModelBundl
 
 
 def read_splits(bundle: ModelBundle) -> SplitHistory | None:
-    """Return the history in a bundle; None for a bundle of a release that did not keep it."""
+    """Return the history in a bundle; None for a bundle of a release that did not store it."""
     return SplitHistory.load(bundle.folder) if SPLITS_FILE in bundle.card.files else None
 
 
 def recall_splits(registry: ModelRegistry, name: str) -> tuple[SplitHistory, tuple[str, ...]]:
-    """Return the splits that earlier versions of a model had, and the versions that do not say theirs.
+    """Return the splits that earlier versions of a model had, and the versions that do not record theirs.
 
-    The champion, the one before it and the version of the last training are asked, whatever became of that: each
-    carries the history of those that it knew of, and of two trainings at a time neither knew of the other.
+    Reads the champion, the champion before it and the version of the last training, promoted or not. Each version
+    carries the history that it knew when it was trained; two concurrent trainings do not know each other.
 
     Args:
-        name: Of the registered model.
+        name: Name of the registered model.
 
     Raises:
         RegistryError: The registry does not answer.
         BundleError: A bundle is corrupt.
     """
-    asked = (registry.by_alias(name, CHAMPION), registry.by_alias(name, PREVIOUS), registry.newest_trained(name))
-    found = {version.version: version for version in asked if version is not None}
+    candidates = (registry.by_alias(name, CHAMPION), registry.by_alias(name, PREVIOUS), registry.newest_trained(name))
+    found = {version.version: version for version in candidates if version is not None}
     history, silent = SplitHistory.empty(), []
     for version in found.values():
         with tempfile.TemporaryDirectory(prefix="visionops-lineage-") as folder:

@@ -1,8 +1,8 @@
-"""Access to object stores. Credentials and the endpoint are those of the environment.
+"""Open object stores, with credentials and endpoint from the environment.
 
 S3: ``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY``, ``AWS_ENDPOINT_URL`` for MinIO and others, ``AWS_DEFAULT_REGION``.
-Google: ``GOOGLE_APPLICATION_CREDENTIALS``, or those of ``gcloud auth application-default login`` or of the machine;
-``STORAGE_EMULATOR_HOST`` for an emulator, which gets no credentials.
+Google: ``GOOGLE_APPLICATION_CREDENTIALS``, the login of ``gcloud auth application-default login``, or the account of
+the machine; ``STORAGE_EMULATOR_HOST`` for an emulator, which gets no credentials.
 """
 
 from __future__ import annotations
@@ -21,31 +21,31 @@ from visionops.errors import DataError
 __all__ = ["access_hint", "first_line", "open_prefix"]
 
 _GOOGLE_PATIENCE = 30.0
-"""Seconds after which Google's client stops trying again; by default it goes on for a quarter of an hour."""
+"""Seconds after which Google's client stops retrying; its default is a quarter of an hour."""
 _GOOGLE_REASONS = tuple(
     re.compile(rf"{before} (.*?)(?: error_info=|$)") for before in ("underlying error message was:", "last message of")
 )
 
 
 def open_prefix(uri: str, patience: float | None = None) -> tuple[Any, str]:
-    """Return the file system of Arrow that has ``s3://bucket/prefix`` or ``gs://bucket/prefix``, and the path in it.
+    """Return the Arrow file system for ``s3://bucket/prefix`` or ``gs://bucket/prefix``, and the path in it.
 
     Args:
-        patience: Seconds after which a request that stands still is given up; by default a store that hangs is waited
-            for through minutes.
+        patience: Seconds after which a request without progress fails; by default a store that hangs blocks for
+            minutes.
 
     Raises:
-        DataError: It is no such URI, or its store cannot be reached.
+        DataError: The URI is invalid, or its store cannot be reached.
     """
     scheme, _, place = uri.partition("://")
     if scheme not in {"s3", "gs"} or not place.split("?")[0].strip("/"):
-        raise DataError(f"{uri}: name a folder, or a bucket and prefix as s3://bucket/prefix or gs://bucket/prefix")
+        raise DataError(f"{uri}: expected a folder, s3://bucket/prefix or gs://bucket/prefix")
     if scheme == "gs":
         return _open_google(uri, _GOOGLE_PATIENCE if patience is None else patience)
     try:
         store, path = pyarrow.fs.FileSystem.from_uri(uri)
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{uri}: is no URI of an object store ({first_line(error)})") from error
+        raise DataError(f"{uri}: not a URI of an object store ({first_line(error)})") from error
     return (store if patience is None else _bounded(store, uri, patience)), path.rstrip("/")
 
 
@@ -65,7 +65,7 @@ def _open_google(uri: str, patience: float) -> tuple[Any, str]:
     parts = urlsplit(uri)
     user, _, bucket = parts.netloc.rpartition("@")
     if user not in {"", "anonymous"} or not bucket or parts.query:
-        raise DataError(f"{uri}: is no gs://bucket/prefix; for a public bucket write gs://anonymous@bucket/prefix")
+        raise DataError(f"{uri}: expected gs://bucket/prefix, or gs://anonymous@bucket/prefix for a public bucket")
     scheme, _, emulator = os.environ.get("STORAGE_EMULATOR_HOST", "").rpartition("://")
     store = pyarrow.fs.GcsFileSystem(
         anonymous=bool(user or emulator),
@@ -77,14 +77,14 @@ def _open_google(uri: str, patience: float) -> tuple[Any, str]:
 
 
 def access_hint(uri: str) -> str:
-    """Return what to check where the store of ``uri`` refuses or does not answer."""
+    """Return what to check when the store of ``uri`` refuses a request or does not answer."""
     if uri.startswith("gs://"):
         return "GOOGLE_APPLICATION_CREDENTIALS, or gs://anonymous@bucket/prefix for a public bucket"
     return "AWS_ENDPOINT_URL and the credentials"
 
 
 def first_line(error: BaseException) -> str:
-    """Return what an error of Arrow's says, without the identity of the request."""
+    """Return the first line of an Arrow error, without the request ID."""
     line = (str(error).strip().splitlines() or [type(error).__name__])[0].partition(" (Request ID")[0]
     found = next((match for reason in _GOOGLE_REASONS if (match := reason.search(line))), None)
     return found[1] if found and "google::cloud::Status" in line else line

@@ -1,4 +1,4 @@
-"""A field whose type is one of several models that are known only when a value comes.
+"""Define a field whose type is a union of models that are looked up at validation.
 
 >>> Training = Annotated[TrainingBase, OpenUnion("task", settings_of_all_tasks)]
 """
@@ -17,13 +17,13 @@ __all__ = ["OpenUnion"]
 
 
 class OpenUnion:
-    """Marks a field as a union with a discriminator whose alternatives others may add to.
+    """Marks a field as a discriminated union that other packages can extend.
 
-    Values are checked, and errors placed, as by pydantic's own unions.
+    Values are checked, and errors located, as in pydantic's own unions.
 
     Args:
-        discriminator: Key that every alternative has, as a `Literal`.
-        alternatives: Gives the models, in the order in which messages name them.
+        discriminator: Key that every alternative has as a `Literal`.
+        alternatives: Returns the models, in the order in which messages name them.
     """
 
     def __init__(self, discriminator: str, alternatives: Callable[[], Sequence[type[BaseModel]]]) -> None:
@@ -32,11 +32,11 @@ class OpenUnion:
 
     @property
     def annotation(self) -> Any:
-        """The union of the alternatives as they are now."""
+        """The union of the current alternatives."""
         return _union(tuple(dict.fromkeys(self._alternatives())), self.discriminator)
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        """Check a value by the union of the moment."""
+        """Return a schema that checks a value against the current union."""
         return core_schema.no_info_plain_validator_function(
             lambda value: _adapter(self.annotation).validate_python(value)
         )
@@ -48,7 +48,7 @@ class OpenUnion:
 
 @functools.cache
 def _union(models: tuple[type[BaseModel], ...], discriminator: str) -> Any:
-    return Annotated[Union[models], Field(discriminator=discriminator)]  # noqa: UP007 - made of a tuple
+    return Annotated[Union[models], Field(discriminator=discriminator)]  # noqa: UP007 - built from a tuple
 
 
 @functools.cache

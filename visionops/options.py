@@ -1,4 +1,4 @@
-"""Options of a server process, as its command line and its environment have them.
+"""Read and write the options of a server process, on its command line and in its environment.
 
 >>> ServerOptions(port=0, open_ready=True).to_arguments()
 ['--port', '0', '--open-ready', 'true']
@@ -22,17 +22,17 @@ __all__ = ["CommandOptions", "comma_separated", "flag", "variable"]
 
 
 def variable(name: str) -> str:
-    """Return the environment variable of an option."""
+    """Return the environment variable for an option."""
     return f"VISIONOPS_{name.upper()}"
 
 
 def flag(name: str) -> str:
-    """Return the argument of an option."""
+    """Return the command-line argument for an option."""
     return "--" + name.replace("_", "-")
 
 
 def comma_separated(value: object) -> object:
-    """Return a text as a tuple of its parts; anything else as it is."""
+    """Split a text at commas into a tuple; return any other value unchanged."""
     return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
 
@@ -44,15 +44,15 @@ class CommandOptions(BaseModel):
     PROGRAM: ClassVar[str]
     DESCRIPTION: ClassVar[str]
     SECRETS: ClassVar[frozenset[str]] = frozenset()
-    """Fields that only the environment has: a command line is read by many."""
+    """Fields that are read from the environment only: other users can read a command line."""
 
     @classmethod
     def parse(cls, arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> Self:
-        """Read a command line, and the variables of what it does not say; an empty variable says nothing.
+        """Read a command line, and the environment variables of options it lacks; empty variables are ignored.
 
         Raises:
-            ConfigError: A value cannot be used; it names the argument or the variable.
-            SystemExit: An option is unknown, or help is wanted.
+            ConfigError: A value cannot be used; the message names the argument or the variable.
+            SystemExit: An option is unknown, or help was requested.
         """
         given = {name: value for name, value in vars(cls._parser().parse_args(arguments)).items() if value is not None}
         known = {name: (environment or {}).get(variable(name)) for name in cls.model_fields}
@@ -65,18 +65,18 @@ class CommandOptions(BaseModel):
             name = str(first["loc"][0])
             place = flag(name) if name in given else variable(name)
             if first["type"] == SECRET_ERROR:
-                raise ConfigError(f"{place}: {first['msg']}") from None  # nor may the trace have it
+                raise ConfigError(f"{place}: {first['msg']}") from None  # the trace must not show the value either
             expected = describe_expectation(
                 first, cls.model_fields[name].annotation if len(first["loc"]) == 1 else None
             )
             raise ConfigError(f"{place}: {expected} (got {first['input']!r})") from error
 
     def to_arguments(self, *, joined: bool = False, order: Sequence[str] = ()) -> list[str]:
-        """Return the command line of these options, without secrets: those that were given, or are no defaults.
+        """Return the command line for these options, without secrets: those that were set or differ from the default.
 
         Args:
-            joined: ``--port=0`` as one argument. Otherwise they are two, unless the value begins with a dash.
-            order: Names of options to begin with; the others follow as they are declared.
+            joined: Write ``--port=0`` as one argument. Otherwise as two, unless the value begins with a dash.
+            order: Names of the options to write first; the others follow as declared.
         """
         values = self.model_dump(mode="json", exclude=set(self.SECRETS))
         arguments: list[str] = []

@@ -1,4 +1,4 @@
-"""The bundle as an MLflow model: raw images in, the task's answers out, wherever MLflow loads models.
+"""Wrap a bundle as an MLflow model that takes raw images and returns the task's predictions.
 
 >>> model = mlflow.pyfunc.load_model("models:/steel@champion")
 >>> model.predict([Path("part.jpg").read_bytes()])
@@ -49,11 +49,11 @@ _REQUIREMENTS = (
     "pyyaml",
 )
 _OWN_THRESHOLD = -1.0
-"""MLflow's parameters have a type and so cannot be absent: below 0 the bundle's own threshold counts."""
+"""Default for a threshold: MLflow's parameters are typed and cannot be absent, so below 0 the bundle's own applies."""
 
 
 class VisionOpsModel:
-    """A `Predictor` with MLflow's face.
+    """A `Predictor` with MLflow's interface.
 
     The input is a list, an array (N, H, W, 3) or a data frame with the column ``image``; each image is encoded bytes,
     a base64 string of them, or an array of uint8 (H, W, 3), RGB.
@@ -63,14 +63,14 @@ class VisionOpsModel:
         self.predictor = predictor
 
     def predict(self, model_input: Any, params: dict[str, Any] | None = None) -> list[dict[str, Any]]:
-        """One result per image, in order: ``width``, ``height`` and the task's part, as the server gives them.
+        """Return one result per image, in order: ``width``, ``height`` and the task's part, as the server returns them.
 
         Args:
-            params: Of a detector ``confidence`` and ``iou``, the bundle's own when absent or below 0; of labels none.
+            params: For a detector ``confidence`` and ``iou``; absent or below 0 the bundle's apply. None for labels.
 
         Raises:
-            ImageError: Naming the index of the image that cannot be used.
-            OptionError: The task knows no such parameter.
+            ImageError: An image cannot be used; the message has its index.
+            OptionError: The task has no such parameter.
         """
         options = {key: value for key, value in (params or {}).items() if value >= 0}
         results = []
@@ -82,7 +82,7 @@ class VisionOpsModel:
 
 
 def _load_pyfunc(path: str, model_config: dict[str, Any] | None = None) -> VisionOpsModel:
-    """What MLflow calls to load the model; the name is MLflow's."""
+    """Load the model; MLflow requires this name."""
     engine = EngineName((model_config or {}).get("engine", EngineName.OPENVINO))
     return VisionOpsModel(Predictor(ModelBundle.load(Path(path)), engine))
 
@@ -90,19 +90,20 @@ def _load_pyfunc(path: str, model_config: dict[str, Any] | None = None) -> Visio
 def log_pyfunc(bundle: ModelBundle, name: str, engine: EngineName = EngineName.OPENVINO) -> ModelInfo:
     """Log a bundle to the active MLflow run, with the code it needs.
 
-    A loader module, not a Python object: nothing is pickled, so that loading a model runs only our own code. The
-    requirements are the installed versions of what inference imports; nothing is inferred by running the model.
+    The model is logged as a loader module, not as a Python object: nothing is pickled, so that loading a model runs
+    only our own code. The requirements are the installed versions of the packages that inference imports; MLflow does
+    not infer them by running the model.
 
     Args:
-        name: Of the logged model.
-        engine: What runs the graph; ``load_model(uri, model_config={"engine": …})`` takes another.
+        name: Name of the logged model.
+        engine: Engine that runs the graph; override it with ``load_model(uri, model_config={"engine": …})``.
     """
     task = served_task(bundle.card.task)
     requirements = [f"{package}=={version(package)}" for package in _REQUIREMENTS]
     if brought := requirement_of(task.name):
         requirements.append(brought)
     with warnings.catch_warnings():
-        # An example would be stored and run; the signature is written by hand instead.
+        # MLflow would store and run an example; the signature is written by hand instead.
         warnings.filterwarnings("ignore", ".*input example was not provided", UserWarning)
         return mlflow.pyfunc.log_model(
             name=name,
@@ -119,7 +120,7 @@ def log_pyfunc(bundle: ModelBundle, name: str, engine: EngineName = EngineName.O
 def _signature(task: ServedTask[Any]) -> ModelSignature:
     outputs = [ColSpec(DataType.long, "width"), ColSpec(DataType.long, "height"), *_answer_columns(task.answer)]
     params = [ParamSpec(key, DataType.double, _OWN_THRESHOLD) for key in task.options]
-    # The input stays open: with a schema MLflow makes a data frame of every list, and pandas takes no list of arrays.
+    # No input schema: with one MLflow makes a data frame of every list, and pandas takes no list of arrays.
     return ModelSignature(None, Schema(outputs), ParamSchema(params) if params else None)
 
 
@@ -128,7 +129,7 @@ def _answer_columns(answer: type[BaseModel]) -> list[ColSpec]:
 
 
 def _mlflow_type(annotation: Any) -> Any:
-    """What MLflow calls a type of a task's answer."""
+    """Return MLflow's name for a type in a task's answer."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return Object([Property(name, _mlflow_type(f.annotation)) for name, f in annotation.model_fields.items()])
     origin, inside = get_origin(annotation), get_args(annotation)
@@ -140,14 +141,14 @@ def _mlflow_type(annotation: Any) -> Any:
 
 
 def _images(model_input: Any) -> Iterable[Any]:
-    """The images of a batch, whatever holds them."""
+    """Return the images of a batch, whatever its container."""
     if isinstance(model_input, pd.DataFrame):
         if _COLUMN not in model_input.columns:
             columns = ", ".join(map(str, model_input.columns))
             raise ImageError(f'input: has the columns {columns}; put the images into "{_COLUMN}"', ImageProblem.EMPTY)
         return list(model_input[_COLUMN])
     if isinstance(model_input, bytes | str):
-        raise ImageError("input: is one image; give a list of images", ImageProblem.UNSUPPORTED)
+        raise ImageError("input: expected a list of images, got one image", ImageProblem.UNSUPPORTED)
     return list(model_input)
 
 
@@ -158,8 +159,8 @@ def _bytes_or_pixels(image: Any, where: str) -> bytes | npt.NDArray[np.uint8]:
         try:
             return base64.b64decode(image, validate=True)
         except (binascii.Error, ValueError) as error:
-            raise ImageError(f"{where}: is text but no base64 ({error})", ImageProblem.NOT_AN_IMAGE) from error
-    if isinstance(image, list):  # what JSON makes of an array
+            raise ImageError(f"{where}: text that is not base64 ({error})", ImageProblem.NOT_AN_IMAGE) from error
+    if isinstance(image, list):  # an array decoded from JSON
         values = np.asarray(image)
         return values.astype(np.uint8) if values.dtype.kind in "iu" and _is_byte(values) else values
     return image  # type: ignore[no-any-return]

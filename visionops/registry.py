@@ -1,4 +1,4 @@
-"""The model registry: who is champion, who may become it, and how to go back.
+"""The model registry: the champion, its challengers, and the way back.
 
 A thin layer over MLflow's registry and its aliases:
 
@@ -6,9 +6,9 @@ A thin layer over MLflow's registry and its aliases:
     champion     the version that is served; there is never more than one
     previous     the champion before it
 
-The chain of champions is kept as a tag on each version (`visionops.replaced`: the versions before it, the latest
-first), written *before* the alias moves: an alias moves atomically, so an interruption at any point leaves one champion
-and a way back. A version that was rolled back is passed over on that way, and never promoted again.
+Each version has its chain of champions as a tag (`visionops.replaced`: the versions before it, the latest first),
+written *before* the alias moves. An alias moves atomically, so an interruption at any point leaves one champion and a
+way back. A version that was rolled back is skipped on that way and never promoted again.
 """
 
 from __future__ import annotations
@@ -49,11 +49,11 @@ __all__ = [
 
 CHAMPION = "champion"
 CANDIDATE = "candidate"
-"""The version that is tried beside the champion, while its release is held."""
+"""The version that is tried beside the champion while its release is on hold."""
 CHALLENGER = "challenger"
 PREVIOUS = "previous"
 REVIEW = "review"
-"""What a bundle's card has of the review that it was trained on, below ``training``."""
+"""Key below ``training`` on a bundle's card for the review that the model was trained on."""
 
 _DIGEST = "visionops.digest"
 _REPLACED = "visionops.replaced"
@@ -66,18 +66,18 @@ _REVIEW_CASE = "visionops.review_use_case"
 _REVIEW_VERSION = "visionops.review_version"
 
 _CHAIN = 100
-"""Former champions that one tag names; behind the last of them its own tag goes on."""
+"""Maximum number of former champions in one tag; the tag of the last one continues the chain."""
 _LATEST = 100
-"""Versions among which the last training is looked for. The others were quantized, one from another."""
+"""Number of newest versions among which the last training is searched. The others were quantized from one another."""
 _WAITS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
 
 
 @contextlib.contextmanager
 def brief_waits() -> Iterator[None]:
-    """Let MLflow give up on a dead server soon: its defaults wait for minutes, and a person waits for one line.
+    """Let MLflow give up on a dead server soon: its defaults wait for minutes, while a person waits for one line.
 
-    What the environment says already stays, and what this adds is removed when the block ends. MLflow reads it at each
-    request.
+    Variables that the environment already sets stay; those added here are removed when the block ends. MLflow reads
+    them at each request.
     """
     added = [name for name in _WAITS if name not in os.environ]
     os.environ.update({name: _WAITS[name] for name in added})
@@ -96,41 +96,41 @@ class RegisteredVersion(BaseModel):
     name: str
     version: str
     digest: str
-    """Of its bundle."""
+    """Digest of its bundle."""
     aliases: tuple[str, ...]
     tags: dict[str, str]
     created: datetime.datetime
-    """When it was registered; aware."""
+    """Registration time, timezone-aware."""
 
     def test_metric(self, name: str) -> float | None:
-        """Its figure on the test split that it was first judged by; None where it was not measured."""
+        """Return its metric on the test split of its first evaluation, or None if it was not measured."""
         value = self.tags.get(f"test.{name}")
         return None if value is None else float(value)
 
     @property
     def trained(self) -> datetime.datetime:
-        """When its weights were learned; aware. A quantized version was trained when its source was."""
+        """Time when its weights were trained, timezone-aware. A quantized version has the time of its source."""
         stamp = self.tags.get(_TRAINED)
         return datetime.datetime.fromisoformat(stamp) if stamp else self.created
 
     def review_version(self, use_case: str) -> int:
-        """Return the data version of a use case's review that it was trained on; 0 for none."""
+        """Return the data version of a use case's review that it was trained on, or 0 if there is none."""
         return int(self.tags.get(_REVIEW_VERSION, 0)) if self.tags.get(_REVIEW_CASE) == use_case else 0
 
     @property
     def gate_promotes(self) -> bool | None:
-        """What the gate said of it; None where it has not been judged."""
+        """Decision of the gate; None if it has not been judged."""
         said = self.tags.get("gate.promote")
         return None if said is None else said == "True"
 
     @property
     def release_text(self) -> str:
-        """What became of its release, as `visionops.canary.holding.ReleaseState` writes it; "" where it had none."""
+        """State of its release, as `visionops.canary.holding.ReleaseState` writes it; "" if it had none."""
         return self.tags.get(_RELEASE, "")
 
     @property
     def rolled_back(self) -> bool:
-        """Whether a person took this version out of service; it is not promoted again by itself."""
+        """Whether a person took this version out of service; it is never promoted again automatically."""
         return _ROLLED_BACK in self.tags
 
 
@@ -144,37 +144,37 @@ class ModelRegistry:
         self.tracking_uri = tracking_uri
 
     def ping(self) -> None:
-        """Ask for something small, so that a dead registry is known before hours of training."""
+        """Send a small request, so that a dead registry is noticed before hours of training."""
         with self._client() as client:
             client.search_registered_models(max_results=1)
 
     def by_alias(self, name: str, alias: str) -> RegisteredVersion | None:
-        """The version that carries ``alias``, or None."""
+        """Return the version that carries ``alias``, or None."""
         with self._client() as client:
             return self._by_alias(client, name, alias)
 
     def by_version(self, name: str, version: str) -> RegisteredVersion | None:
-        """Return the version of this number, or None."""
-        if not version.isdecimal():  # MLflow refuses such a number with an error of its own
+        """Return the version with this number, or None."""
+        if not version.isdecimal():  # MLflow raises its own error for such a number
             return None
         with self._client() as client:
             return self._find(client, name, version)
 
     def by_digest(self, name: str, digest: str) -> RegisteredVersion | None:
-        """The version made from the bundle with this digest, or None."""
+        """Return the version made from the bundle with this digest, or None."""
         with self._client() as client:
             found = client.search_model_versions(f"name = '{name}' and tags.`{_DIGEST}` = '{digest}'")
             return self._read(client, name, found[0].version) if found else None
 
     def reviewed(self, use_case: str) -> list[RegisteredVersion]:
-        """Return the versions, of any model, that were trained on a review of ``use_case``, the first one first."""
+        """Return the versions of any model that were trained on a review of ``use_case``, the oldest first."""
         with self._client() as client:
             versions: list[RegisteredVersion] = []
             token = None
             while True:
-                # By the name of a use case MLflow cannot search: it knows no quote inside of a value.
+                # MLflow cannot search for the name of a use case: its filters do not support quotes inside a value.
                 page = client.search_model_versions(f"tags.`{_REVIEW_VERSION}` LIKE '%'", page_token=token)
-                versions += map(self._made_of, page)
+                versions += map(self._from_mlflow, page)
                 if not (token := page.token):
                     break
             # A search does not say which aliases a version has.
@@ -183,7 +183,7 @@ class ModelRegistry:
         return sorted(found, key=lambda version: (version.created, version.name, int(version.version)))
 
     def versions(self, name: str, limit: int = _LATEST) -> list[RegisteredVersion]:
-        """Return the newest versions, the latest first; none where nothing is registered by this name."""
+        """Return the newest versions, the latest first; an empty list if nothing is registered under this name."""
         with self._client() as client:
             found = client.search_model_versions(
                 f"name = '{name}'", max_results=limit, order_by=["creation_timestamp DESC"]
@@ -191,7 +191,7 @@ class ModelRegistry:
             return [self._read(client, name, version.version) for version in found]
 
     def note(self, version: RegisteredVersion, tag: str, text: str) -> None:
-        """Write a text of people's onto a version, as the tag ``visionops.TAG``."""
+        """Write a text by a person onto a version, as the tag ``visionops.TAG``."""
         with self._client() as client:
             client.set_model_version_tag(version.name, version.version, f"visionops.{tag}", text)
 
@@ -202,7 +202,7 @@ class ModelRegistry:
             client.set_registered_model_alias(version.name, CANDIDATE, version.version)
 
     def end_hold(self, version: RegisteredVersion, release: str) -> None:
-        """Write how a release ended onto its version, which is the candidate no longer."""
+        """Write how a release ended onto its version and remove the candidate alias from it."""
         with self._client() as client:
             client.set_model_version_tag(version.name, version.version, _RELEASE, release)
             candidate = self._by_alias(client, version.name, CANDIDATE)
@@ -210,24 +210,24 @@ class ModelRegistry:
                 client.delete_registered_model_alias(version.name, CANDIDATE)
 
     def newest_trained(self, name: str) -> RegisteredVersion | None:
-        """Return the version that came of the last training, whatever became of it; quantizing one is no training."""
+        """Return the version of the last training, promoted or not; quantizing a version is not a training."""
         with self._client() as client:
             found = client.search_model_versions(
                 f"name = '{name}'", max_results=_LATEST, order_by=["creation_timestamp DESC"]
             )
-            versions = [self._made_of(version) for version in found]
+            versions = [self._from_mlflow(version) for version in found]
             if not versions:
                 return None
-            # Of two of one training the first: the other was quantized from it.
+            # If two versions share one training, take the first: the other was quantized from it.
             last = max(versions, key=lambda version: (version.trained, -version.created.timestamp()))
             return self._read(client, name, last.version)
 
     @contextlib.contextmanager
     def open_run(self, name: str) -> Iterator[None]:
-        """Let MLflow log here while the block runs: to the open run where it is of this server, else to one of its own.
+        """Let MLflow log to this server while the block runs: to the open run if it is here, else to a new one.
 
         Args:
-            name: Of the experiment; it is made unless it is there.
+            name: Name of the experiment; it is created if missing.
         """
         import mlflow
 
@@ -240,14 +240,14 @@ class ModelRegistry:
             run = client.create_run(experiment.experiment_id, run_name=f"register {name}")
             with mlflow.start_run(run_id=run.info.run_id, nested=True):
                 yield
-        if other is not None:  # MLflow has one experiment, whatever the server
+        if other is not None:  # MLflow has one active experiment for all servers
             mlflow.set_experiment(experiment_id=other.info.experiment_id)
 
     def register(self, name: str, model_uri: str, bundle: ModelBundle, evaluation: Evaluation) -> RegisteredVersion:
-        """Make a new version of the logged model, the challenger.
+        """Register the logged model as a new version, and make it the challenger.
 
         Args:
-            model_uri: Of the logged pyfunc, complete.
+            model_uri: URI of the logged pyfunc model.
         """
         import mlflow
 
@@ -261,7 +261,7 @@ class ModelRegistry:
         tags |= {f"test.{key}": f"{value:.6f}" for key, value in evaluation.metrics.items()}
         with self._client() as client, self._as_tracker():
             mlflow.set_registry_uri(self.tracking_uri)
-            with contextlib.redirect_stderr(io.StringIO()):  # it announces itself there, under our progress bars
+            with contextlib.redirect_stderr(io.StringIO()):  # MLflow prints to stderr, below our progress bars
                 made = mlflow.register_model(model_uri, name, tags=tags)
             client.set_registered_model_alias(name, CHALLENGER, made.version)
             return self._read(client, name, made.version)
@@ -274,12 +274,12 @@ class ModelRegistry:
                 client.set_model_version_tag(version.name, version.version, f"gate.{key}", text)
 
     def check_champion(self, version: RegisteredVersion, decision: GateDecision) -> None:
-        """Raise unless the champion is still the one that ``decision`` compared ``version`` with.
+        """Raise unless the champion is still the one that ``version`` was compared with in ``decision``.
 
         ``version`` itself as champion is fine: a run that was killed after its promotion is being completed.
 
         Raises:
-            ChampionChangedError: It is another one by now.
+            ChampionChangedError: The champion is now another version.
         """
         champion = self.by_alias(version.name, CHAMPION)
         present = champion.version if champion else None
@@ -288,20 +288,20 @@ class ModelRegistry:
         compared = f"version {decision.champion_version}" if decision.champion_version else "no champion"
         now = f"version {present} is champion" if present else "there is no champion"
         raise ChampionChangedError(
-            f"{version.name}: version {version.version} was compared with {compared}, but {now} by now; run again"
+            f"{version.name}: version {version.version} was compared with {compared}, but now {now}; run again"
         )
 
     def promote(self, version: RegisteredVersion, decision: GateDecision | None = None) -> RegisteredVersion:
-        """Make ``version`` the champion; the old one becomes ``previous``.
+        """Make ``version`` the champion; the old champion becomes ``previous``.
 
         Args:
-            version: Not rolled back.
-            decision: What it is promoted by. The champion is then looked at once more, right before the alias moves.
-                The registry cannot compare and set: two runs within the milliseconds between may still both promote.
+            version: A version that was not rolled back.
+            decision: The decision that promotes it. The champion is then checked again right before the alias moves.
+                The registry has no compare-and-set: two runs within the same milliseconds may both promote.
 
         Raises:
             RegistryError: ``version`` was rolled back.
-            ChampionChangedError: The champion is no longer the one that ``decision`` compared with.
+            ChampionChangedError: The champion is no longer the one in ``decision``.
         """
         with self._client() as client:
             old = self._by_alias(client, version.name, CHAMPION)
@@ -317,23 +317,23 @@ class ModelRegistry:
                     self.check_champion(version, decision)
                 client.set_registered_model_alias(version.name, CHAMPION, version.version)
             promoted = self._read(client, version.name, version.version)
-            self._mend_previous(client, promoted)
+            self._restore_previous(client, promoted)
             if CHALLENGER in promoted.aliases:
                 client.delete_registered_model_alias(version.name, CHALLENGER)
             return self._read(client, version.name, version.version)
 
     def champion(self, name: str) -> RegisteredVersion:
-        """The champion.
+        """Return the champion.
 
         Raises:
-            RegistryError: There is none.
+            RegistryError: There is no champion.
         """
         if champion := self.by_alias(name, CHAMPION):
             return champion
-        raise RegistryError(f"{name}: has no champion; run --pipeline training first")
+        raise RegistryError(f"{name}: no champion; run --pipeline training first")
 
     def before_champion(self, name: str) -> RegisteredVersion:
-        """The last champion before the present one that was not rolled back.
+        """Return the last champion before the current one that was not rolled back.
 
         Raises:
             RegistryError: There is no champion, or none before it.
@@ -344,15 +344,15 @@ class ModelRegistry:
         if before:
             return before[0]
         raise RegistryError(
-            f"{name}: version {champion.version} is the first champion that was not rolled back, there is none to go "
-            "back to"
+            f"{name}: version {champion.version} is the first champion that was not rolled back; there is no earlier "
+            "version to go back to"
         )
 
     def lineage(self, champion: RegisteredVersion) -> tuple[RegisteredVersion, ...]:
-        """Return what a challenger is compared with: the champion and, where that is INT8, back to its float ancestor.
+        """Return the versions to compare a challenger with: the champion, and if that is INT8 its float ancestors.
 
-        An INT8 champion may lose a little against the float model before it. Compared with the champion alone, float
-        and INT8 models in turn would lose as much each round.
+        An INT8 champion may be slightly worse than the float model before it. If challengers were compared with the
+        champion alone, alternating float and INT8 models would lose that much in each round.
         """
         found = [champion]
         if self._precision(champion) is Precision.INT8:
@@ -365,32 +365,32 @@ class ModelRegistry:
         return tuple(found)
 
     def rollback(self, name: str, bad: RegisteredVersion | None = None) -> RegisteredVersion:
-        """Put the champion before the present one back; the present one is never promoted again.
+        """Restore the champion before the current one; the current one is never promoted again.
 
         Args:
-            name: Of the use case.
-            bad: What is taken out of service; the champion when absent.
+            name: Name of the use case.
+            bad: The version to take out of service; the champion if absent.
 
         Raises:
             RegistryError: There is no champion, or none before it.
-            ChampionChangedError: ``bad`` is not the champion; another run was faster.
+            ChampionChangedError: ``bad`` is no longer the champion, because another run was faster.
         """
         champion = self.champion(name)
         if bad is not None and champion.version != bad.version:
             raise ChampionChangedError(
-                f"{name}: version {bad.version} was to be rolled back, but version {champion.version} is champion by "
-                "now; run again"
+                f"{name}: version {bad.version} cannot be rolled back, because version {champion.version} is now "
+                "champion; run again"
             )
         good = self.before_champion(name)
         with self._client() as client:
             now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
             client.set_model_version_tag(name, champion.version, _ROLLED_BACK, now)
             client.set_registered_model_alias(name, CHAMPION, good.version)
-            self._mend_previous(client, good)
+            self._restore_previous(client, good)
             return self._read(client, name, good.version)
 
     def fetch_bundle(self, version: RegisteredVersion, folder: Path) -> ModelBundle:
-        """Bring the bundle of a version into ``folder`` and check it.
+        """Fetch the bundle of a version into ``folder`` and check it.
 
         Raises:
             BundleError: It is corrupt.
@@ -408,7 +408,7 @@ class ModelRegistry:
 
     @contextlib.contextmanager
     def _as_tracker(self) -> Iterator[None]:
-        """Make this server the one of MLflow's functions, which may be used for a tracker elsewhere."""
+        """Point MLflow's functions at this server; they may be in use for a tracker elsewhere."""
         import mlflow
 
         before = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else ""
@@ -435,7 +435,8 @@ class ModelRegistry:
                 "check the address in the stack file and that the server runs"
             ) from error
 
-    def _mend_previous(self, client: MlflowClient, champion: RegisteredVersion) -> None:
+    def _restore_previous(self, client: MlflowClient, champion: RegisteredVersion) -> None:
+        """Set the alias `PREVIOUS` to the champion before ``champion``, or delete it if there is none."""
         before = self._before(client, champion)
         if before:
             client.set_registered_model_alias(champion.name, PREVIOUS, before[0].version)
@@ -443,7 +444,7 @@ class ModelRegistry:
             client.delete_registered_model_alias(champion.name, PREVIOUS)
 
     def _before(self, client: MlflowClient, champion: RegisteredVersion) -> list[RegisteredVersion]:
-        """The champions before ``champion``, the latest first, each once, without those that were rolled back."""
+        """Return the champions before ``champion``, the latest first, without duplicates and rolled-back versions."""
         found, seen, waiting = [], {champion.version}, _replaced(champion)
         while waiting:
             number = waiting.pop(0)
@@ -455,14 +456,14 @@ class ModelRegistry:
                 continue
             if not version.rolled_back:
                 found.append(version)
-            if not waiting:  # a tag of an earlier release names one version; the next stands on that
+            if not waiting:  # a tag of an earlier release names only one version; its own tag names the next
                 waiting = _replaced(version)
         return found
 
     def _precision(self, version: RegisteredVersion) -> Precision:
         if stamp := version.tags.get(_PRECISION):
             return Precision(stamp)
-        with tempfile.TemporaryDirectory(prefix="visionops-precision-") as folder:  # of an earlier release
+        with tempfile.TemporaryDirectory(prefix="visionops-precision-") as folder:  # a version of an earlier release
             return self.fetch_bundle(version, Path(folder)).card.precision
 
     def _find(self, client: MlflowClient, name: str, number: str) -> RegisteredVersion | None:
@@ -488,10 +489,10 @@ class ModelRegistry:
 
     @classmethod
     def _read(cls, client: MlflowClient, name: str, version: str) -> RegisteredVersion:
-        return cls._made_of(client.get_model_version(name, version))
+        return cls._from_mlflow(client.get_model_version(name, version))
 
     @staticmethod
-    def _made_of(found: ModelVersion) -> RegisteredVersion:
+    def _from_mlflow(found: ModelVersion) -> RegisteredVersion:
         tags = dict(found.tags)
         return RegisteredVersion(
             name=found.name,
@@ -504,7 +505,7 @@ class ModelRegistry:
 
 
 def _replaced(version: RegisteredVersion) -> list[str]:
-    """The champions before it by its own tag, the latest first."""
+    """Return the champions before a version by its own tag, the latest first."""
     return [number for number in version.tags.get(_REPLACED, "").split(",") if number]
 
 

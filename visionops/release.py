@@ -1,7 +1,7 @@
-"""Judging a challenger and putting a model into service, in the order that survives an interruption.
+"""Judge a challenger and put a model into service, in an order that survives interruptions.
 
-The endpoint is switched first and the alias moves after: a model that fails its smoke test never becomes champion, and
-a run that is killed in between is completed by the next one.
+The endpoint is switched first, and the alias moves afterwards: a model that fails its smoke test never becomes
+champion, and the next run completes a run that was killed in between.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _SMOKE_IMAGES = 3
 def register_bundle(
     registry: ModelRegistry, name: str, bundle: ModelBundle, evaluation: Evaluation
 ) -> RegisteredVersion:
-    """Log the bundle to the registry's MLflow and make it the challenger; one that is registered already is found."""
+    """Log the bundle to the registry's MLflow as challenger; return the existing version if it is registered."""
     if existing := registry.by_digest(name, bundle.digest):
         return existing
     from visionops.pyfunc import log_pyfunc
@@ -59,32 +59,32 @@ def decide_release(
 ) -> GateDecision:
     """Decide whether ``version`` becomes champion, and write the decision onto it.
 
-    The models to beat (`ModelRegistry.lineage`) are scored on the images of the present test split that none of the
-    models was trained or selected on. Where they do not know all of its classes, all are scored on what they know,
-    ``version`` too.
+    The models to beat (`ModelRegistry.lineage`) are scored on the images of the current test split that none of the
+    models was trained or selected on. If they do not know all of its classes, all models, including ``version``, are
+    scored on the classes that they know.
     """
     champion = registry.by_alias(judging.scoring.use_case.name, CHAMPION)
     if champion is not None and champion.version == version.version:
         reason = f"version {version.version} is the champion already"
-        return _settled(evaluation, judging.gate, champion, promote=True, reason=reason)
+        return _decision(evaluation, judging.gate, champion, promote=True, reason=reason)
     if version.rolled_back:
         reason = f"refused: version {version.version} was rolled back by hand; train a better one"
-        return _settled(evaluation, judging.gate, champion, promote=False, reason=reason)
+        return _decision(evaluation, judging.gate, champion, promote=False, reason=reason)
     state = release_state(version)
     if state is not None and state.stage in {Stage.RETURNING, Stage.RETURNED}:
         reason = (
             f"refused: version {version.version} was taken back from its release ({state.reason}); train a better one"
         )
-        return _settled(evaluation, judging.gate, champion, promote=False, reason=reason)
+        return _decision(evaluation, judging.gate, champion, promote=False, reason=reason)
     if champion is None:
         decision = decide(evaluation, None, judging.gate)
     else:
-        decision = _face(registry, version, champion, evaluation, task, dataset, judging)
+        decision = _compare_with_lineage(registry, version, champion, evaluation, task, dataset, judging)
     registry.record(version, decision)
     return decision
 
 
-def _face(
+def _compare_with_lineage(
     registry: ModelRegistry,
     version: RegisteredVersion,
     champion: RegisteredVersion,
@@ -93,7 +93,7 @@ def _face(
     dataset: Dataset,
     judging: Judging,
 ) -> GateDecision:
-    """Compare with the best of the champion's lineage."""
+    """Compare ``version`` with the best model of the champion's lineage."""
     brief = judging.scoring.brief()
     opponents = registry.lineage(champion)
     with tempfile.TemporaryDirectory(prefix="visionops-champion-") as folder:
@@ -103,7 +103,7 @@ def _face(
 
         bundles, challenger = [fetch(opponent) for opponent in opponents], fetch(version)
         histories = [read_splits(bundle) for bundle in (*bundles, challenger)]
-        usable = _unlearned(dataset, histories, judging.validation.near_duplicate_distance)
+        usable = _untrained_test_images(dataset, histories, judging.validation.near_duplicate_distance)
         try:
             comparison = comparison_set(dataset, [bundle.card for bundle in bundles], usable)
             theirs = [_score(task, bundle, comparison, brief) for bundle in bundles]
@@ -111,15 +111,15 @@ def _face(
         except MetricError as error:
             reason = (
                 f"refused: nothing to compare with the champion on ({error}); add test images of classes that it "
-                "knows, or give the use case another name"
+                "knows, or rename the use case"
             )
-            return _settled(evaluation, judging.gate, champion, promote=False, reason=reason)
+            return _decision(evaluation, judging.gate, champion, promote=False, reason=reason)
     best = max(range(len(theirs)), key=lambda row: theirs[row].metrics[judging.gate.metric])
     decision = decide(
         evaluation,
         theirs[best],
         judging.gate,
-        # A quantized challenger wins on speed, so it may lose a little.
+        # A quantized challenger wins on speed, so it may lose up to `max_loss`.
         max_loss=judging.quantization.max_loss if evaluation.precision == Precision.INT8 else None,
         compared=None if comparison.is_whole else ours,
         opponent="the champion" if best == 0 else f"former champion {opponents[best].version}",
@@ -127,16 +127,18 @@ def _face(
     )
     remarks = [] if comparison.is_whole else [f"compared {comparison.explain()}"]
     remarks += _new_figures(evaluation, comparison, judging.gate.metric)
-    # A bundle of an earlier release: the comparison can only be too kind to the champion.
+    # A bundle of an earlier release has no history: the comparison can only favor the champion.
     silent = [o.version for o, history in zip(opponents, histories, strict=False) if history is None]
     remarks += [
-        f"version {name} does not say which images it learned from, and may know some of these" for name in silent
+        f"version {name} does not record which images it was trained on, and may know some of these" for name in silent
     ]
     return decision.model_copy(update={"reason": "; ".join((decision.reason, *remarks))})
 
 
-def _unlearned(dataset: Dataset, histories: Sequence[SplitHistory | None], distance: int) -> npt.NDArray[np.bool_]:
-    """Return which test images none of the models, nor those before them, learned from, bool (test images,)."""
+def _untrained_test_images(
+    dataset: Dataset, histories: Sequence[SplitHistory | None], distance: int
+) -> npt.NDArray[np.bool_]:
+    """Return which test images no model, nor any model before it, was trained on, bool (test images,)."""
     test = dataset.select_split(Split.TEST)
     usable = np.ones(test.num_images, dtype=np.bool_)
     for history in histories:
@@ -146,16 +148,16 @@ def _unlearned(dataset: Dataset, histories: Sequence[SplitHistory | None], dista
 
 
 def _score(task: TaskSpec[Any], bundle: ModelBundle, comparison: Comparison, scoring: Scoring) -> Evaluation:
-    asked = comparison.dataset_for(bundle.card)
-    scored = task.evaluate(bundle, asked, scoring, None)
-    if asked is comparison.test:
+    scored_on = comparison.dataset_for(bundle.card)
+    scored = task.evaluate(bundle, scored_on, scoring, None)
+    if scored_on is comparison.test:
         return scored
-    # A model that answers more questions is scored on a table with more columns; what counts in it is the same.
+    # A model with more attributes is scored on a table with more columns; the columns that count are the same.
     return dataclasses.replace(scored, test_fingerprint=comparison.test.fingerprint())
 
 
 def _new_figures(evaluation: Evaluation, comparison: Comparison, metric: str) -> Iterator[str]:
-    """What the challenger makes of the classes that the champion does not know."""
+    """Yield the challenger's results on the classes that the champion does not know."""
     for row in comparison.new:
         figures = evaluation.per_class.get(row)
         if figures is None:
@@ -173,16 +175,16 @@ def release(
     dataset: Dataset,
     serving: ServingConfig,
 ) -> Endpoint | None:
-    """Serve ``version`` and make it champion if the gate says so; else see that the champion answers.
+    """Serve ``version`` and make it champion if the gate promotes it; else make sure that the champion answers.
 
-    With ``serving.release`` of canary or shadow it is tried beside the champion first, and the alias does not move; the
+    With canary or shadow in ``serving.release`` it is first tried beside the champion, and the alias does not move; the
     first champion is served at once.
 
     Returns:
-        None when the gate refused and there is no champion: nothing is served that nobody asked for.
+        None if the gate refused and there is no champion: then nothing is served.
 
     Raises:
-        ChampionChangedError: Another run promoted another version since the gate compared. The endpoint is left with
+        ChampionChangedError: Another run promoted another version since the gate compared. The endpoint keeps serving
             that one.
     """
     if decision.promote:
@@ -195,7 +197,7 @@ def release(
     held = find_held(registry, version.name)
     if decision.promote and serving.release.is_held and present and present.version != version.version:
         return begin(registry, deployer, version, present, serving, images, datetime.now(UTC))
-    # The champion goes on beside what is tried.
+    # The champion keeps serving beside the candidate.
     beside = held.version if held and present and chosen.version == present.version == held.state.champion else None
     endpoint = put_into_service(registry, deployer, chosen, serving, images, beside)
     if decision.promote:
@@ -211,11 +213,11 @@ def release(
 def restore(
     registry: ModelRegistry, deployer: EndpointDeployer, name: str, serving: ServingConfig, *, rollback: bool
 ) -> Endpoint:
-    """Serve the champion again; with ``rollback``, the one before it, which becomes champion.
+    """Serve the champion again; with ``rollback`` serve the champion before it and make that the champion.
 
     Raises:
         RegistryError: There is no such champion.
-        ChampionChangedError: Another run promoted or rolled back meanwhile.
+        ChampionChangedError: Another run promoted or rolled back a version in the meantime.
     """
     champion = registry.champion(name)
     chosen = registry.before_champion(name) if rollback else champion
@@ -240,14 +242,14 @@ def promote_by_hand(
     *,
     override: bool = False,
 ) -> Endpoint:
-    """Serve a version that a person has chosen, and make it champion; who and why is written onto it.
+    """Serve a version that a person has chosen, and make it champion; write the reason onto the version.
 
     Args:
-        override: Promote although the gate has refused the version, has not judged it, or compared it with another
-            champion than the present one. A version that was rolled back is never promoted.
+        override: Promote even if the gate refused the version, did not judge it, or compared it with a former
+            champion. A version that was rolled back is never promoted.
 
     Raises:
-        RegistryError: The gate's rules speak against it.
+        RegistryError: The rules of the gate forbid it.
     """
     champion = registry.by_alias(version.name, CHAMPION)
     if version.rolled_back:
@@ -263,7 +265,7 @@ def promote_by_hand(
 
 
 def _gate_problem(version: RegisteredVersion, champion: RegisteredVersion | None) -> str:
-    """Return what the gate has against a version; "" for nothing."""
+    """Return the gate's objection to a version; "" for none."""
     if champion is not None and champion.version == version.version:
         return ""
     state = release_state(version)
@@ -274,17 +276,18 @@ def _gate_problem(version: RegisteredVersion, champion: RegisteredVersion | None
     if not version.gate_promotes:
         return f"was refused by the gate ({version.tags.get('gate.reason', 'no reason is known')})"
     compared, present = version.tags.get("gate.champion_version", "None"), champion.version if champion else "None"
-    return "" if compared == present else f"was compared with version {compared}, and {present} is champion by now"
+    return "" if compared == present else f"was compared with version {compared}, but {present} is now champion"
 
 
 def smoke_images(dataset: Dataset) -> tuple[bytes, ...]:
-    """A few encoded images of the test split."""
+    """Return a few encoded images of the test split."""
     return tuple(path.read_bytes() for path in dataset.select_split(Split.TEST).paths()[:_SMOKE_IMAGES])
 
 
-def _settled(
+def _decision(
     evaluation: Evaluation, gate: GateConfig, champion: RegisteredVersion | None, *, promote: bool, reason: str
 ) -> GateDecision:
+    """Return a decision that needs no comparison with the champion."""
     return GateDecision(
         promote=promote,
         reason=reason,

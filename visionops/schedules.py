@@ -1,4 +1,4 @@
-"""When pipelines run by themselves, where an orchestrator has a clock: the section ``schedules`` of a use case."""
+"""Settings for running pipelines on a schedule, if the orchestrator supports it: ``schedules`` of a use case."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ _CRON = re.compile(r"([\d*/,\-A-Za-z]+ ){4}[\d*/,\-A-Za-z]+")
 
 def _check_cron(schedule: str) -> str:
     if not _CRON.fullmatch(schedule):
-        raise ValueError(f"{schedule!r} is no cron expression, as '15 6 * * *'")
+        raise ValueError(f"{schedule!r} is not a cron expression; expected one such as '15 6 * * *'")
     return schedule
 
 
 Cron = Annotated[str, AfterValidator(_check_cron)]
-"""Minute, hour, day of the month, month, day of the week."""
+"""Minute, hour, day of the month, month and day of the week."""
 
 
 class SchedulesConfig(Settings):
-    """Cron expressions; a pipeline without one does not run by the clock."""
+    """Cron expressions; a pipeline without one does not run on a schedule."""
 
     training: Cron | None = None
-    """Train on what the data is then, as '0 3 * * 0' does on Sundays at 3."""
+    """When to train on the current data, such as '0 3 * * 0' for Sundays at 3."""
     monitoring: Cron | None = None
-    """Look at the endpoint's traffic, and start the retraining where the policy says so."""
+    """When to check the endpoint's traffic, and start the retraining if the policy says so."""
     retraining: Cron | None = None
-    """Train again at this time, whatever monitoring has found; it decides on its own as well."""
+    """When to retrain whatever monitoring has found; monitoring also decides on its own."""
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing runs by the clock."""
+        """Return whether no pipeline has a schedule."""
         return not (self.training or self.monitoring or self.retraining)

@@ -1,7 +1,7 @@
-"""What is wrong with a value that a schema refuses, in one line that names its key as the file has it.
+"""Explain a value that a schema refuses, in one line that names its key as in the file.
 
-The keys that a schema knows are read off the schema itself: of a union with a discriminator, those of the alternative
-that the settings chose. A new kind or section needs no word here.
+The known keys are read from the schema itself: for a union with a discriminator, from the alternative that the settings
+chose. A new kind or section needs no code here.
 """
 
 from __future__ import annotations
@@ -23,39 +23,39 @@ from visionops.suggestions import nearest_names, suggest_name
 __all__ = ["Key", "Place", "Problem", "describe_problem", "first_error", "known_keys", "locate"]
 
 Key = tuple[str, ...]
-"""The keys of a file that lead to a setting."""
+"""Path of keys in a file that leads to a setting."""
 
 
 class Problem(NamedTuple):
-    """One mistake."""
+    """A mistake in a configuration."""
 
     key: Key
-    """Of the setting to correct."""
+    """Key of the setting to correct."""
     text: str
-    """What is wrong, and the fix where it is known; begins with the key."""
+    """Description of the mistake, and the fix if it is known; begins with the key."""
 
 
 class Place(NamedTuple):
-    """Where an error of pydantic's is."""
+    """Place of a pydantic error in a file."""
 
     key: Key
-    """Without the tags and names of alternatives that pydantic adds to a location."""
+    """Path of keys, without the tags and names of alternatives that pydantic adds to a location."""
     annotation: Any
-    """Type of the value there; None where it is not known. Of a union without a discriminator, the whole union."""
+    """Type of the value there; None if unknown. For a union without a discriminator, the whole union."""
 
 
 def locate(schema: Any, location: Sequence[int | str]) -> Place:
-    """Return the place in a file, and its type, of a location that pydantic gives.
+    """Return the place in a file, and its type, for a pydantic error location.
 
     Args:
-        schema: Model or other type that was validated.
-        location: ``loc`` of an error.
+        schema: The validated model or other type.
+        location: ``loc`` of a pydantic error.
     """
     key: list[str] = []
     annotation, tag = _unwrap(schema)
     whole = None
     for part in map(str, location):
-        if part == "[key]":  # of a mapping: the part before is the key itself
+        if part == "[key]":  # an error in a mapping's key: the part before is the key itself
             break
         if _is_union(annotation):
             whole = annotation if tag is None else None
@@ -68,7 +68,7 @@ def locate(schema: Any, location: Sequence[int | str]) -> Place:
 
 
 def known_keys(annotation: Any) -> list[str]:
-    """Return the keys that stand below a value of this type, sorted; none where any may."""
+    """Return the keys that a value of this type may have, sorted; an empty list if it may have any."""
     if _is_model(annotation):
         return sorted(annotation.model_fields)
     first = get_args(annotation)[0] if get_origin(annotation) is dict else None
@@ -76,12 +76,12 @@ def known_keys(annotation: Any) -> list[str]:
 
 
 def describe_problem(error: ErrorDetails, schema: Any, above: Key = ()) -> Problem:
-    """Return one error of pydantic's in words.
+    """Return a description of one pydantic error.
 
     Args:
-        error: Of ``ValidationError.errors()``.
-        schema: Model that was validated. A message of its validators may begin with a key and a colon.
-        above: Keys that lead to ``schema`` in the file.
+        error: An item of ``ValidationError.errors()``.
+        schema: The validated model. A message of its validators may begin with a key and a colon.
+        above: Path of keys that leads to ``schema`` in the file.
     """
     location = error["loc"]
     place = locate(schema, location)
@@ -115,12 +115,12 @@ def describe_problem(error: ErrorDetails, schema: Any, above: Key = ()) -> Probl
 
 
 def first_error(error: ValidationError) -> ErrorDetails:
-    """Return the error to name: an unknown key explains most others."""
+    """Return the error to report: an unknown key explains most others."""
     return min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
 
 
 def _unwrap(annotation: Any, tag: str | None = None) -> tuple[Any, str | None]:
-    """Return a type without ``Annotated`` and ``None``, and the discriminator where it is a union that has one."""
+    """Return a type without ``Annotated`` and ``None``, and the discriminator if it is a union with one."""
     while get_origin(annotation) is Annotated:
         annotation, *metadata = get_args(annotation)
         for found in metadata:
@@ -153,7 +153,7 @@ def _below(annotation: Any, part: str) -> tuple[Any, str | None]:
 
 
 def _alternative(union: Any, tag: str | None, label: str) -> Any:
-    """Return the alternative that pydantic names ``label``: by its tag, or by its type."""
+    """Return the alternative that pydantic calls ``label``, by its tag or by its type."""
     for alternative in get_args(union):
         if tag is None:
             if label.partition("[")[0] == getattr(get_origin(alternative) or alternative, "__name__", ""):

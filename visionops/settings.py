@@ -1,4 +1,4 @@
-"""The base of every section of a configuration. Imports nothing else of ours."""
+"""Base class of all sections of a configuration. Imports no other module of the project."""
 
 from __future__ import annotations
 
@@ -14,4 +14,4 @@ class Settings(BaseModel):
 
 
 Raw = str | int | float | bool
-"""A value as a table holds it. Compared as text, and as number where both are one: 1, "1" and 1.0 are the same."""
+"""A value in a table. Compared as text, and as a number if both are numbers: 1, "1" and 1.0 are equal."""

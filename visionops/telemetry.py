@@ -1,6 +1,6 @@
-"""The engines call home unless they are told not to. Ours never do.
+"""Disable the telemetry of the inference engines, which is on by default.
 
-OpenVINO and NNCF begin when they are imported, ONNX Runtime with its first session.
+OpenVINO and NNCF send data from their import on, ONNX Runtime from its first session on.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ __all__ = ["forbid_telemetry"]
 
 
 def forbid_telemetry() -> None:
-    """Keep OpenVINO, NNCF and ONNX Runtime from sending anything; to be called before they are imported.
+    """Stop OpenVINO, NNCF and ONNX Runtime from sending data; call it before they are imported.
 
-    OpenVINO has no switch but a file in the user's home, which is not ours to write: it goes without the package that
-    sends.
+    OpenVINO's only switch is a file in the user's home, which we must not write. Instead, the import of its telemetry
+    package is blocked.
     """
-    # None says "cannot be imported" to Python.
+    # For Python, None means "cannot be imported".
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

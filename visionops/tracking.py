@@ -1,4 +1,4 @@
-"""One run of an experiment tracker, whichever it is: what steps write of a training, an evaluation and a search."""
+"""Interface of one run of an experiment tracker, for training, evaluation and search."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ class RunEnd(enum.StrEnum):
 
     FINISHED = "finished"
     STOPPED = "stopped"
-    """Before its end, as not worth going on with."""
+    """Stopped early, because it was not worth continuing."""
     FAILED = "failed"
 
 
 class RunTracker(Protocol):
-    """A run that is open. Its adapters are in `stacks.trackers`, one for each flavor of ZenML's trackers."""
+    """An open run. Its adapters are in `stacks.trackers`, one for each ZenML tracker flavor."""
 
     def params(self, params: Mapping[str, Any]) -> None:
-        """Log what went in. A value is kept as a number, a switch or text."""
+        """Log parameters. A value is stored as a number, a boolean or text."""
 
     def metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Log what came out: of one epoch, or of the whole run."""
+        """Log metrics of one epoch (``step``), or of the whole run."""
 
     def artifact(self, path: Path, folder: str = "") -> None:
-        """Log a file under ``folder``; "" for the top. A picture or an HTML page is shown where the tracker can."""
+        """Log a file under ``folder`` ("" for the top). The tracker shows pictures and HTML pages if it can."""
 
     def artifacts(self, source: Path, folder: str) -> None:
-        """Log all files below ``source``, with their places in it, under ``folder``."""
+        """Log all files below ``source`` under ``folder``, with their relative paths."""
 
     def tags(self, tags: Mapping[str, str]) -> None:
-        """Set words by which a run is found."""
+        """Set tags for finding the run."""
 
     def link(self, name: str, url: str) -> None:
-        """Set an address that belongs to the run, as that of its pipeline."""
+        """Set a URL that belongs to the run, such as its pipeline's."""
 
     def child(self, name: str, end: RunEnd = RunEnd.FINISHED) -> AbstractContextManager[RunTracker]:
-        """Open a run below this one, as of a trial below its search.
+        """Open a nested run, such as a trial of a search.
 
         Args:
-            end: How it ends, unless the block raises: then it has failed.
+            end: How it ends unless the block raises; then it ends as failed.
         """

@@ -11,7 +11,7 @@ from visionops.data.settings import FolderSource, SampleSource
 from visionops.errors import ConfigError
 
 PARTS = ("use_case", "training_plan", "scoring", "judging", "quantization_plan", "search_plan")
-"""What steps are given, by its name in `Config`."""
+"""Settings that steps receive, by their names in `Config`."""
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -62,7 +62,7 @@ def test_overrides_win_over_the_file(tmp_path):
         (MINIMAL.replace("kind: folder", "kind: ftp"), 3, "'folder', 'archive', 'url', 'package', 'sample'"),
         (MINIMAL.replace("    path: images\n", ""), 3, "'data.source.path' is missing"),
         (MINIMAL.replace("name: casting", "name: Casting Parts"), 1, "name"),
-        (MINIMAL + "training: {}\n", 8, "'training' stands twice"),
+        (MINIMAL + "training: {}\n", 8, "duplicate key 'training'"),
         (MINIMAL + "{{ name }}: 1\n", 8, "a key must be a text"),
         (MINIMAL + "gate: [1\n", 9, "not valid YAML"),
         (MINIMAL + "data.split: {}\n", 8, "unknown key"),
@@ -84,7 +84,7 @@ def test_overrides_win_over_the_file(tmp_path):
         (MINIMAL + "gate: {per_class_minimum: high}\n", 8, "for each class: {crack: 0.5} (got 'high')"),
     ],
 )
-def test_a_mistake_is_named_with_file_line_and_mend(tmp_path, text, line, words):
+def test_a_mistake_is_named_with_file_line_and_fix(tmp_path, text, line, words):
     path = written(tmp_path, text)
     with pytest.raises(ConfigError) as caught:
         load_config(path)
@@ -117,7 +117,7 @@ def test_a_wrong_override_is_named(tmp_path, override, words):
     assert words in str(caught.value)
 
 
-def test_a_gate_without_resamples_must_be_meant(tmp_path):
+def test_a_gate_without_resamples_must_be_explicit(tmp_path):
     margin_alone = ["evaluation.resamples=0", "gate.confidence=0", "gate.per_class_minimum={crazing: 0.2}"]
     config = load_config(written(tmp_path, MINIMAL), margin_alone)
     assert config.gate.least_resamples == 0
@@ -126,7 +126,7 @@ def test_a_gate_without_resamples_must_be_meant(tmp_path):
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_what_a_step_is_given_passes_the_same_checks(tmp_path, part):
+def test_settings_of_steps_pass_the_same_checks(tmp_path, part):
     strict = load_config(written(tmp_path, MINIMAL), ["evaluation.resamples=10000", "gate.confidence=0.999"])
     given = getattr(strict, part)
     assert type(given).model_validate_json(given.model_dump_json()) == given
@@ -209,7 +209,7 @@ def test_a_gate_may_judge_by_what_a_run_prints_and_a_search_only_by_what_val_giv
         load_config(written(tmp_path, MINIMAL), ["tuning.metric=f1"])
 
 
-def test_a_step_is_given_what_it_reads_and_no_more(tmp_path):
+def test_steps_receive_only_the_settings_they_read(tmp_path):
     first = load_config(written(tmp_path, MINIMAL), ["gate.minimum=0.9"])
     second = load_config(written(tmp_path, MINIMAL), ["gate.minimum=0.1", "data.source.path=elsewhere"])
     assert first.training_plan == second.training_plan

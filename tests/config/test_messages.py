@@ -1,4 +1,4 @@
-"""What every mistake in a configuration is answered with; the cases are read off the schema itself."""
+"""Messages for every mistake in a configuration; the cases come from the schema itself."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ from visionops.schema import describe_problem
 _JARGON = re.compile(r"Input should|valid (dictionary|string|tuple|integer)|instance of|[Dd]ict\b|tuple|None")
 """Words of Python and pydantic that a file of YAML does not have."""
 _WRONG = [[{}]]
-"""No setting takes a list of lists of mappings."""
+"""No setting is a list of lists of mappings."""
 
 
 class Section(NamedTuple):
-    """A model, and settings that lead to it."""
+    """A model, and the settings that lead to it."""
 
     key: tuple[str, ...]
     model: type[BaseModel]
     tags: dict[str, str]
-    """Dotted key of a discriminator to the value that chooses the model."""
+    """Maps the dotted key of a discriminator to the value that selects the model."""
     tag: str | None = None
-    """Name of the model's field that chooses it."""
+    """Name of the model's field that selects it."""
 
     @property
     def name(self) -> str:
         return ".".join((*self.key, *self.tags.values())) or "top"
 
     def settings(self, key: str | None = None, value: Any = None) -> dict[str, Any]:
-        """A use case with one more setting in this section."""
+        """Return a use case with one more setting in this section."""
         raw: dict[str, Any] = {"name": "case", "data": {"source": {"kind": "sample"}}}
         for dotted, tag in self.tags.items():
             _put(raw, tuple(dotted.split(".")), tag)
@@ -72,7 +72,7 @@ def _inside(annotation: Any, tag: Any, key: tuple[str, ...], tags: dict[str, str
             yield from _sections(annotation, key, tags)
             return
         for value in get_args(annotation.model_fields[tag].annotation):
-            # The task of a training is the use case's.
+            # The use case sets the task of a training.
             chooser = "task" if key == ("training",) else ".".join((*key, tag))
             yield from _sections(annotation, key, {**tags, chooser: str(value)}, tag)
     elif get_origin(annotation) in {Union, types.UnionType}:
@@ -108,7 +108,7 @@ def test_a_misspelt_key_is_named_as_written_and_the_nearest_suggested(tmp_path, 
 
 
 @pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.name)
-def test_a_key_that_is_like_no_other_is_answered_with_all_there_are(section):
+def test_a_key_unlike_any_other_is_answered_with_all_keys(section):
     texts = _texts(section.settings("@@@@", 1))
     dotted = ".".join((*section.key, "@@@@"))
     assert f"unknown key '{dotted}'; known here: {', '.join(sorted(section.model.model_fields))}" in texts
@@ -117,7 +117,7 @@ def test_a_key_that_is_like_no_other_is_answered_with_all_there_are(section):
 @pytest.mark.parametrize(("section", "field"), FIELDS)
 def test_a_value_of_the_wrong_type_is_named_by_the_keys_of_the_file(section, field):
     raw = section.settings(field, _WRONG)
-    # Without a kind, there is nothing below it to name.
+    # Without a kind, nothing below it is known.
     key = section.key if field == section.tag else (*section.key, field)
     found = [problem.key for problem in _problems(raw)]
     assert any(keys[: len(key)] == key for keys in found)
@@ -198,7 +198,7 @@ def test_a_wrong_value_is_answered_in_words_of_the_file(tmp_path, settings, mess
 
 
 @pytest.mark.parametrize("key", ["data.source", "data.additions"])
-@pytest.mark.parametrize(("kind", "words"), [("ftp", "unknown kind 'ftp'; known: "), (None, "give one of ")])
+@pytest.mark.parametrize(("kind", "words"), [("ftp", "unknown kind 'ftp'; known: "), (None, "set it to one of ")])
 def test_an_unknown_or_missing_kind_is_answered_with_all_kinds(key, kind, words):
     raw = Section((), Config, {}).settings()
     _put(raw, tuple(key.split(".")), {} if kind is None else {"kind": kind})
@@ -251,11 +251,14 @@ def test_an_address_with_a_password_is_not_shown():
             "tuning: {space: {tiles.size: {low: 640, high: 700}}}",
             "tuning.space.tiles.overlap: 'training.tiles.overlap' is missing",
         ),
-        ("task: classification\ntraining: {task: attributes}", "training.task: attributes is not task classification"),
+        (
+            "task: classification\ntraining: {task: attributes}",
+            "training.task: expected classification, got attributes",
+        ),
         ("training: {task: tiling}", "training: unknown task 'tiling'; known: 'detection', 'classification'"),
     ],
 )
-def test_what_sections_say_of_one_another(tmp_path, settings, message):
+def test_constraints_between_sections(tmp_path, settings, message):
     path = tmp_path / "case.yaml"
     path.write_text(f"name: case\ndata: {{source: {{kind: sample}}}}\n{settings}\n", encoding="utf-8")
     with pytest.raises(ConfigError) as caught:

@@ -28,7 +28,7 @@ SPLIT = SplitConfig(val=0.2, test=0.2)
 
 
 def write_classes(root: Path, first_seed: int, counts: dict[str, int]) -> Path:
-    """A folder a class; images of noise of 24 x 24 pixels, blown up so that each looks like no other."""
+    """Write one folder per class with 24 x 24 noise images, enlarged so that none looks like another."""
     seed = first_seed
     for name, count in counts.items():
         for _ in range(count):
@@ -52,7 +52,7 @@ def config(tmp_path: Path) -> DataConfig:
 
 @pytest.fixture
 def base(tmp_path) -> Dataset:
-    """Prepared: 30 images of two classes, split."""
+    """Return a prepared data set: 30 images of two classes, split."""
     root = write_classes(tmp_path / "base", 0, {"ok": 20, "pit": 10})
     dataset = hash_images(read_dataset(root, config(tmp_path), "parts"))
     return assign_splits(clean(dataset, validate(dataset, POLICY)), SPLIT)
@@ -68,7 +68,7 @@ def splits(dataset: Dataset) -> dict[str, str]:
     return dict(zip(dataset.column("key"), dataset.column("split"), strict=True))
 
 
-def test_what_was_there_keeps_its_split_and_additions_get_one(base, tmp_path):
+def test_existing_images_keep_their_split_and_additions_get_one(base, tmp_path):
     write_classes(tmp_path / "new", 100, {"ok": 40, "pit": 20})
     grown = add_images(base, read(tmp_path), POLICY, SPLIT)
     assert {key: split for key, split in splits(grown).items() if not key.startswith(ADDED)} == splits(base)
@@ -76,7 +76,7 @@ def test_what_was_there_keeps_its_split_and_additions_get_one(base, tmp_path):
     assert len(dealt) == 60
     assert {"train", "val", "test"} == set(dealt)
     assert dealt.count("train") > dealt.count("test")
-    assert any("60 images labelled since were added" in note for note in grown.notes)
+    assert any("60 images labelled later were added" in note for note in grown.notes)
 
 
 def test_an_addition_stays_where_it_is_when_others_follow(base, tmp_path):
@@ -96,13 +96,13 @@ def test_classes_are_matched_by_name(base, tmp_path):
     assert {grown.attributes[0].class_names[i] for i in grown.label_array()[added, 0]} == {"pit"}
 
 
-def test_a_class_that_nobody_knows_is_refused(base, tmp_path):
+def test_an_unknown_class_is_refused(base, tmp_path):
     write_classes(tmp_path / "new", 100, {"ok": 3, "crack": 3})
-    with pytest.raises(DataError, match=r"data\.additions: has the class 'crack', .* \(ok, pit\)"):
+    with pytest.raises(DataError, match=r"data\.additions: unknown class 'crack'; the data set has ok, pit;"):
         add_images(base, read(tmp_path), POLICY, SPLIT)
 
 
-def test_a_copy_is_left_out_and_a_look_alike_stays_with_its_like(base, tmp_path):
+def test_a_copy_is_left_out_and_a_look_alike_gets_the_split_of_its_group(base, tmp_path):
     of_test = base.select_split(Split.TEST).paths()[0]
     of_train = base.select_split(Split.TRAIN).paths()[0]
     folder = tmp_path / "new" / "ok"
@@ -117,7 +117,7 @@ def test_a_copy_is_left_out_and_a_look_alike_stays_with_its_like(base, tmp_path)
     assert found[f"{ADDED}ok/b.jpg"] == "train"
 
 
-def test_what_is_like_images_of_two_splits_is_left_out(base, tmp_path):
+def test_an_addition_like_images_of_two_splits_is_left_out(base, tmp_path):
     path = base.select_split(Split.TEST).paths()[0]
     other = base.column("key").index(base.select_split(Split.TRAIN).column("key")[0])
     paths = base.column("path")
@@ -155,7 +155,7 @@ def test_an_empty_folder_has_no_additions_yet_and_no_folder_is_an_error(tmp_path
     assert read_additions(without, "parts", task_for("classification").fit_dataset, tmp_path) is None
 
 
-def test_another_label_is_another_identity_of_the_data(tmp_path):
+def test_another_label_changes_the_fingerprint(tmp_path):
     write_classes(tmp_path / "base", 0, {"ok": 2, "pit": 2})
     write_classes(tmp_path / "new", 100, {"ok": 2})
     before = data_fingerprint(config(tmp_path))
@@ -174,11 +174,11 @@ def test_boxes_point_at_their_images_after_the_classes_are_put_in_order():
     fitted = fit_classes(added, ["crazing", "scratch", "pit"], ())
     assert fitted.boxes_of(0).class_ids.tolist() == [1]
     assert fitted.boxes_of(1).class_ids.tolist() == [2, 1]
-    with pytest.raises(DataError, match="is labelled by boxes, the data set by hair"):
+    with pytest.raises(DataError, match="labelled by boxes, but the data set by hair"):
         fit_classes(added, (), [Attribute("hair", ("short", "long"))])
 
 
-def test_a_question_that_an_image_does_not_answer_stays_open():
+def test_a_missing_attribute_of_an_addition_stays_unknown():
     hair = Attribute("hair", ("short", "long"))
     added = Dataset.from_columns("new", (), {"key": ["a", "b"]}, {}, attributes=[hair], labels={"hair": [None, 0]})
     other = dataclasses.replace(hair, class_names=("bald", "short", "long"))

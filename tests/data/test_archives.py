@@ -1,4 +1,4 @@
-"""Archives as the world's tools write them, and as an attacker would."""
+"""Archives as common tools write them, and as an attacker could."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PICTURES = {f"{label}/{i}.jpg": f"{label}{i}".encode() for label in ("ok", "defe
 
 
 def write(kind: str, path: Path, members: Mapping[str, bytes]) -> Path:
-    """Write an archive with names as they are given, however bad."""
+    """Write an archive with the names unchanged, however invalid."""
     if kind == "zip":
         with zipfile.ZipFile(path, "w") as archive:
             for name, data in members.items():
@@ -53,7 +53,7 @@ def write(kind: str, path: Path, members: Mapping[str, bytes]) -> Path:
 
 
 def write_raw_zip(path: Path, names: list[bytes], flag: int = 0, extra: bytes = b"") -> Path:
-    """Write a zip of empty files whose names are these bytes."""
+    """Write a zip of empty files with these bytes as names."""
     body, central = bytearray(), bytearray()
     for name in names:
         fields = struct.pack("<HHHHHIIIHH", 20, flag, 0, 0, 33, 0, 0, 0, len(name), len(extra))
@@ -95,7 +95,7 @@ KINDS = ["zip", "tar", "tar.gz", "tar.bz2", "tar.xz", "tar.zst", "7z"]
     ],
     ids=["bare", "wrapped", "wrapped twice", "Finder", "Finder below"],
 )
-def test_the_data_of_an_archive_are_found_whatever_wraps_them(tmp_path, kind, members):
+def test_the_data_of_an_archive_is_found_below_wrapper_folders(tmp_path, kind, members):
     path = write(kind, tmp_path / "no-suffix", members)
     assert unpacked(path) == PICTURES
 
@@ -111,7 +111,7 @@ def test_the_data_of_an_archive_are_found_whatever_wraps_them(tmp_path, kind, me
         (["vision/Cable/train/_annotations.coco.json"], ["Cable/train/_annotations.coco.json"]),
     ],
 )
-def test_a_folder_that_means_something_is_no_wrapping(tmp_path, members, names):
+def test_a_folder_that_readers_know_is_not_a_wrapper(tmp_path, members, names):
     assert sorted(unpacked(write("zip", tmp_path / "a.zip", dict.fromkeys(members, b"")))) == names
 
 
@@ -176,9 +176,9 @@ def test_names_with_the_flag_or_the_field_for_utf8(tmp_path):
     name = "größe/不良.jpg"
     flagged = write_raw_zip(tmp_path / "a.zip", [f"c/{name}".encode(), b"c/x.txt"], flag=0x800)
     assert sorted(unpacked(flagged)) == [name, "x.txt"]
-    told = b"c/gr?e.jpg"
-    field = b"\1" + struct.pack("<I", zlib.crc32(told)) + f"c/{name}".encode()
-    path = write_raw_zip(tmp_path / "b.zip", [told], extra=struct.pack("<HH", 0x7075, len(field)) + field)
+    stored = b"c/gr?e.jpg"
+    field = b"\1" + struct.pack("<I", zlib.crc32(stored)) + f"c/{name}".encode()
+    path = write_raw_zip(tmp_path / "b.zip", [stored], extra=struct.pack("<HH", 0x7075, len(field)) + field)
     assert list(unpacked(path)) == [name]
     stale = write_raw_zip(tmp_path / "c.zip", [b"c/other.txt"], extra=struct.pack("<HH", 0x7075, len(field)) + field)
     assert list(unpacked(stale)) == ["other.txt"]
@@ -190,13 +190,13 @@ def test_names_with_the_flag_or_the_field_for_utf8(tmp_path):
 )
 def test_names_outside_are_refused(tmp_path, kind, name):
     path = write(kind, tmp_path / "a", {"good.jpg": b"x", name: b"x"})
-    assert "is not a plain path below the archive" in refusal(path)
+    assert "is not a plain path inside the archive" in refusal(path)
 
 
 @pytest.mark.parametrize("kind", ["zip", "7z"])
 @pytest.mark.parametrize("name", ["..\\x", "a\\..\\..\\x", "C:\\x", "\\\\server\\share\\x", "\\x"])
 def test_names_outside_by_backslash_are_refused(tmp_path, kind, name):
-    assert "is not a plain path below" in refusal(write(kind, tmp_path / "a", {"good.jpg": b"x", name: b"x"}))
+    assert "is not a plain path inside" in refusal(write(kind, tmp_path / "a", {"good.jpg": b"x", name: b"x"}))
 
 
 @settings(max_examples=60, deadline=None)
@@ -232,13 +232,13 @@ def test_two_members_of_one_name_are_refused(tmp_path, kind):
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_two_zip_members_of_one_name_are_refused(tmp_path):
-    assert "'a/x.jpg' is there twice" in refusal(write("zip", tmp_path / "a", {"a/x.jpg": b"1", "a\\x.jpg": b"2"}))
-    assert "'a' is a file and a folder at once" in refusal(write("zip", tmp_path / "b", {"a/x.jpg": b"1", "a": b"2"}))
+    assert "'a/x.jpg' occurs twice" in refusal(write("zip", tmp_path / "a", {"a/x.jpg": b"1", "a\\x.jpg": b"2"}))
+    assert "'a' is both a file and a folder" in refusal(write("zip", tmp_path / "b", {"a/x.jpg": b"1", "a": b"2"}))
 
 
-def test_names_that_are_one_file_on_this_disk_are_both_named(tmp_path, monkeypatch):
+def test_two_names_of_one_file_on_this_disk_are_both_named(tmp_path, monkeypatch):
     path = write("zip", tmp_path / "a", {"a/x.jpg": b"1", "a/X.jpg": b"2"})
-    assert len(unpacked(path)) == 2  # this disk keeps them apart
+    assert len(unpacked(path)) == 2  # this disk distinguishes them
     plain, plain_lstat = Path.open, Path.lstat
     fold = {"X.jpg": "x.jpg"}
 
@@ -248,7 +248,7 @@ def test_names_that_are_one_file_on_this_disk_are_both_named(tmp_path, monkeypat
     monkeypatch.setattr(Path, "open", folded(plain))
     monkeypatch.setattr(Path, "lstat", folded(plain_lstat))
     (tmp_path / "out").mkdir()
-    with pytest.raises(DataError, match=r"'a/X\.jpg' is one file with 'a/x\.jpg' on this disk"):
+    with pytest.raises(DataError, match=r"'a/X\.jpg' is the same file as 'a/x\.jpg' on this disk"):
         unpack(path, tmp_path / "out")
 
 
@@ -277,18 +277,18 @@ def test_links_in_7z(tmp_path):
 @pytest.mark.parametrize(
     ("name", "target", "mode", "words"),
     [
-        ("x", "../../etc/passwd", stat.S_IFLNK, "a link out"),
-        ("x", "/etc/passwd", stat.S_IFLNK, "a link out"),
-        ("x", "C:\\x", stat.S_IFLNK, "a link out"),
-        ("x", "absent", stat.S_IFLNK, "does not hold"),
-        ("x", "y" * 5000, stat.S_IFLNK, "unlikely length"),
+        ("x", "../../etc/passwd", stat.S_IFLNK, "a link to a place outside"),
+        ("x", "/etc/passwd", stat.S_IFLNK, "a link to a place outside"),
+        ("x", "C:\\x", stat.S_IFLNK, "a link to a place outside"),
+        ("x", "absent", stat.S_IFLNK, "is not in the archive"),
+        ("x", "y" * 5000, stat.S_IFLNK, "link that is too long"),
         ("images/a.jpg/b", "x", stat.S_IFLNK, "cannot be written"),
         ("x", "", stat.S_IFIFO, "a device or pipe"),
         ("x", "y", stat.S_IFCHR, "a device or pipe"),
         ("x", "y", stat.S_IFSOCK, "a device or pipe"),
     ],
 )
-def test_unsafe_7z_are_refused_whole(tmp_path, name, target, mode, words):
+def test_unsafe_7z_archives_are_refused(tmp_path, name, target, mode, words):
     assert words in refusal(write_7z_link(tmp_path / "a.7z", name, target, mode))
 
 
@@ -315,7 +315,7 @@ def test_a_7z_that_declares_less_than_it_holds(tmp_path, monkeypatch):
             monkeypatch.setitem(member._file_info, "uncompressed", _Small(member.uncompressed))
 
     class _Small(int):
-        """Its own size to py7zr, which compares it, nothing to us, who add it."""
+        """Behaves as its own size for py7zr, which compares it, and as zero for our code, which adds it."""
 
         def __radd__(self, other):
             return other
@@ -336,7 +336,7 @@ def test_a_tar_header_of_any_length_is_not_read(tmp_path):
 @pytest.mark.timeout(20)
 def test_a_tar_member_of_negative_length_does_not_hang(tmp_path):
     info = tarfile.TarInfo("x")
-    info.type = b"Z"  # tarfile skips what follows such a header
+    info.type = b"Z"  # tarfile skips the data after such a header
     info.size = -1024
     path = tmp_path / "a.tar"
     path.write_bytes(info.tobuf(tarfile.GNU_FORMAT) + tarfile.TarInfo("y").tobuf() + b"\0" * 1024)
@@ -383,14 +383,14 @@ def test_other_kinds_are_named(tmp_path):
     assert "by a method that is not read" in refusal(path)
 
 
-def test_a_zip_inside_of_a_tar_is_a_file_of_it(tmp_path):
+def test_a_zip_inside_a_tar_stays_a_file(tmp_path):
     inner = write("zip", tmp_path / "inner.zip", {"inner.jpg": b"x"}).read_bytes()
     path = write("tar", tmp_path / "a.tar", {"a.jpg": b"x", "z.zip": inner})
-    assert zipfile.is_zipfile(path)  # so a look at the end alone would take the wrong one
+    assert zipfile.is_zipfile(path)  # so a check of the end alone would be wrong
     assert sorted(unpacked(path)) == ["a.jpg", "z.zip"]
 
 
-def test_an_archive_that_unpacks_itself(tmp_path):
+def test_a_self_extracting_archive(tmp_path):
     inner = write("zip", tmp_path / "inner.zip", {"a.jpg": b"x"}).read_bytes()
     (tmp_path / "setup.exe").write_bytes(b"MZ" + b"\x90" * 3000 + inner)
     assert unpacked(tmp_path / "setup.exe") == {"a.jpg": b"x"}

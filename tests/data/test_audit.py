@@ -1,4 +1,4 @@
-"""Labels as pictures: boxes where they belong, each class shown, nothing that crashes on odd input."""
+"""Label audit: boxes in place, every class shown, no crash on odd input."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_a_box_is_drawn_on_its_edges_and_the_original_is_untouched():
 def test_any_box_can_be_drawn_with_its_label_inside_the_image(box):
     image = draw_boxes(GREY, np.array([box], dtype=np.float32), ["scratch"], [(0, 114, 178)])
     assert image.size == (160, 100)
-    assert (np.asarray(image) == (0, 114, 178)).all(axis=2).sum() > 200  # the label's plate
+    assert (np.asarray(image) == (0, 114, 178)).all(axis=2).sum() > 200  # the background of the label
 
 
 def test_a_box_that_is_not_a_number_is_left_out():
@@ -94,7 +94,7 @@ def test_without_any_box_all_labelled_images_are_examples(tmp_path):
     assert len(pick_examples(dataset_of(tmp_path, files, splits={"0.jpg": "unlabelled"}), 9)) == 3
 
 
-def test_a_thumbnail_fits_its_square_and_tells_its_scale(tmp_path):
+def test_a_thumbnail_fits_its_square_and_returns_its_scale(tmp_path):
     paths = images.write_files(tmp_path, {"a.jpg": images.rotated_jpeg(), "bad.jpg": b"text"})
     rgb, scale = read_thumbnail(paths["a.jpg"], 128)
     assert (rgb.shape, scale) == ((128, 96, 3), 2.0)
@@ -102,7 +102,7 @@ def test_a_thumbnail_fits_its_square_and_tells_its_scale(tmp_path):
     assert read_thumbnail(tmp_path / "absent.jpg", 128) is None
 
 
-def test_the_audit_shows_the_rows_asked_for(tmp_path):
+def test_the_audit_shows_the_requested_rows(tmp_path):
     dataset = many(tmp_path)
     sheet = render_label_audit(dataset, [7, 0], tile=120)
     assert sheet.width == 2 * 130 + 10
@@ -126,7 +126,7 @@ def test_an_audit_that_cannot_be_written_names_its_file(tmp_path):
         write_label_audit(many(tmp_path), tmp_path / "audit.nonsense", rows=1)
 
 
-def test_nothing_to_show_is_said():
+def test_an_audit_without_images_is_refused():
     with pytest.raises(DataError, match="parts: no labelled image to show"):
         render_label_audit(Dataset.from_columns("parts", [], {"key": []}, {}))
 

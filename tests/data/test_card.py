@@ -1,4 +1,4 @@
-"""The card: everything a person needs, nothing that harms, and never too large."""
+"""The validation card: complete, harmless, and limited in size."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LENIENT = ValidationPolicy(min_images=1, min_instances=0)
 
 
 class _Page(html.parser.HTMLParser):
-    """Collects tags and text; checks that what is opened is closed."""
+    """Collects tags and text; checks that every opened tag is closed."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ def test_every_kind_of_finding_is_shown_with_its_severity(broken_page):
     assert not any("bomb.png" in (a.get("alt") or "") for _, a in broken_page.tags)
 
 
-def test_copies_stand_side_by_side(broken_page):
+def test_copies_are_shown_side_by_side(broken_page):
     pairs = [attributes for tag, attributes in broken_page.tags if attributes.get("class") == "pair"]
     assert len(pairs) == 1
 
@@ -87,7 +87,7 @@ def test_every_code_has_a_title():
     assert set(TITLES) == set(Code)
 
 
-def test_hostile_names_are_harmless(tmp_path):
+def test_hostile_names_are_escaped(tmp_path):
     name = "<script>alert(1)</script>.jpg"
     dataset = dataset_of(
         tmp_path, {"a.jpg": images.palette_png()}, boxes=[("a.jpg", 0, (1, 1, 9, 9))], class_names=("<em>&",)

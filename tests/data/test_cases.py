@@ -1,4 +1,4 @@
-"""Exports as the world's tools write them, each with what must come of it, as given and by ``format: auto``."""
+"""Exports of common tools, each with its expected result, read with the given format and with ``format: auto``."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ pytestmark = [
 
 @dataclasses.dataclass(frozen=True)
 class Right:
-    """What a case comes to."""
+    """Expected result of a case."""
 
     images: int
     boxes: int = 0
     classes: tuple[str, ...] = ("scratch", "pit")
     codes: tuple[Code, ...] = ()
-    """Of the report, each once."""
+    """Codes in the report, each once."""
     note: str = ""
     splits: dict[str, int] | None = None
 
@@ -76,7 +76,7 @@ RIGHT = {
     "roboflow_coco": Right(
         16, 16, PIT_FIRST, note="'weld-defects' has no box", splits={"train": 8, "val": 4, "test": 4}
     ),
-    "roboflow_yolo_no_test": Right(14, 14, PIT_FIRST, note="test: ../test/images is not there"),
+    "roboflow_yolo_no_test": Right(14, 14, PIT_FIRST, note="test: ../test/images is missing"),
 }
 BOXES = {
     "azure_coco_fractions": [20, 10, 50, 40],
@@ -92,7 +92,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def opened(case: str, cache: Path) -> tuple[dict[str, Any], str]:
-    """The use case of a case and its name; those in a tar are unpacked first."""
+    """Return the use case and the name of a case; unpack it first if it is in a tar."""
     folder = CASES / case
     if not folder.is_dir():
         with tarfile.open(CASES / f"{case}.tar") as archive:
@@ -116,7 +116,7 @@ def report_on(dataset: Dataset) -> ValidationReport:
 
 @pytest.mark.parametrize("is_auto", [False, True], ids=["as given", "auto"])
 @pytest.mark.parametrize("case", RIGHT)
-def test_what_comes_of_it(case, is_auto, cache):
+def test_the_expected_result(case, is_auto, cache):
     changes = {"format": "auto", "annotations": None} if is_auto else {}
     dataset, right = read(case, cache, **changes), RIGHT[case]
     assert (dataset.num_images, dataset.num_boxes) == (right.images, right.boxes)
@@ -153,7 +153,7 @@ def test_classes_that_differ_in_case_are_kept_by_either_name(cache):
         assert read("voc_class_case", cache, categories=(name,)).num_boxes == 8
 
 
-def test_what_phones_write_is_read_or_named(cache):
+def test_phone_images_are_read_or_named(cache):
     dataset = read("folders_jfif_heic", cache)
     report = report_on(dataset)
     named = {key for finding in report.findings for key in finding.images}
@@ -181,6 +181,6 @@ def test_a_val_split_without_an_object_stops(cache):
 
 
 @pytest.mark.parametrize("format_", ["folders", "auto", "mvtec"])
-def test_good_parts_alone_are_for_the_anomaly_task(format_, cache):
-    with pytest.raises(AnnotationError, match=r"MVTec AD layout .* for the anomaly task"):
+def test_good_parts_alone_are_refused(format_, cache):
+    with pytest.raises(AnnotationError, match=r"MVTec AD layout .* anomaly detection is not"):
         read("mvtec_layout", cache, format=format_)

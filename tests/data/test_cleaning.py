@@ -1,4 +1,4 @@
-"""What cleaning changes, what it says about it, and what it leaves alone."""
+"""Changes by cleaning, its notes, and what it leaves unchanged."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def resaved(seed: int) -> bytes:
     return images.encode(images.picture(seed), "JPEG", quality=60)
 
 
-def test_a_clean_data_set_only_learns_what_its_files_are(tmp_path):
+def test_a_clean_data_set_only_gets_the_facts_of_its_files(tmp_path):
     files = {"b.jpg": images.jpeg(1), "a.jpg": images.jpeg(2)}
     boxes = [("a.jpg", 1, (1, 2, 3, 4)), ("b.jpg", 0, (5, 6, 7, 8))]
     dataset = dataset_of(tmp_path, files, boxes=boxes, splits={"a.jpg": "val", "b.jpg": "train"}, group=["x", ""])

@@ -1,4 +1,4 @@
-"""Coordinates of another kind than the format's are reported, and honest ones are not."""
+"""Coordinates in another convention than the format's are reported, and valid ones are not."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from visionops.data.coordinates import suspect_coordinates
 WIDTH, HEIGHT = 96, 64
 
 
-def honest(seed: int, count: int = 40) -> np.ndarray:
-    """Boxes inside the image, xyxy; some touch its borders."""
+def valid_boxes(seed: int, count: int = 40) -> np.ndarray:
+    """Return boxes inside the image, xyxy; some touch its borders."""
     rng = np.random.default_rng(seed)
     corners = rng.uniform(0, 1, (count, 2, 2)) * (WIDTH, HEIGHT)
     low, high = corners.min(axis=1), corners.max(axis=1)
@@ -29,10 +29,10 @@ def said(boxes: np.ndarray) -> list[str]:
 
 
 @given(st.integers(0, 2**31))
-def test_honest_boxes_are_let_be(seed):
-    assert said(honest(seed)) == []
-    some_over = honest(seed)
-    some_over[5] += 3  # one slip of the hand
+def test_valid_boxes_give_no_finding(seed):
+    assert said(valid_boxes(seed)) == []
+    some_over = valid_boxes(seed)
+    some_over[5] += 3  # a single mistake
     assert said(some_over) == []
 
 
@@ -48,6 +48,6 @@ def test_honest_boxes_are_let_be(seed):
 )
 @given(seed=st.integers(0, 2**31))
 def test_a_pattern_is_named(change, words, seed):
-    messages = said(change(honest(seed)))
+    messages = said(change(valid_boxes(seed)))
     assert len(messages) == 1
     assert words in messages[0]

@@ -1,4 +1,4 @@
-"""What people decided in review, applied to the images of a data set."""
+"""Decisions of a review, applied to the images of a data set."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def reviewed(folder: Path, labels: dict[int, int], classes: tuple[str, ...] = CL
 
 
 def test_a_corrected_label_replaces_that_of_the_data_set_and_the_split_stays(dataset: Dataset, tmp_path: Path):
-    # By names: another order of classes. 2 is in test; 3 has no label; 9 is new.
+    # Matched by name: the order of classes differs. 2 is in test; 3 has no label; 9 is new.
     decided = reviewed(tmp_path / "new", {0: 0, 1: 0, 2: 0, 3: 1, 9: 1}, ("pit", "ok"))
     corrected, added = apply_review(dataset, decided, ())
     assert corrected.column("key") == dataset.column("key")
@@ -63,13 +63,13 @@ def test_a_corrected_label_replaces_that_of_the_data_set_and_the_split_stays(dat
     assert corrected.notes == ("2 labels of the data set corrected in review.",)
 
 
-def test_a_label_that_people_confirm_is_no_correction(dataset: Dataset, tmp_path: Path):
+def test_a_confirmed_label_is_not_a_correction(dataset: Dataset, tmp_path: Path):
     corrected, added = apply_review(dataset, reviewed(tmp_path / "new", {0: 0}), ())
     assert corrected.fingerprint() == dataset.fingerprint()
     assert (corrected.findings, added.num_images) == ((), 0)
 
 
-def test_what_people_rejected_is_left_out_but_for_images_without_a_label(dataset: Dataset, tmp_path: Path):
+def test_rejected_images_are_left_out_unless_they_have_no_label(dataset: Dataset, tmp_path: Path):
     digests = dataset.column("sha256")
     nothing = reviewed(tmp_path / "new", {})
     left, added = apply_review(dataset, nothing, [digests[1], digests[3], "f" * 64])
@@ -88,7 +88,7 @@ def test_corrected_boxes_point_at_their_images(tmp_path: Path):
     corrected, added = apply_review(source, mark_added(decided), [source.column("sha256")[0]])
     assert corrected.column("key") == ["1.png", "2.png"]
     assert corrected.boxes_of(0).class_ids.tolist() == [1, 0]
-    assert corrected.boxes_of(1).class_ids.tolist() == []  # somebody found that nothing is on it
+    assert corrected.boxes_of(1).class_ids.tolist() == []  # a reviewer found no object on it
     assert {f.message for f in corrected.findings if f.code is Code.CORRECTED_LABEL} == {
         "corrected in review: other boxes"
     }
@@ -96,13 +96,13 @@ def test_corrected_boxes_point_at_their_images(tmp_path: Path):
     assert corrected.select_split(Split.NONE).num_images == 2
 
 
-def test_a_class_that_the_data_set_has_not_is_refused(dataset: Dataset, tmp_path: Path):
-    with pytest.raises(DataError, match=r"data\.additions: has the class 'crack'"):
+def test_an_unknown_class_is_refused(dataset: Dataset, tmp_path: Path):
+    with pytest.raises(DataError, match=r"data\.additions: unknown class 'crack'"):
         apply_review(dataset, reviewed(tmp_path / "new", {7: 0}, ("crack", "ok")), ())
 
 
 BASE, LINE = range(20), range(16, 40)
-"""Numbers of images: of the data set, and of those that come to review; four are both."""
+"""Numbers of the images in the data set and in the review; four are in both."""
 DECISIONS = st.dictionaries(st.sampled_from(LINE), st.sampled_from(["ok", "pit", "reject"]), max_size=8)
 
 
@@ -114,10 +114,10 @@ def table(numbers: list[int], labels: list[int]) -> Dataset:
 
 @given(rounds=st.lists(DECISIONS, min_size=2, max_size=5))
 @settings(max_examples=40)
-def test_an_image_keeps_its_split_whatever_becomes_of_its_label(rounds):
+def test_an_image_keeps_its_split_when_its_label_changes(rounds):
     base = table(list(BASE), [n % 2 for n in BASE])
     history, dealt, decided = SplitHistory.empty(), {}, {}
-    for decisions in rounds:  # an image that is decided again was reopened
+    for decisions in rounds:  # an image with a second decision was reopened
         decided |= decisions
         labelled = sorted(n for n, said in decided.items() if said != "reject")
         rejected = {f"{n + 1:064x}" for n, said in decided.items() if said == "reject"}

@@ -1,4 +1,4 @@
-"""What the `data` section refuses: settings that contradict each other or the task."""
+"""Errors of the `data` section: settings that contradict each other or the task."""
 
 from __future__ import annotations
 
@@ -49,26 +49,26 @@ def load(folder, task: str, data: str) -> Config:
             "attributes",
             f"  format: folders\n  labels: {{a: {RULE}, b: {RULE}}}\n",
             ":6",
-            "data.labels: a folder is one answer",
+            "data.labels: class folders allow one attribute",
         ),
         (
             "classification",
             "  format: folders\n  delimiter: ';'\n",
             ":6",
-            "data.delimiter: is for format table (got folders)",
+            "data.delimiter: only for format table (got folders)",
         ),
-        ("classification", "  format: folders\n  lots: [s1]\n", ":6", "data.lots: is for format table (got folders)"),
+        ("classification", "  format: folders\n  lots: [s1]\n", ":6", "data.lots: only for format table (got folders)"),
         (
             "detection",
             f"  format: coco\n  labels: {{a: {RULE}}}\n",
             ":6",
-            "data.labels: is for format folders or table or imagefolder (got coco)",
+            "data.labels: only for format folders or table or imagefolder (got coco)",
         ),
         (
             "classification",
             "  format: table\n  categories: [x]\n",
             ":6",
-            "data.categories: is for format vision or coco",
+            "data.categories: only for format vision or coco",
         ),
         (
             "classification",
@@ -77,21 +77,26 @@ def load(folder, task: str, data: str) -> Config:
             "data.delimiter: must be one character, or 'whitespace'",
         ),
         ("classification", "  format: table\n  delimiter: '\"'\n", ":6", "data.delimiter: must be one character"),
-        ("classification", "  format: table\n  columns: [a, a]\n", ":6", "data.columns: names one column twice"),
+        ("classification", "  format: table\n  columns: [a, a]\n", ":6", "data.columns: duplicate column name"),
         (
             "classification",
             "  format: folders\n  labels: {a: {column: b, classes: {ok: [0], bad: [1]}}}\n",
             ":6",
-            "data.labels.a.column: is for format table; leave it out",
+            "data.labels.a.column: only for format table; remove it",
         ),
         ("classification", "  format: table\n  weights: {column: p, values: {}}\n", ":6", "data.weights.values"),
-        ("classification", "  format: table\n  labels: {a: {classes: {ok: [0]}}}\n", ":6", "needs two classes or more"),
-        ("classification", "  format: table\n  labels: {a: {}}\n", ":6", "give either classes"),
+        (
+            "classification",
+            "  format: table\n  labels: {a: {classes: {ok: [0]}}}\n",
+            ":6",
+            "needs at least two classes",
+        ),
+        ("classification", "  format: table\n  labels: {a: {}}\n", ":6", "set either classes"),
         (
             "classification",
             "  format: table\n  labels: {a: {classes: {yes: [1], no: [0]}}}\n",
             ":6",
-            "class name true is no text to YAML; write it in quotes, as 'yes'",
+            "YAML reads the class name true as a boolean; write it in quotes, as 'yes'",
         ),
         (
             "classification",
@@ -121,7 +126,7 @@ def load(folder, task: str, data: str) -> Config:
             "classification",
             "  format: table\n  labels: {a: {classes: {ok: [0], bad: [1]}, positive: defective}}\n",
             ":6",
-            "positive: 'defective' is no class of the rule; known: ok, bad",
+            "positive: 'defective' is not a class of the rule; known: ok, bad",
         ),
         (
             "classification",
@@ -131,7 +136,7 @@ def load(folder, task: str, data: str) -> Config:
         ),
     ],
 )
-def test_what_contradicts_itself_is_one_line(tmp_path, task, data, place, words):
+def test_contradictions_are_one_line(tmp_path, task, data, place, words):
     with pytest.raises(ConfigError) as caught:
         load(tmp_path, task, data)
     message = str(caught.value)
@@ -150,7 +155,7 @@ def test_a_section_alone_is_still_a_configuration(tmp_path, task, format_):
     assert type(alone).model_validate(alone.model_dump()) == alone
 
 
-def test_what_is_dumped_and_read_again_is_the_same(tmp_path):
+def test_dumping_and_reading_gives_the_same_settings(tmp_path):
     data = """\
   format: table
   columns: [path, p]

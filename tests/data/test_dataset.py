@@ -70,7 +70,7 @@ def test_splits():
     assert dataset.select_split(Split.TEST).num_images == 0
 
 
-def test_fingerprint_is_of_the_content_not_of_the_order_or_place():
+def test_the_fingerprint_depends_on_content_not_on_order_or_place():
     dataset = made_up()
     assert dataset.take([2, 0, 1]).fingerprint() == dataset.fingerprint()
     assert dataset.replace_column("path", ["/x", "/y", "/z"]).fingerprint() == dataset.fingerprint()
@@ -99,7 +99,7 @@ def test_damaged_files(tmp_path, name, content):
         Dataset.load(tmp_path)
 
 
-def test_shards_are_all_images_once_wherever_else_they_are_cut():
+def test_shards_contain_each_image_once():
     hashes = [f"{i:08x}{'0' * 56}" for i in range(0, 2**32, 2**32 // 97)]
     hashed = Dataset.from_columns("d", [], {"key": [str(i) for i in range(len(hashes))], "sha256": hashes}, {})
     for images in (hashed, hashed.replace_column("sha256", [""] * len(hashes))):
@@ -110,7 +110,7 @@ def test_shards_are_all_images_once_wherever_else_they_are_cut():
         assert {n for n in range(7) if fewer.shard(n, 7).num_images} == {
             n for n in range(7) if {"1", "5", "96"} & set(shards[n])
         }
-    # Of hashes each is a range, as shards of bytes are.
+    # With hashes each part is a range, like shards of bytes.
     firsts = [hashed.shard(n, 7).column("sha256") for n in range(7)]
     assert list(itertools.chain(*firsts)) == hashes
     assert made_up().shard(0, 1).boxes_of(2).class_ids.tolist() == [1, 0]
@@ -121,7 +121,7 @@ def test_shards_are_all_images_once_wherever_else_they_are_cut():
 
 @pytest.fixture
 def weighed() -> Dataset:
-    """Two images of which only the weight of the part is known."""
+    """Return two images with a layer that has only the weight of the part."""
     plain = Dataset.from_columns("parts", (), {"key": ["b", "a"], "split": ["train", "test"]}, {})
     grams = ValueLayer(pa.table({"grams": [2.5, None], "scale": ["one", "two"]}))
     return dataclasses.replace(plain, layers={"weights": grams})
@@ -136,7 +136,7 @@ def test_a_layer_of_values_follows_its_images(weighed, tmp_path):
     assert loaded.select_split(Split.TEST).layers["weights"].table.to_pylist() == [{"grams": None, "scale": "two"}]
 
 
-def test_its_content_is_part_of_the_identity_and_the_order_of_rows_is_not(weighed):
+def test_a_layer_changes_the_fingerprint_and_the_order_of_rows_does_not(weighed):
     heavier = weighed.with_layer("weights", ValueLayer(pa.table({"grams": [2.6, None], "scale": ["one", "two"]})))
     assert (
         len({weighed.fingerprint(), heavier.fingerprint(), dataclasses.replace(weighed, layers={}).fingerprint()}) == 3
@@ -144,13 +144,13 @@ def test_its_content_is_part_of_the_identity_and_the_order_of_rows_is_not(weighe
     assert weighed.take([1, 0]).fingerprint() == weighed.fingerprint()
 
 
-def test_without_boxes_and_labels_it_says_what_it_has(weighed):
+def test_describe_without_boxes_and_labels_names_the_layers(weighed):
     assert weighed.describe() == "2 images, weights"
     assert (weighed.num_boxes, weighed.class_names, weighed.attributes) == (0, (), ())
     assert weighed.label_array().shape == (2, 0)
 
 
 @pytest.mark.parametrize("name", ["", "../up", "Weights", "a.b", "layer-x"])
-def test_the_name_of_a_layer_is_one_of_a_file(weighed, name):
-    with pytest.raises(ValueError, match="a layer cannot be called"):
+def test_the_name_of_a_layer_must_be_a_file_name(weighed, name):
+    with pytest.raises(ValueError, match="invalid layer name"):
         weighed.with_layer(name, ValueLayer(pa.table({"grams": [1.0, 2.0]})))

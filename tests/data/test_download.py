@@ -1,4 +1,4 @@
-"""Archives from a web server on this machine, which breaks connections as real ones do."""
+"""Archives from a web server on this machine, which interrupts connections as real ones do."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def server():
 
 @pytest.fixture(autouse=True)
 def pauses(monkeypatch):
-    """The seconds that would be waited for."""
+    """Return a list that collects the pauses in seconds instead of waiting."""
     waited: list[float] = []
     monkeypatch.setattr(download, "_pause", waited.append)
     return waited
@@ -70,7 +70,7 @@ def held(root: Path) -> dict[str, bytes]:
 
 
 def left(cache: Path) -> list[str]:
-    """What lies in the cache but the locks."""
+    """Return the files in the cache except locks."""
     return sorted(p.name for p in cache.glob("*") if p.suffix != ".lock") if cache.is_dir() else []
 
 
@@ -81,17 +81,17 @@ def ranges(server) -> list[str | None]:
 @pytest.mark.parametrize("kind", ["zip", "", "gz", "xz"])
 def test_an_archive_is_downloaded_once_unpacked_and_not_kept(server, tmp_path, kind):
     server.data = packed(kind)
-    told: list[tuple[int, int]] = []
-    root = fetch(source(server, data=server.data), tmp_path, lambda done, total: told.append((done, total)))
+    reported: list[tuple[int, int]] = []
+    root = fetch(source(server, data=server.data), tmp_path, lambda done, total: reported.append((done, total)))
     assert held(root) == FILES
-    assert told[0][0] == 0
-    assert told[-1][0] == told[-1][1] > 0
+    assert reported[0][0] == 0
+    assert reported[-1][0] == reported[-1][1] > 0
     assert len(left(tmp_path)) == 1
     assert fetch(source(server, "/elsewhere.zip", server.data), tmp_path) == root
     assert ranges(server) == [None]
 
 
-def test_what_an_archive_of_this_machine_has_brought_is_not_downloaded(server, tmp_path):
+def test_an_archive_that_is_already_unpacked_is_not_downloaded(server, tmp_path):
     (tmp_path / "parts.zip").write_bytes(DATA)
     here = fetch(ArchiveSource(kind="archive", path=tmp_path / "parts.zip"), tmp_path / "cache")
     assert fetch(source(server), tmp_path / "cache") == here
@@ -112,30 +112,30 @@ def test_broken_connections_are_resumed_by_ranges(server, tmp_path, pauses):
     assert pauses == [1.0, 1.0]
 
 
-def test_a_server_without_ranges_starts_anew(server, tmp_path):
+def test_a_server_without_ranges_starts_from_the_beginning(server, tmp_path):
     server.ranges, server.cuts = False, [100_000, None]
     assert held(fetch(source(server), tmp_path)) == FILES
     assert ranges(server) == [None, "bytes=100000-"]
 
 
 @pytest.mark.parametrize("is_chunked", [False, True])
-def test_a_size_that_is_not_declared_is_no_trouble(server, tmp_path, is_chunked):
+def test_a_missing_size_is_accepted(server, tmp_path, is_chunked):
     server.declares_size, server.is_chunked = False, is_chunked
-    server.cuts = [200_000, None] if is_chunked else []  # without chunks a broken connection looks like an end
-    told: list[tuple[int, int]] = []
-    assert held(fetch(source(server), tmp_path, lambda done, total: told.append((done, total)))) == FILES
-    assert told[-1] == (1, 1)
+    server.cuts = [200_000, None] if is_chunked else []  # without chunks an interrupted connection looks complete
+    reported: list[tuple[int, int]] = []
+    assert held(fetch(source(server), tmp_path, lambda done, total: reported.append((done, total)))) == FILES
+    assert reported[-1] == (1, 1)
 
 
-def test_a_server_that_is_busy_is_tried_again(server, tmp_path, pauses):
+def test_a_busy_server_is_retried(server, tmp_path, pauses):
     server.statuses = [503, 429, 500]
     assert held(fetch(source(server), tmp_path)) == FILES
     assert pauses == [1.0, 2.0, 4.0]
 
 
-def test_what_never_ends_well_says_why_and_a_later_run_goes_on(server, tmp_path):
+def test_a_failed_download_names_the_cause_and_a_later_run_resumes(server, tmp_path):
     server.cuts = [100_000, 0, 0, 0, 0]
-    with pytest.raises(DataError, match=r"parts\.zip: cannot be fetched \(.*\); run it again to go on after 1 MB$"):
+    with pytest.raises(DataError, match=r"parts\.zip: cannot be downloaded \(.*\); run it again to resume after 1 MB$"):
         fetch(source(server), tmp_path)
     server.requests.clear()
     server.cuts = []
@@ -144,7 +144,7 @@ def test_what_never_ends_well_says_why_and_a_later_run_goes_on(server, tmp_path)
 
 
 def test_a_killed_download_is_resumed(server, tmp_path):
-    """Killed by a signal that nothing can catch, in the middle of the body."""
+    """The process is killed by a signal that it cannot catch, in the middle of the body."""
     server.cuts, server.hold = [200_000], threading.Event()
     wanted = source(server)
     code = (
@@ -164,37 +164,35 @@ def test_a_killed_download_is_resumed(server, tmp_path):
 
 
 def test_a_wrong_checksum_leaves_nothing_behind(server, tmp_path):
-    told = hashlib.sha256(DATA).hexdigest()
-    with pytest.raises(
-        DataError, match=rf"has the SHA-256 {told}, and data\.source\.sha256 is .*; nothing of it was kept"
-    ):
+    declared = hashlib.sha256(DATA).hexdigest()
+    with pytest.raises(DataError, match=rf"has the SHA-256 {declared}, not .* of data\.source\.sha256; it was removed"):
         fetch(source(server, data=b"other"), tmp_path)
     assert left(tmp_path) == []
     assert len(server.requests) == 1
 
 
-def test_a_beginning_of_another_state_is_thrown_away(server, tmp_path):
-    """The file changed between two runs: what was put together is fetched whole once more."""
+def test_a_partial_download_of_another_version_is_discarded(server, tmp_path):
+    """The file changed between two runs: the assembled file is downloaded once more from the beginning."""
     part = tmp_path / f".url-{source(server).sha256[:16]}.part"
     part.write_bytes(b"x" * 1000)
     assert held(fetch(source(server), tmp_path)) == FILES
     assert ranges(server) == ["bytes=1000-", None]
 
 
-def test_more_than_there_is_now_is_thrown_away(server, tmp_path):
+def test_a_partial_download_longer_than_the_file_is_discarded(server, tmp_path):
     part = tmp_path / f".url-{source(server).sha256[:16]}.part"
     part.write_bytes(b"x" * (len(DATA) + 1))
     assert held(fetch(source(server), tmp_path)) == FILES
     assert ranges(server) == [f"bytes={len(DATA) + 1}-", None]
 
 
-def test_what_arrived_whole_before_a_crash_is_not_fetched_again(server, tmp_path):
+def test_a_complete_download_before_a_crash_is_not_repeated(server, tmp_path):
     (tmp_path / f".url-{source(server).sha256[:16]}.part").write_bytes(DATA)
     assert held(fetch(source(server), tmp_path)) == FILES
     assert server.requests == []
 
 
-def test_what_is_no_archive_is_named_by_its_address_and_not_kept(server, tmp_path):
+def test_a_file_that_is_not_an_archive_is_named_and_removed(server, tmp_path):
     server.data = b"<html>log in</html>" * 100
     with pytest.raises(DataError, match=rf"^{server.url}/parts\.zip: not a whole zip, tar or 7z archive"):
         fetch(source(server, "/parts.zip?v=2", server.data), tmp_path)
@@ -223,7 +221,7 @@ def test_a_refusal_is_one_line_and_final(server, tmp_path, status, words):
 
 def test_a_host_that_does_not_answer_is_one_line(tmp_path, pauses):
     absent = UrlSource(kind="url", url=f"http://127.0.0.1:{free_port()}/parts.zip", sha256="0" * 64)
-    with pytest.raises(DataError, match=r"/parts\.zip: cannot be fetched \(Connection refused\); try again$"):
+    with pytest.raises(DataError, match=r"/parts\.zip: cannot be downloaded \(Connection refused\); try again$"):
         fetch(absent, tmp_path)
     assert pauses == [1.0, 2.0, 4.0]
 
@@ -238,10 +236,10 @@ def test_redirects_are_followed_and_signed_addresses_are_never_shown(server, tmp
     with pytest.raises(DataError, match=r"parts\.zip: HTTP 404 Not Found") as refused:
         fetch(source(server), tmp_path / "b")
     server.redirect = "ftp://elsewhere/parts.zip?X-Amz-Signature=abc"
-    with pytest.raises(DataError, match=r"redirects to what is no address of a web server") as lost:
+    with pytest.raises(DataError, match=r"redirects to an address that is not a web server's") as lost:
         fetch(source(server), tmp_path / "b")
     server.redirect = "/round?X-Amz-Signature=abc"
-    with pytest.raises(DataError, match=r"redirects without an end; check data\.source\.url") as endless:
+    with pytest.raises(DataError, match=r"redirects without end; check data\.source\.url") as endless:
         fetch(source(server), tmp_path / "b")
     assert not [text for text in (caplog.text, *map(str, (refused, lost, endless))) if "abc" in text]
     assert left(tmp_path / "b") == []
@@ -261,7 +259,7 @@ def test_a_login_comes_from_netrc_and_is_never_shown(server, tmp_path, monkeypat
 @pytest.mark.parametrize(
     ("url", "words"),
     [
-        ("https://me:secret@host/parts.zip", r"holds a login; leave it out and put it into ~/\.netrc"),
+        ("https://me:secret@host/parts.zip", r"holds a login; remove it and put it into ~/\.netrc"),
         ("https://host/parts.zip?X-Amz-Signature=secret", "holds a secret in its parameter X-Amz-Signature"),
         ("https://host/parts.zip?sig=secret", "holds a secret in its parameter sig"),
         ("ftp://host/parts.zip", r"must be https://host/path of an archive"),
@@ -282,7 +280,7 @@ def test_a_checksum_is_64_digits(sha256):
         UrlSource(kind="url", url="https://host/parts.zip", sha256=sha256)
 
 
-def test_a_disk_that_is_too_small_is_said_before_anything_arrives(server, tmp_path):
+def test_a_disk_that_is_too_small_is_reported_before_the_download(server, tmp_path):
     with (
         mounted(tmp_path / "disk", "size=128k") as disk,
         pytest.raises(DataError, match=r"parts\.zip needs 1 MB, and 0 MB are free; free some space"),
@@ -290,7 +288,7 @@ def test_a_disk_that_is_too_small_is_said_before_anything_arrives(server, tmp_pa
         fetch(source(server), disk)
 
 
-def test_a_disk_that_is_full_keeps_what_came(server, tmp_path):
+def test_a_full_disk_keeps_received_bytes(server, tmp_path):
     server.declares_size = False
     with mounted(tmp_path / "disk", "size=128k") as disk:
         with pytest.raises(DataError, match=r"cannot be written \(no space left on device\)"):
@@ -298,7 +296,7 @@ def test_a_disk_that_is_full_keeps_what_came(server, tmp_path):
         assert next(disk.glob(".url-*.part")).stat().st_size > 0
 
 
-def test_two_at_once_download_once(server, tmp_path):
+def test_two_concurrent_fetches_download_once(server, tmp_path):
     server.cuts, server.hold = [150_000], threading.Event()
     wanted, roots = source(server), []
     threads = [threading.Thread(target=lambda: roots.append(fetch(wanted, tmp_path))) for _ in range(2)]

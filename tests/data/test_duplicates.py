@@ -1,4 +1,4 @@
-"""Near duplicates: what counts as alike, and that the search misses none."""
+"""Near duplicates: the definition of alike, and a search that misses none."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def _flip(value: int, bits: list[int]) -> int:
 
 
 def _turned(plane: int, degrees: float) -> np.ndarray:
-    """A thumbnail in one of a few planes: two of one plane correlate by the cosine of the angle between them."""
+    """Return a thumbnail in one of a few planes: two in one plane correlate by the cosine of the angle between them."""
     random = np.random.default_rng(plane)
     first, second = np.linalg.qr(np.column_stack([np.ones(256), *random.normal(size=(2, 256))]))[0].T[1:]
     waves = np.cos(np.radians(degrees)) * first + np.sin(np.radians(degrees)) * second
@@ -121,7 +121,7 @@ def test_groups_are_transitive_whatever_hashes_collide(members):
 
 
 def test_the_search_in_chunks_is_transitive_too():
-    # 2,400 rows take the search by chunks: 40 slow films, each a chain of frames of which only neighbours correlate.
+    # 2,400 rows use the search by chunks: 40 slow films, each a chain of frames in which only neighbours correlate.
     random = np.random.default_rng(0)
     film = np.repeat(np.arange(40), 60)
     bases = random.integers(0, 2**64, 40, dtype=np.uint64)[film]
@@ -133,7 +133,7 @@ def test_the_search_in_chunks_is_transitive_too():
 
 
 def test_a_link_through_an_equal_hash_is_kept():
-    # The second equals the first in its hash and correlates with it; only the second correlates with the third.
+    # The second has the same hash as the first and correlates with it; only the second correlates with the third.
     looks = np.stack([_turned(0, degrees) for degrees in (0, 12, 24)])
     assert near_duplicate_groups(np.array([5, 5, 4], dtype=np.uint64), 4, looks) == [[0, 1, 2]]
 
@@ -155,7 +155,7 @@ def test_every_copy_is_found_among_different_pictures(change):
 
 @pytest.mark.parametrize("factor", [0.5, 0.75, 1.25])
 def test_a_resized_copy_of_a_large_texture_looks_the_same(factor):
-    # As of grass: what is picked at even distances is other blades at each size.
+    # Like grass: pixels at even distances are from other blades at each size.
     grain = np.random.default_rng(0).normal(0, 60, (600, 800, 1))
     pixels = np.clip(np.asarray(picture(3, 800, 600), dtype=float) + grain, 0, 255).astype(np.uint8)
     image = Image.fromarray(pixels)
@@ -174,7 +174,7 @@ def test_the_search_in_chunks_misses_no_pair(distance):
 
 
 def test_a_fixed_camera_is_searched_quickly():
-    # 20,000 frames of one scene: every pair is close, and no pair may cost anything of its own.
+    # 20,000 frames of one scene: every pair is close, so the search must not handle each pair individually.
     _, look = look_alike(picture(0))
     hashes = np.full(20_000, 12345, dtype=np.uint64)
     hashes[::3] ^= np.uint64(1 << 40)
@@ -182,7 +182,7 @@ def test_a_fixed_camera_is_searched_quickly():
     assert [len(group) for group in groups] == [20_000]
 
 
-def test_a_close_hash_alone_is_no_duplicate_when_the_pictures_differ():
+def test_a_close_hash_of_different_pictures_is_not_a_duplicate():
     hashes = np.array([7, 7, 6], dtype=np.uint64)
     looks = np.stack([look_alike(picture(seed))[1] for seed in (0, 1, 0)])
     assert near_duplicate_groups(hashes, 4, looks) == [[0, 2]]
@@ -193,7 +193,7 @@ def test_blank_images_are_like_no_other():
     assert near_duplicate_groups(np.zeros(3, dtype=np.uint64), 4, looks) == []
 
 
-def test_nothing_has_no_groups():
+def test_no_images_have_no_groups():
     assert near_duplicate_groups(np.empty(0, dtype=np.uint64), 4, np.empty((0, 16, 16), dtype=np.uint8)) == []
 
 
@@ -203,7 +203,7 @@ def test_the_copy_in_the_most_protected_split_comes_first():
     assert copies_of_files(hashes, splits) == [[1, 2, 0], [3, 4, 6], [5], [7]]
 
 
-def test_unknown_hashes_are_no_copies_of_each_other():
+def test_unknown_hashes_are_not_copies_of_each_other():
     assert copies_of_files(["", ""], ["train", "test"]) == [[0], [1]]
 
 

@@ -1,4 +1,4 @@
-"""Folders that DVC tracks: repositories as DVC 3 writes them, pulled by a real DVC where there is one."""
+"""Folders that DVC tracks: repositories in the form of DVC 3, pulled by a real DVC if it is installed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def md5(data: bytes) -> str:
 
 
 def contents() -> dict[str, bytes]:
-    """Four real images where there are any."""
+    """Return four real images if there are any, else made-up ones."""
     if not PLANTS.is_dir():
         return {f"{c}/{i}.jpg": f"{c} {i}".encode() for c in ("dandelion", "grass") for i in range(2)}
     paths = [path for c in ("dandelion", "grass") for path in sorted((PLANTS / c).iterdir())[:2]]
@@ -39,7 +39,7 @@ def contents() -> dict[str, bytes]:
 
 
 def objects(files: dict[str, bytes]) -> dict[str, bytes]:
-    """What a cache or remote has of a tracked folder: the list, named by its MD5, and the files."""
+    """Return the objects of a tracked folder in a cache or remote: the list, named by its MD5, and the files."""
     listed = json.dumps([{"md5": md5(data), "relpath": name} for name, data in sorted(files.items())]).encode()
     found = {f"{md5(listed)}.dir": listed} | {md5(data): data for data in files.values()}
     return {f"files/md5/{name[:2]}/{name[2:]}": data for name, data in found.items()}
@@ -52,7 +52,7 @@ def write(folder: Path, files: dict[str, bytes]) -> None:
 
 
 class Repository:
-    """With ``data/plants`` tracked, and all of it in the cache and the workspace."""
+    """A repository that tracks ``data/plants``, complete in the cache and the workspace."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.files = folder, contents()
@@ -68,7 +68,7 @@ class Repository:
         write(self.path, self.files)
 
     def remote(self, url: str, *options: str) -> None:
-        """Configure a remote, and forget what is in the cache and the workspace."""
+        """Configure a remote, and remove the contents of the cache and the workspace."""
         lines = ["[core]", "no_scm = true", "remote = there", "['remote \"there\"']", f"url = {url}", *options]
         (self.folder / ".dvc" / "config").write_text("\n".join(lines))
         shutil.rmtree(self.folder / ".dvc" / "cache")
@@ -82,12 +82,12 @@ def repository(tmp_path):
 
 @pytest.fixture
 def no_dvc(monkeypatch):
-    """What is asked of DVC shows by an error."""
+    """Make any call of DVC raise an error."""
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
 
 
-def test_what_is_there_is_checked_and_not_pulled(repository, no_dvc):
+def test_existing_files_are_checked_and_not_pulled(repository, no_dvc):
     assert pull(repository.path, None) == repository.path
     assert pull(repository.path / "grass", None) == repository.path / "grass"
     assert fetch(DvcSource(kind="dvc", path=repository.path), Path("/nowhere")) == repository.path
@@ -98,23 +98,23 @@ def test_the_fingerprint_is_that_of_the_repository_and_reads_no_image(repository
     before = source_fingerprint(source)
     shutil.rmtree(repository.path)
     assert source_fingerprint(source) == before
-    told = repository.folder / "data" / "plants.dvc"
-    told.write_text(yaml.dump({"outs": [{"md5": f"{'f' * 32}.dir", "path": "plants"}]}))
+    record = repository.folder / "data" / "plants.dvc"
+    record.write_text(yaml.dump({"outs": [{"md5": f"{'f' * 32}.dir", "path": "plants"}]}))
     assert source_fingerprint(source) != before
 
 
 def test_an_output_of_a_stage_is_found_in_the_lock(repository, no_dvc):
-    told = yaml.safe_load((repository.folder / "data" / "plants.dvc").read_text())["outs"]
+    record = yaml.safe_load((repository.folder / "data" / "plants.dvc").read_text())["outs"]
     (repository.folder / "data" / "plants.dvc").unlink()
     stages = {"make": {"wdir": "data", "cmd": "true", "outs": ["plants"]}}
-    lock = {"schema": "2.0", "stages": {"other": {"outs": []}, "make": {"cmd": "true", "outs": told}}}
+    lock = {"schema": "2.0", "stages": {"other": {"outs": []}, "make": {"cmd": "true", "outs": record}}}
     (repository.folder / "dvc.yaml").write_text(yaml.dump({"stages": stages}))
     (repository.folder / "dvc.lock").write_text(yaml.dump(lock))
     assert pull(repository.path, None) == repository.path
 
 
 @pytest.mark.parametrize("damage", ["changed", "missing", "untracked"])
-def test_without_dvc_what_is_not_there_names_how_to_install_it(repository, no_dvc, damage):
+def test_missing_files_without_dvc_name_how_to_install_it(repository, no_dvc, damage):
     image = next(iter(repository.path.rglob("*.jpg")))
     if damage == "changed":
         image.write_bytes(b"other")
@@ -133,26 +133,26 @@ def test_a_damaged_list_is_one_line(repository):
         pull(repository.path, None)
 
 
-def test_what_is_no_tracked_folder_is_one_line(repository, tmp_path):
+def test_an_untracked_folder_is_one_line(repository, tmp_path):
     with pytest.raises(
-        DataError, match=r"is in no DVC repository; set data.source.path, or data.source.kind to folder"
+        DataError, match=r"not in a DVC repository; set data.source.path, or data.source.kind to folder"
     ):
         tracked_digest(tmp_path / "elsewhere")
-    with pytest.raises(DataError, match=r"other: is not tracked by DVC in .*repo; dvc add it"):
+    with pytest.raises(DataError, match=r"other: not tracked by DVC in .*repo; track it with dvc add"):
         tracked_digest(repository.folder / "other")
-    with pytest.raises(DataError, match=r"plants.dvc tracks no file in it; mend data.source.path"):
+    with pytest.raises(DataError, match=r"plants.dvc tracks no file in it; fix data.source.path"):
         pull(repository.path / "trees", None)
-    told = repository.folder / "data" / "plants.dvc"
-    told.write_text(yaml.dump({"outs": [{"md5": "0" * 32, "path": "plants"}]}))
+    record = repository.folder / "data" / "plants.dvc"
+    record.write_text(yaml.dump({"outs": [{"md5": "0" * 32, "path": "plants"}]}))
     with pytest.raises(DataError, match=r"tracked by .*plants.dvc as a file; track the folder"):
         tracked_digest(repository.path)
     for text, words in (
-        ("outs: [", "YAML"),
-        ("- 1", "file of DVC"),
-        ("outs: [{md5: x}]", "file of DVC"),
+        ("outs: [", "not valid YAML"),
+        ("- 1", "not a DVC file"),
+        ("outs: [{md5: x}]", "not a DVC file"),
     ):
-        told.write_text(text)
-        with pytest.raises(DataError, match=rf"plants\.dvc: is no {words}"):
+        record.write_text(text)
+        with pytest.raises(DataError, match=rf"plants\.dvc: {words}"):
             tracked_digest(repository.path)
 
 
@@ -177,7 +177,7 @@ def test_a_real_dvc_pulls_from_a_bucket_and_every_file_is_checked(repository):
 
 
 @needs_dvc
-def test_a_remote_that_is_not_there_is_one_line(repository, tmp_path):
+def test_a_missing_remote_is_one_line(repository, tmp_path):
     repository.remote(str(tmp_path / "gone"))
     with pytest.raises(DataError, match=r"plants: dvc pull failed .*; check the remote with dvc remote list") as caught:
         pull(repository.path, None)
@@ -191,7 +191,7 @@ def tool(folder: Path, *arguments: str) -> None:
 
 @pytest.fixture
 def empty(tmp_path: Path) -> Path:
-    """A repository of a real DVC, without Git, whose remote is a folder."""
+    """Return a repository of a real DVC, without Git, whose remote is a folder."""
     folder = tmp_path / "repo"
     folder.mkdir()
     tool(folder, "init", "--no-scm")
@@ -200,7 +200,7 @@ def empty(tmp_path: Path) -> Path:
 
 
 def test_a_folder_outside_of_a_repository_is_not_tracked(tmp_path):
-    with pytest.raises(DataError, match=r"v1: is in no DVC repository; choose a folder below one, or run dvc init"):
+    with pytest.raises(DataError, match=r"v1: not in a DVC repository; choose a folder below one, or run dvc init"):
         require_repository(tmp_path / "v1")
 
 
@@ -209,9 +209,9 @@ def test_tracking_without_dvc_names_how_to_install_it(repository, no_dvc):
         require_repository(repository.folder / "v1")
 
 
-def test_what_is_tracked_already_is_left_alone(repository):
+def test_an_already_tracked_folder_is_unchanged(repository):
     shutil.rmtree(repository.path)
-    with pytest.raises(DataError, match=r"plants\.dvc: is there, so the folder is tracked already"):
+    with pytest.raises(DataError, match=r"plants\.dvc: exists, so the folder is already tracked"):
         require_repository(repository.path)
 
 

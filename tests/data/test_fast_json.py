@@ -16,7 +16,7 @@ values = st.recursive(
 
 
 def outcome(parse, data: bytes) -> str:
-    """The value with the types of its numbers, or the kind of error and its message."""
+    """Return the value with the types of its numbers, or the kind of error and its message."""
     try:
         return repr(parse(data))
     except (ValueError, RecursionError) as error:
@@ -54,7 +54,7 @@ def test_same_errors_as_json(data):
         b"[" * 1500 + b"]" * 1500,
     ],
 )
-def test_what_parsers_differ_in(data):
+def test_differences_between_parsers(data):
     assert outcome(parse_json, data) == outcome(json.loads, data)
 
 

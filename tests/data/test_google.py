@@ -31,7 +31,7 @@ def server():
 
 @pytest.fixture
 def bucket(server):
-    """The name of an empty bucket, and what writes into it."""
+    """Return the name of an empty bucket, and a file system that writes into it."""
     name = f"parts-{next(_NUMBERS)}"
     return name, google_bucket(server, name)
 
@@ -55,16 +55,16 @@ def test_a_source_is_fetched_once_and_a_change_moves_only_what_changed(bucket, t
     put(
         bucket, {"lots/s1/ä 1.png": b"one", "lots/s1/b.png": b"two", "lots/annotations.json": b"{}", "other/c.png": b""}
     )
-    told: list[tuple[int, int]] = []
+    reported: list[tuple[int, int]] = []
     first, before = fetch(source(bucket), tmp_path), source_fingerprint(source(bucket))
     assert held(first) == {"s1/ä 1.png": b"one", "s1/b.png": b"two", "annotations.json": b"{}"}
-    assert fetch(source(bucket, "lots/"), tmp_path, lambda done, total: told.append((done, total))) == first
-    assert told == [(3, 3)]
+    assert fetch(source(bucket, "lots/"), tmp_path, lambda done, total: reported.append((done, total))) == first
+    assert reported == [(3, 3)]
 
     put(bucket, {"lots/s1/b.png": b"another"})
-    told.clear()
-    second = fetch(source(bucket), tmp_path, lambda done, total: told.append((done, total)))
-    assert told[0] == (2, 3)
+    reported.clear()
+    second = fetch(source(bucket), tmp_path, lambda done, total: reported.append((done, total)))
+    assert reported[0] == (2, 3)
     assert held(second)["s1/b.png"] == b"another"
     assert held(first)["s1/b.png"] == b"two"
     assert (second / "annotations.json").stat().st_ino == (first / "annotations.json").stat().st_ino
@@ -93,12 +93,12 @@ def test_batch_inference_reads_and_writes_it(bucket, tmp_path):
             r"^gs://nowhere/lots: cannot be listed \(Not Found\); check the name, GOOGLE_APPLICATION_",
         ),
         ("gs://{bucket}/none", r"/none: holds nothing; check the prefix$"),
-        ("gs://", "name a folder, or a bucket and prefix as s3://bucket/prefix or gs://bucket/prefix"),
-        ("gs://{bucket}/lots?retry=1", "is no gs://bucket/prefix"),
-        ("gs://somebody@{bucket}/lots", r"for a public bucket write gs://anonymous@bucket/prefix"),
+        ("gs://", "expected a folder, s3://bucket/prefix or gs://bucket/prefix"),
+        ("gs://{bucket}/lots?retry=1", "expected gs://bucket/prefix"),
+        ("gs://somebody@{bucket}/lots", r"or gs://anonymous@bucket/prefix for a public bucket"),
     ],
 )
-def test_what_cannot_be_listed_is_one_line(bucket, uri, words):
+def test_a_prefix_that_cannot_be_listed_is_one_line(bucket, uri, words):
     put(bucket, {"lots/a.png": b"one"})
     with pytest.raises(DataError, match=words) as caught:
         list_remote(uri.format(bucket=bucket[0]))
@@ -111,14 +111,14 @@ def test_a_public_bucket_needs_no_credentials(bucket, tmp_path):
     assert held(fetch(public, tmp_path)) == {"a.png": b"one"}
 
 
-def test_what_did_not_arrive_as_it_was_sent_is_refused(bucket, server, tmp_path):
-    """The server's metadata say another MD5 than its bytes have."""
+def test_a_damaged_transfer_is_refused(bucket, server, tmp_path):
+    """The MD5 in the server's metadata differs from that of its bytes."""
     put(bucket, {"lots/a.png": b"one"})
     changed = {"md5Hash": "AAAAAAAAAAAAAAAAAAAAAA=="}
     answer = requests.patch(f"{server}/storage/v1/b/{bucket[0]}/o/lots%2Fa.png", json=changed, timeout=20)
     if answer.json().get("md5Hash") != changed["md5Hash"]:
         pytest.skip("this server does not let itself be lied to")
-    with pytest.raises(DataError, match=r"a\.png: did not arrive as the store has it|cannot be fetched"):
+    with pytest.raises(DataError, match=r"a\.png: the download does not match the store|cannot be fetched"):
         fetch(source(bucket), tmp_path)
 
 
@@ -132,7 +132,7 @@ def test_credentials_that_are_missing_are_one_line(monkeypatch, tmp_path):
     assert "error_info" not in str(caught.value)
 
 
-def test_a_store_that_does_not_answer_is_given_up(monkeypatch):
+def test_a_store_that_does_not_answer_times_out(monkeypatch):
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"127.0.0.1:{free_port()}")
     monkeypatch.setattr(object_store, "_GOOGLE_PATIENCE", 1.0)
     began = time.monotonic()

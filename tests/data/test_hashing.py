@@ -20,7 +20,7 @@ def test_fills_hash_and_size(tmp_path):
     assert steps == [(64, 90), (90, 90)]
 
 
-def test_what_is_known_is_not_read_again_and_what_is_missing_stays(tmp_path):
+def test_known_hashes_are_not_read_again_and_missing_files_are_kept(tmp_path):
     dataset = hash_images(read_as(write_vision(tmp_path), "vision", "v"))
     paths = [Path(p) for p in dataset.column("path")]
     paths[0].unlink()

@@ -1,4 +1,4 @@
-"""A split is for life: no image judges a model whose lineage was trained or selected on it."""
+"""Splits are permanent: no image tests a model whose lineage was trained or selected on it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LABEL = Attribute("class", ("ok", "pit"))
 
 
 def labelled(root, files: dict[str, bytes], splits: dict[str, str] | None = None) -> Dataset:
-    """Images on disk, hashed; every second of another class."""
+    """Return images on disk, hashed; every second one has another class."""
     for name, data in files.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(data)
@@ -50,13 +50,13 @@ def pictures(count: int, first: int = 0) -> dict[str, bytes]:
 
 
 def frame(part: int, number: int) -> bytes:
-    """A photograph of a part: the noise of the sensor is all that differs."""
+    """Return a photograph of a part: photographs of one part differ only by the noise of the sensor."""
     noise = np.random.default_rng([part, number]).integers(-3, 4, (images.HEIGHT, images.WIDTH, 3))
     pixels = np.clip(np.asarray(images.picture(part), dtype=int) + noise, 0, 255).astype(np.uint8)
     return images.encode(images.Image.fromarray(pixels), "PNG")
 
 
-def test_random_histories_never_judge_by_what_was_learned_from():
+def test_random_histories_never_test_on_trained_images():
     outcomes = [simulate(seed) for seed in range(20)]
     assert sum(outcome.violations for outcome in outcomes) == 0
     assert sum(outcome.versions for outcome in outcomes) > 200
@@ -64,7 +64,7 @@ def test_random_histories_never_judge_by_what_was_learned_from():
     assert dealt["test"] / dealt.total() == pytest.approx(0.15, abs=0.06)
 
 
-def test_the_simulation_sees_what_forgetting_does(monkeypatch):
+def test_the_simulation_detects_a_lost_history(monkeypatch):
     monkeypatch.setattr(SplitHistory, "merged", lambda self, *_others: self)
     assert sum(simulate(seed).violations for seed in range(5)) > 0
 
@@ -87,7 +87,8 @@ def test_a_second_frame_of_each_part_goes_where_the_first_is(tmp_path):
 
 
 def test_one_more_look_alike_does_not_scatter_a_group(tmp_path):
-    # Twenty-one frames of one part: too many for a group in a small data set, had they not been dealt together before.
+    # Twenty-one frames of one part: too many for a group in a small data set, unless they were assigned together
+    # before.
     files = pictures(20) | {f"part-{i}.png": frame(500, i) for i in range(20)}
     before = assign_splits(cleaned(labelled(tmp_path, files)), SplitConfig())
     sides = {split for key, split in by_key(before).items() if key.startswith("part-")}
@@ -101,14 +102,14 @@ def test_one_more_look_alike_does_not_scatter_a_group(tmp_path):
 def test_an_image_that_comes_back_re_encoded_keeps_its_split(tmp_path):
     files = pictures(60)
     before = assign_splits(cleaned(labelled(tmp_path / "a", files)), SplitConfig())
-    # All are replaced: none of the files that were seen is there any more.
+    # All are replaced: none of the earlier files exists any more.
     again = {f"{seed}.jpg": images.encode(images.picture(seed, 200, 150), "JPEG", quality=70) for seed in range(60)}
     after = assign_splits(cleaned(labelled(tmp_path / "b", again)), SplitConfig(), SplitHistory.of(before))
     assert {key[:-4]: split for key, split in by_key(after).items()} == {k[:-4]: s for k, s in by_key(before).items()}
-    assert "60 images more went where the images were that they look like" in after.notes[-1]
+    assert "60 images more got the split of the images that they look like" in after.notes[-1]
 
 
-def test_splits_that_a_tool_deals_anew_do_not_move_what_was_seen(tmp_path):
+def test_new_splits_of_a_tool_do_not_move_known_images(tmp_path):
     files = pictures(60)
     before = by_key(assign_splits(cleaned(labelled(tmp_path, files)), SplitConfig()))
     history = SplitHistory.of(assign_splits(cleaned(labelled(tmp_path, files)), SplitConfig()))
@@ -118,7 +119,7 @@ def test_splits_that_a_tool_deals_anew_do_not_move_what_was_seen(tmp_path):
     moved = [key for key in files if exported[key] != before[key]]
     (finding,) = [f for f in result.findings if f.code is Code.CHANGED_SPLIT]
     assert sorted(finding.images) == sorted(moved)
-    assert f"{len(moved)} images: given another split than in earlier versions, which stands" in finding.message
+    assert f"{len(moved)} images: the data set gives another split than earlier versions" in finding.message
 
 
 def test_an_image_between_two_splits_is_left_out_and_named(tmp_path):
@@ -143,7 +144,7 @@ def test_an_image_between_two_splits_is_left_out_and_named(tmp_path):
     assert "looks like images that are in train and test in earlier versions" in finding.message
 
 
-def test_images_without_a_split_follow_what_they_look_like(tmp_path):
+def test_images_without_a_split_follow_their_look_alikes(tmp_path):
     files = pictures(32)
     names = list(files)
     splits = dict(zip(names, ["train"] * 20 + ["val"] * 6 + ["test"] * 6, strict=True))
@@ -180,11 +181,11 @@ def test_a_relabelled_copy_of_a_test_image_costs_no_test_image(tmp_path):
     assert by_key(base).items() <= by_key(grown).items()
     conflicts = [f for f in grown.findings if f.code is Code.CONFLICTING_LABEL]
     assert [f.images for f in conflicts] == [(f"{ADDED}copy{i}.png", test.column("key")[i]) for i in range(3)]
-    assert all("the label of the data set stands" in f.message for f in conflicts)
+    assert all("the label of the data set stays" in f.message for f in conflicts)
     assert any(f"{ADDED}copy0.png: the same file as {test.column('key')[0]}" in note for note in grown.notes)
 
 
-def test_what_was_trained_on_in_any_lineage_counts_as_trained_on():
+def test_images_trained_on_in_any_lineage_count_as_trained_on():
     def one(split: str) -> SplitHistory:
         columns = {"key": ["a"], "sha256": [hashlib.sha256(b"a").hexdigest()], "split": [split]}
         return SplitHistory.of(Dataset.from_columns("d", (), columns, {}))
@@ -205,12 +206,12 @@ def test_a_history_is_read_as_it_was_written(tmp_path):
     assert SplitHistory.load(tmp_path / "saved").rows.equals(history.rows)
     assert history.merged(history).rows.equals(history.rows)
     (tmp_path / "saved" / "splits.parquet").write_bytes(b"no table")
-    with pytest.raises(DataError, match="is no history of splits"):
+    with pytest.raises(DataError, match="not a history of splits"):
         SplitHistory.load(tmp_path / "saved")
 
 
 def looking(looks: np.ndarray, names: str, splits: list[str] | None = None) -> Dataset:
-    """Images of which only the look is known; the perceptual hash is the same for all."""
+    """Return images with only a look; the perceptual hash is the same for all."""
     keys = [f"{names}{i:03d}.png" for i in range(len(looks))]
     columns = {"key": keys, "sha256": [hashlib.sha256(key.encode()).hexdigest() for key in keys]}
     columns |= {"split": splits or [""] * len(keys), "phash": [5] * len(keys)}
@@ -233,11 +234,11 @@ def test_before_a_fixed_camera_each_image_follows_the_one_it_is_most_like():
     assert (SplitHistory.of(before).learned_from(again, 4) == learned).all()
 
 
-def test_what_looks_alike_does_not_depend_on_how_many_others_do():
-    # Thirty of a kind, in train; then so many more of the kind come that they are most of the data set.
+def test_look_alikes_do_not_depend_on_the_number_of_others():
+    # Thirty images of one kind are in train; then so many more are added that they are most of the data set.
     rng = np.random.default_rng(1)
     kind, others = rng.normal(0, 40, (16, 16)), rng.normal(0, 40, (100, 16, 16))
-    alike = 128 + kind + rng.normal(0, 5.5, (180, 16, 16))  # of each other they correlate by 0.98
+    alike = 128 + kind + rng.normal(0, 5.5, (180, 16, 16))  # they correlate with each other by 0.98
     shown = np.clip(np.concatenate([alike[:30], 128 + others]), 0, 255)
     first = looking(shown, "a", ["train"] * 60 + ["val"] * 30 + ["test"] * 40)
     both = np.clip(np.concatenate([alike, 128 + others]), 0, 255)

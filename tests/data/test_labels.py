@@ -32,7 +32,7 @@ LENIENT = ValidationPolicy(min_images=1, severities=dict.fromkeys(Code, Severity
 
 
 def write(root: Path, files: dict[str, int]) -> Path:
-    """Image files: place to the seed of the picture; the same seed gives the same bytes."""
+    """Write image files from a mapping of places to picture seeds; the same seed gives the same bytes."""
     for name, seed in files.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         picture(seed).save(root / name)
@@ -56,13 +56,14 @@ def found(report: ValidationReport, code: Code) -> list[tuple[str, str]]:
 
 
 def one_each(**counts: int) -> dict[str, int]:
-    """``{class}/{seed}.png`` with pictures of their own."""
+    """Return files ``{class}/{seed}.png``, each with its own picture."""
     names = [name for name, count in counts.items() for _ in range(count)]
     return {f"{name}/{seed}.png": seed for seed, name in enumerate(names)}
 
 
 def made_up(class_ids: list[list[int]], groups: list[str] | None = None, splits: list[str] | None = None) -> Dataset:
-    """Images with labels and no files. A row an image, a column an attribute of four classes; -1: not known."""
+    """Return images with labels and no files: one row per image, one column per attribute of four classes; -1:
+    unknown."""
     keys = [f"{i:05d}.jpg" for i in range(len(class_ids))]
     columns = {"key": keys, "sha256": [hashlib.sha256(key.encode()).hexdigest() for key in keys]}
     columns |= {"group": groups or [""] * len(keys), "split": splits or [""] * len(keys)}
@@ -83,7 +84,10 @@ def test_healthy_labels_give_no_finding(tmp_path):
 def test_a_class_of_one_image_stops(tmp_path):
     report = validate(folders(tmp_path, one_each(cat=11, dog=1)), ValidationPolicy())
     assert found(report, Code.SINGLE_IMAGE) == [
-        ("class dog", "1 image in the whole data set, which cannot both teach and judge; add images, or join classes")
+        (
+            "class dog",
+            "1 image in the whole data set, which cannot both train and test a model; add images, or merge classes",
+        )
     ]
     with pytest.raises(ValidationStopped, match="class dog: 1 image in the whole data set"):
         report.raise_if_stopped()
@@ -100,7 +104,7 @@ def test_a_class_is_counted_in_train_where_train_is_given(tmp_path):
     }
     report = validate(folders(tmp_path, files | {"train/fox/30.png": 30, "train/fox/31.png": 31}), LENIENT)
     assert found(report, Code.TOO_FEW_INSTANCES) == [
-        ("class dog", "0 images in train, at least 1 are needed; add some, or join classes")
+        ("class dog", "0 images in train, at least 1 are needed; add some, or merge classes")
     ]
     assert found(report, Code.CLASS_IMBALANCE) == []
 
@@ -109,10 +113,12 @@ def test_an_attribute_with_one_value_only(tmp_path):
     rows = "file,a,b\n" + "".join(f"s1/{i}.png,yes,{i % 2}\n" for i in range(10))
     report = validate(table(tmp_path, rows, {f"s1/{i}.png": i for i in range(10)}), ValidationPolicy())
     assert [(f.code, f.severity, f.where) for f in report.findings] == [(Code.SINGLE_VALUE, Severity.ERROR, "a")]
-    assert report.findings[0].message.startswith("every image is yes in the whole data set, which teaches nothing")
+    assert report.findings[0].message.startswith(
+        "every image is yes in the whole data set, so there is nothing to learn"
+    )
 
 
-def test_an_attribute_that_nobody_knows(tmp_path):
+def test_an_attribute_without_known_values(tmp_path):
     rows = "file,a,b\n" + "".join(f"s1/{i}.png,,{i % 2}\n" for i in range(4))
     report = validate(table(tmp_path, rows, {f"s1/{i}.png": i for i in range(4)}), LENIENT)
     assert found(report, Code.SINGLE_VALUE)[0][1].startswith("no image has a label in the whole data set")
@@ -180,7 +186,7 @@ def test_a_conflict_across_splits_is_no_leak(tmp_path):
     assert not {"train/a/leak.png", "train/a/same.png", "test/b/same.png"} & set(kept)
 
 
-def test_what_is_not_known_contradicts_nothing(tmp_path):
+def test_an_unknown_label_contradicts_nothing(tmp_path):
     rows = "file,a,b\ns1/0.png,0,1\ns1/1.png,0,\ns1/2.png,1,0\n"
     dataset = table(tmp_path, rows, {"s1/0.png": 5, "s1/1.png": 5, "s1/2.png": 6, "s1/3.png": 5})
     report = validate(dataset, LENIENT)
@@ -188,13 +194,13 @@ def test_what_is_not_known_contradicts_nothing(tmp_path):
     assert clean(dataset, report).column("key") == ["s1/0.png", "s1/2.png", "s1/3.png"]
 
 
-def test_near_duplicates_with_different_labels_say_so(tmp_path):
+def test_near_duplicates_with_different_labels_are_reported(tmp_path):
     dataset = folders(tmp_path, one_each(cat=3, dog=3))
     picture(0).save(tmp_path / "dog/again.jpg", quality=95)
     dataset = folders(tmp_path, {})
     report = validate(dataset, LENIENT)
     assert found(report, Code.NEAR_DUPLICATE) == [
-        ("cat/0.png", "looks the same as dog/again.jpg; class is cat and dog; kept together when splits are drawn")
+        ("cat/0.png", "looks the same as dog/again.jpg; class is cat and dog; kept together when splits are cut")
     ]
 
 
@@ -223,7 +229,7 @@ def test_classes_of_every_attribute_reach_every_split_they_can(class_ids, config
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_one_label_is_dealt_by_its_shares(seed):
+def test_one_label_is_split_by_its_shares(seed):
     class_ids = [[0]] * 100 + [[1]] * 40 + [[2]] * 3
     result = assign_splits(made_up(class_ids), SplitConfig(val=0.2, test=0.2, seed=seed))
     per_split = {
@@ -236,13 +242,13 @@ def test_one_label_is_dealt_by_its_shares(seed):
             assert abs(found - share * total) <= 3 * np.sqrt(share * (1 - share) * total)
 
 
-def test_a_class_of_two_images_is_taught_and_not_judged_and_that_is_said():
+def test_a_class_of_two_images_is_trained_not_tested_and_reported():
     class_ids = [[c] for c in (0, 1, 2) for _ in range(20)] + [[3]] * 2
     result = assign_splits(made_up(class_ids), SplitConfig())
     assert result.column("split")[-2:] == ["train", "train"]
     assert result.notes[-2:] == (
-        "No image of 3 is in val, whose figures leave them out.",
-        "No image of 3 is in test, whose figures leave them out.",
+        "No image of 3 is in val; its metrics do not cover them.",
+        "No image of 3 is in test; its metrics do not cover them.",
     )
 
 
@@ -271,8 +277,8 @@ def test_the_audit_goes_class_after_class(tmp_path):
     order = sorted(pick_examples(dataset, 4), key=lambda row: dataset.label_array()[row, 0])
     assert describe_labels(dataset)[order[0]] == "cat"
     assert describe_labels(dataset)[order[-1]] == "dog"
-    asked = render_label_audit(dataset, order, tile=100)
-    assert np.array_equal(np.asarray(sheet), np.asarray(asked))
+    requested = render_label_audit(dataset, order, tile=100)
+    assert np.array_equal(np.asarray(sheet), np.asarray(requested))
 
 
 def test_many_labels_wrap_below_their_image(tmp_path):
@@ -282,7 +288,7 @@ def test_many_labels_wrap_below_their_image(tmp_path):
     assert render_label_audit(dataset, 6, tile=150).height > render_label_audit(one, 6, tile=150).height + 2 * 30
 
 
-def test_the_card_speaks_of_labels(tmp_path):
+def test_the_card_shows_labels(tmp_path):
     rows = "file,glasses,hair\n" + "".join(f"s1/{i}.png,{i % 2},<b>{i % 3}</b>\n" for i in range(12))
     page = validate(table(tmp_path, rows, {f"s1/{i}.png": i for i in range(13)}), ValidationPolicy()).card
     assert "without labels" in page
@@ -341,7 +347,7 @@ def prepared(root: Path, **data) -> tuple[ValidationReport, Dataset]:
     return report, assign_splits(clean(dataset, report), config.split)
 
 
-def test_the_leak_of_casting_is_found_and_mended(real_data):
+def test_the_leak_of_casting_is_found_and_fixed(real_data):
     rule = {"classes": {"ok": ["ok_front"], "defective": ["def_front"]}}
     report, dataset = prepared(real_data / "casting", format="folders", labels={"condition": rule})
     assert report.counts_by_code()[Code.LEAK] == 27

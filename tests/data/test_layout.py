@@ -1,4 +1,4 @@
-"""Folders of links: how they are made, listed and restored elsewhere."""
+"""Folders of links: created, listed and restored elsewhere."""
 
 from __future__ import annotations
 
@@ -52,18 +52,18 @@ def test_a_trainer_writes_into_its_view_alone(dataset, tmp_path):
     assert names(layout) == before
     assert (layout / "data.yaml").read_text() == "train: images/train"
     link = view / "images" / "train" / "a__1.jpg"
-    assert link.readlink() == Path(dataset.column("path")[0])  # whatever becomes of the layout
+    assert link.readlink() == Path(dataset.column("path")[0])  # independent of the layout
     link_layout(layout, view)
     assert names(view) == before
 
 
-def test_what_is_gone_is_said_before_a_trainer_starts(dataset, tmp_path):
+def test_missing_files_are_reported_before_a_trainer_starts(dataset, tmp_path):
     layout, view = tmp_path / "layout", tmp_path / "view"
-    with pytest.raises(DataError, match="converted data set is gone; run again with --no-cache"):
+    with pytest.raises(DataError, match="converted data set is missing; run again with --no-cache"):
         link_layout(layout, view)
     link_images(dataset, layout / "images", Split.TRAIN)
     dataset.paths()[0].unlink()
-    with pytest.raises(DataError, match=r"1\.JPG: the image is gone; run again with --no-cache"):
+    with pytest.raises(DataError, match=r"1\.JPG: the image is missing; run again with --no-cache"):
         link_layout(layout, view)
     assert not view.exists()
 
@@ -77,6 +77,6 @@ def test_a_layout_is_listed_and_restored_elsewhere(dataset, tmp_path):
     assert listed.column("sha256")[:2] == dataset.column("sha256")[:2]
     restore_layout(listed, tmp_path / "other")
     assert names(tmp_path / "other") == names(layout)
-    with pytest.raises(DataError, match=r"labels\.txt: is missing from the artifact store"):
+    with pytest.raises(DataError, match=r"labels\.txt: missing from the artifact store"):
         restore_layout(listed.replace_column("path", [*listed.column("path")[:2], ""]), tmp_path / "third")
     assert not (tmp_path / "third").exists()

@@ -1,4 +1,4 @@
-"""Images below a prefix of an object store, against a real S3 server on this machine."""
+"""Images below a prefix of an object store, with a real S3 server on this machine."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def server():
 
 @pytest.fixture
 def bucket(server):
-    """An empty bucket."""
+    """Return an empty bucket."""
     with s3_bucket(server, "parts") as uri:
         yield pyarrow.fs.FileSystem.from_uri(uri)[0]
 
@@ -64,12 +64,12 @@ def test_images_are_fetched_by_name_and_only_what_changed_again(bucket, tmp_path
     [
         ("s3://nowhere/lots", "s3://nowhere/lots: cannot be listed .*bucket.*AWS_ENDPOINT_URL"),
         ("s3://parts/none", "s3://parts/none: holds nothing; check the prefix"),
-        ("s3://", "name a folder, or a bucket and prefix"),
-        ("az://parts/lots", "name a folder, or a bucket and prefix as s3://bucket/prefix or gs://bucket/prefix"),
-        ("s3://parts/lots?colour=red", "is no URI of an object store"),
+        ("s3://", "expected a folder, s3://bucket/prefix"),
+        ("az://parts/lots", "expected a folder, s3://bucket/prefix or gs://bucket/prefix"),
+        ("s3://parts/lots?colour=red", "not a URI of an object store"),
     ],
 )
-def test_what_cannot_be_listed_is_one_line(bucket, uri, words):
+def test_a_prefix_that_cannot_be_listed_is_one_line(bucket, uri, words):
     put(bucket, a_png=b"one")
     with pytest.raises(DataError, match=words) as caught:
         list_remote(uri)
@@ -82,11 +82,11 @@ def test_a_prefix_without_images_and_a_name_that_leaves_the_folder_are_refused(b
         list_remote("s3://parts/lots")
     with bucket.open_output_stream("parts/lots/a\\b.png") as stream:
         stream.write(b"x")
-    with pytest.raises(DataError, match="has no name that a folder can hold"):
+    with pytest.raises(DataError, match="cannot be a file name"):
         list_remote("s3://parts/lots")
 
 
-def test_a_folder_that_cannot_be_written_is_ours_to_name(bucket, tmp_path):
+def test_a_folder_that_cannot_be_written_is_named(bucket, tmp_path):
     put(bucket, a_png=b"one")
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(DataError, match=r"file/m: cannot be written"):
@@ -111,11 +111,11 @@ def test_a_source_is_fetched_once_with_its_labels_and_a_change_moves_only_what_c
     assert re.findall(r"GET /parts/(\S+)", caplog.text) == ["lots/s1/c.png"]
     assert files(second) == {"s1/a.png": b"one", "s1/c.png": b"three", "annotations": b"{}"}
     assert (second / "s1/a.png").stat().st_ino == (first / "s1/a.png").stat().st_ino
-    assert files(first)["s1/b.png"] == b"two"  # who still reads the old state has it
+    assert files(first)["s1/b.png"] == b"two"  # for runs that still read the old state
     assert source_fingerprint(source()) != before
 
 
-def test_a_source_that_was_cut_short_goes_on(bucket, tmp_path):
+def test_an_interrupted_source_is_resumed(bucket, tmp_path):
     put(bucket, a_png=b"one", b_png=b"two", c_png=b"three")
 
     class Killed(BaseException):
@@ -127,20 +127,20 @@ def test_a_source_that_was_cut_short_goes_on(bucket, tmp_path):
 
     with pytest.raises(Killed):
         fetch(source(), tmp_path, die)
-    told: list[tuple[int, int]] = []
-    fetch(source(), tmp_path, lambda done, total: told.append((done, total)))
-    assert told[0][0] > 0
-    assert told[-1] == (3, 3)
+    reported: list[tuple[int, int]] = []
+    fetch(source(), tmp_path, lambda done, total: reported.append((done, total)))
+    assert reported[0][0] > 0
+    assert reported[-1] == (3, 3)
 
 
-def test_what_did_not_arrive_as_it_was_sent_is_refused(bucket, tmp_path, monkeypatch):
+def test_a_damaged_transfer_is_refused(bucket, tmp_path, monkeypatch):
     from moto.s3.models import FakeKey
 
     put(bucket, a_png=b"one")
     kept = FakeKey.value.fget
     noise = itertools.count()
     monkeypatch.setattr(FakeKey, "value", property(lambda key: bytes([next(noise) % 256]) + kept(key)[1:]))
-    with pytest.raises(DataError, match=r"a\.png: did not arrive as the store has it; try again"):
+    with pytest.raises(DataError, match=r"a\.png: the download does not match the store; try again"):
         fetch(source(), tmp_path)
     assert not list(tmp_path.rglob("*.p*"))
 
@@ -151,7 +151,7 @@ def test_an_object_that_is_a_folder_too_is_named(bucket, tmp_path):
         fetch(source(), tmp_path)
 
 
-def test_a_disk_that_is_full_keeps_what_came(bucket, tmp_path):
+def test_a_full_disk_keeps_received_files(bucket, tmp_path):
     put(bucket, a_png=b"one", b_png=bytes(300_000))
     with mounted(tmp_path / "disk", "size=128k") as disk:
         with pytest.raises(
@@ -166,7 +166,7 @@ def test_a_disk_that_is_full_keeps_what_came(bucket, tmp_path):
     [
         ("gs://parts/lots", r"must be s3://bucket/prefix \["),
         ("postgresql://me@host/base", "must be s3://bucket/prefix"),
-        ("s3://me:secret@parts/lots", "holds a password; leave it out"),
+        ("s3://me:secret@parts/lots", "holds a password; remove it"),
         ("s3:///lots", "must be s3://bucket/prefix"),
     ],
 )

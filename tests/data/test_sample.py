@@ -1,4 +1,4 @@
-"""The rendered sample: what it writes, and that its truth is what one sees."""
+"""The rendered sample: its files, and that its labels match the pixels."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_every_box_lies_inside_its_image_and_is_large_enough_to_learn(sample):
             assert 0 < annotation["area"] <= width * height
 
 
-def test_an_image_has_up_to_four_defects_and_the_asked_share_has_none(sample):
+def test_an_image_has_up_to_four_defects_and_the_set_share_has_none(sample):
     for split in ("train", "val"):
         document = labels(sample, split)
         defects = Counter(annotation["image_id"] for annotation in document["annotations"])
@@ -130,7 +130,7 @@ def test_no_image_is_rendered_twice(sample):
 @pytest.mark.parametrize("defect", Defect)
 def test_a_box_is_tight_about_what_the_defect_changed(defect, size):
     settings = source(size=size, difficulty=0.0)
-    tolerance = 2 + 2 * size / 320  # the lit rim and the lens blur reach a little beyond the outline
+    tolerance = 2 + 2 * size / 320  # the lit rim and the lens blur extend slightly beyond the outline
     for seed in range(8):
         marked = render_surface(settings, [seed], [defect])
         clean = render_surface(settings, [seed], [])

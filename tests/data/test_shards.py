@@ -19,7 +19,7 @@ from visionops.errors import DataError
 
 
 class Store:
-    """A folder that counts what is asked of it."""
+    """A folder that counts the requests to it."""
 
     def __init__(self, root: Path) -> None:
         self.uri = str(root)
@@ -65,7 +65,7 @@ def unpack(dataset: Dataset, store: Store, index: str, cache: Path) -> Dataset:
     return unpack_shards(dataset, store.uri, index, store.open, cache)
 
 
-def test_there_and_back(tmp_path, store):
+def test_packed_images_are_unpacked_unchanged(tmp_path, store):
     steps: list[tuple[int, int]] = []
     dataset = images(tmp_path / "in", contents(100))
     index = pack(dataset, store, shard_bytes=20_000, progress=lambda done, total: steps.append((done, total)))
@@ -143,7 +143,7 @@ def test_missing_images_stay_missing(tmp_path, store):
     assert [bool(p) for p in back.column("path")] == [False, True, True]
 
 
-def test_images_that_are_not_what_they_were(tmp_path, store):
+def test_changed_images_are_refused(tmp_path, store):
     dataset = images(tmp_path / "in", contents(3))
     with pytest.raises(DataError, match="has no hash"):
         pack(dataset.replace_column("sha256", [""] * 3), store)
@@ -189,7 +189,7 @@ def test_a_store_that_does_not_answer(tmp_path, store):
         json.dumps({"version": 1, "shards": {"x": [["0" * 64, -3]]}}).encode(),
     ],
 )
-def test_an_index_that_is_none(tmp_path, store, content):
+def test_an_invalid_index(tmp_path, store, content):
     dataset = images(tmp_path / "in", contents(1))
     (Path(store.uri) / "i.json").write_bytes(content)
     with pytest.raises(DataError, match="not an index"):
@@ -210,7 +210,7 @@ def test_a_part_reads_its_own_bytes_and_no_others(tmp_path, store):
     assert len(store.shards()) > 20
     shards = read_index(store.uri, index, store.open)
     stored = stored_dataset(dataset, store.uri, shards, counting(store), tmp_path / "cache")
-    assert store.bytes_read == 0  # but for the index
+    assert store.bytes_read == 0  # except the index
     part = stored.fetch(dataset.shard(3, 20))
     assert [Path(p).read_bytes() for p in part.column("path")] == [
         contents(400)[int(k[:4])] for k in part.column("key")
@@ -223,7 +223,7 @@ def test_a_part_reads_its_own_bytes_and_no_others(tmp_path, store):
 
 
 def counting(store: Store) -> Callable[[str, str], IO[bytes]]:
-    """`Store.open`, which adds up in ``store.bytes_read`` what is read of shards."""
+    """Return `Store.open` with a counter: it adds the bytes read from shards to ``store.bytes_read``."""
     store.bytes_read = 0
 
     def open_(path: str, mode: str) -> IO[bytes]:

@@ -19,7 +19,7 @@ LABELLED = ("train", "val", "test")
 
 
 def made_up(labels: list[set[int]], splits: list[str] | None = None, groups: list[str] | None = None, classes: int = 4):
-    """A data set whose image ``i`` shows the classes ``labels[i]``."""
+    """Return a data set whose image ``i`` shows the classes ``labels[i]``."""
     keys = [f"{i:05d}.jpg" for i in range(len(labels))]
     pairs = [(i, c) for i, shown in enumerate(labels) for c in sorted(shown)]
     image, class_id = [p[0] for p in pairs], [p[1] for p in pairs]
@@ -47,7 +47,7 @@ def test_every_cut_is_a_fair_reproducible_partition(labels, config, data):
     assert set(counts) == set(LABELLED)
     assert sum(counts.values()) == len(labels)
     for split, share in ("val", config.val), ("test", config.test):
-        chance = 4 * np.sqrt(share * (1 - share) * len(labels))  # each image is dealt by itself
+        chance = 4 * np.sqrt(share * (1 - share) * len(labels))  # each image is assigned by itself
         assert abs(counts[split] - share * len(labels)) <= chance + 4  # a class more
     shown = set().union(*labels)
     trained = {c for c in shown for row, s in enumerate(result.column("split")) if s == "train" and c in labels[row]}
@@ -58,7 +58,7 @@ def test_every_cut_is_a_fair_reproducible_partition(labels, config, data):
 
 @settings(max_examples=30, deadline=None)
 @given(labels=label_sets, group_of=st.lists(st.integers(0, 11), min_size=120, max_size=120), config=configs)
-def test_groups_are_never_torn(labels, group_of, config):
+def test_groups_stay_in_one_split(labels, group_of, config):
     groups = [f"g{g}" if g < 9 else "" for g in group_of[: len(labels)]]
     try:
         result = assign_splits(made_up(labels, groups=groups), config)
@@ -70,7 +70,7 @@ def test_groups_are_never_torn(labels, group_of, config):
     assert all(len(found) == 1 for group, found in sides.items() if group)
 
 
-def test_classes_are_dealt_by_their_shares():
+def test_classes_are_split_by_their_shares():
     labels = [{0}] * 200 + [{1}] * 60 + [{0, 2}] * 20 + [set()] * 40
     result = assign_splits(made_up(labels), SplitConfig(val=0.2, test=0.1))
     found = Counter((s, tuple(sorted(shown))) for s, shown in zip(result.column("split"), labels, strict=True))
@@ -88,7 +88,7 @@ def test_classes_are_dealt_by_their_shares():
     seed=st.integers(0, 5),
 )
 def test_whether_an_image_is_in_test_depends_on_no_other_image_and_no_label(labels, removed, relabelled, seed):
-    # Without any memory of the first version, and with 200 images and more no class is rare.
+    # Without a history of the first version; with 200 images and more no class is rare.
     config = SplitConfig(seed=seed)
     before = by_key(assign_splits(made_up([{c} for c in labels]), config))
     changed = made_up([{(c + 1) % 4 if i in relabelled else c} for i, c in enumerate(labels)])
@@ -192,7 +192,7 @@ def test_images_without_split_among_others_become_train():
     ],
 )
 def test_an_empty_split_is_refused(splits, message):
-    # One group over train and val leaves nothing that test could be cut from.
+    # One group in train and val leaves nothing to cut test from.
     groups = ["g"] * 10 if len(splits) == 10 else None
     dataset = made_up([{0}] * len(splits), splits, groups)
     with pytest.raises(DataError) as error:

@@ -1,4 +1,4 @@
-"""What a detector is shown of large images when it learns."""
+"""Tiles of large images for the training of a detector."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ALL = TrainingTiles(size=64, overlap=16, keep_empty=1.0)
 
 
 def images(folder: Path, sizes, boxes=(), splits=None) -> Dataset:
-    """Images of noise; ``boxes`` as (image, class id, x1, y1, x2, y2)."""
+    """Return noise images; ``boxes`` as (image, class id, x1, y1, x2, y2)."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for row, (width, height) in enumerate(sizes):
@@ -71,12 +71,12 @@ def test_boxes_come_in_pixels_of_their_tile(tmp_path):
     tiled = cut_tiles(dataset, TrainingTiles(size=64, overlap=16, min_visible=0.5), tmp_path / "out", seed=0)
     left, right = tiled.boxes_by_image()
     assert left.xyxy.tolist() == [[10, 10, 30, 30], [40, 5, 62, 15]]
-    assert right.xyxy.tolist() == [[0, 5, 14, 15], [42, 50, 51, 60]]  # of the second 14 of 22 columns are seen
+    assert right.xyxy.tolist() == [[0, 5, 14, 15], [42, 50, 51, 60]]  # 14 of 22 columns of the second box are visible
     assert right.class_ids.tolist() == [1, 0]
 
 
 def test_a_remainder_is_left_out_and_its_tile_is_not_empty(tmp_path):
-    dataset = images(tmp_path / "in", [(112, 64)], [(0, 0, 30, 10, 50, 30)])  # two columns lie in the second tile
+    dataset = images(tmp_path / "in", [(112, 64)], [(0, 0, 30, 10, 50, 30)])  # two columns are in the second tile
     tiled = cut_tiles(dataset, ALL, tmp_path / "out", seed=0)
     assert tiled.column("key") == ["lot/0.png/0-0.png"]
 
@@ -125,12 +125,12 @@ def test_the_same_images_give_the_same_files(tmp_path):
     assert first == second
 
 
-def test_cutting_tells_how_far_it_is(tmp_path):
-    told = []
+def test_cutting_reports_progress(tmp_path):
+    reported = []
     cut_tiles(
-        images(tmp_path / "in", [(70, 70)] * 3), ALL, tmp_path / "out", seed=0, progress=lambda *n: told.append(n)
+        images(tmp_path / "in", [(70, 70)] * 3), ALL, tmp_path / "out", seed=0, progress=lambda *n: reported.append(n)
     )
-    assert told == [(1, 3), (2, 3), (3, 3)]
+    assert reported == [(1, 3), (2, 3), (3, 3)]
 
 
 def test_an_image_that_is_gone_or_damaged_is_named(tmp_path):

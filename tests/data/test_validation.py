@@ -1,4 +1,4 @@
-"""What validation finds, in images, boxes and the collection, and what the policy makes of it."""
+"""Findings of validation in images, boxes and the collection, and the effect of the policy."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from visionops.errors import DataError, ValidationStopped
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 
-# No limits on amounts: tests of single images are not about them.
+# No limits on amounts, because the tests have few images.
 LENIENT = ValidationPolicy(min_images=1, min_instances=0)
 
 
@@ -41,7 +41,7 @@ def healthy(count: int, start: int = 100) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def zoo(tmp_path_factory) -> tuple[Dataset, ValidationReport]:
-    """Every broken and every peculiar file, among healthy ones."""
+    """Return every kind of broken and special file, among healthy ones."""
     made = {name: make() for name, (_, make) in {**images.BROKEN, **images.PECULIAR}.items()}
     dataset = dataset_of(tmp_path_factory.mktemp("zoo"), {**made, **healthy(3)})
     return dataset, validate(dataset, LENIENT)
@@ -75,7 +75,7 @@ def test_healthy_images_give_no_finding(zoo):
     assert [key for key in dataset.column("key") if key.startswith("good/") and codes_of(report, key)] == []
 
 
-def test_facts_tell_what_each_image_is(zoo):
+def test_facts_describe_each_image(zoo):
     dataset, report = zoo
     facts = {row["key"]: row for row in report.facts.to_pylist()}
     assert list(facts) == dataset.column("key")
@@ -149,7 +149,7 @@ def test_boxes_are_judged_against_the_real_size(tmp_path):
         ("a.jpg", 0, (5, 5, 20, 20)),
         ("a.jpg", 1, (5, 5, 20, 20)),
         ("a.jpg", 1, (math.nan, 5, 20, 20)),
-        ("broken.jpg", 1, (-9, 0, 900, 900)),  # nothing is known of its size
+        ("broken.jpg", 1, (-9, 0, 900, 900)),  # its size is unknown
     ]
     files = {"a.jpg": images.jpeg(1), "broken.jpg": b""}
     dataset = dataset_of(tmp_path, files, boxes=boxes, width=[640, 640], height=[480, 480])
@@ -203,7 +203,7 @@ def test_an_unlabelled_copy_is_no_leak(tmp_path):
     ]
 
 
-def test_hashes_that_the_reader_knows_are_believed(tmp_path):
+def test_hashes_from_the_reader_are_used(tmp_path):
     dataset = dataset_of(tmp_path, healthy(2), sha256=["a" * 64, "a" * 64])
     assert Code.DUPLICATE_IMAGE in validate(dataset, LENIENT).counts_by_code()
 
@@ -217,15 +217,15 @@ def test_a_recompressed_copy_is_a_near_duplicate_or_a_near_leak(tmp_path):
     splits = {"a.jpg": "train", "a2.jpg": "train", "b.jpg": "train", "b2.jpg": "val"}
     report = validate(dataset_of(tmp_path, files, splits=splits), LENIENT)
     assert messages(report, Code.NEAR_DUPLICATE) == [
-        "a.jpg: looks the same as a2.jpg; kept together when splits are drawn"
+        "a.jpg: looks the same as a2.jpg; kept together when splits are cut"
     ]
     assert messages(report, Code.NEAR_LEAK) == [
-        "b.jpg: 2 images that look the same are in train (b.jpg) and val (b2.jpg); look at them on the card"
+        "b.jpg: 2 images that look the same are in train (b.jpg) and val (b2.jpg); check them on the card"
     ]
     assert report.near_groups == (("a.jpg", "a2.jpg"), ("b.jpg", "b2.jpg"))
 
 
-def test_a_fixed_camera_does_not_glue_the_data_set_together(tmp_path):
+def test_a_fixed_camera_does_not_make_one_large_group(tmp_path):
     files = {f"{quality}.jpg": images.encode(images.picture(1), "JPEG", quality=quality) for quality in range(60, 90)}
     report = validate(dataset_of(tmp_path, files), LENIENT)
     assert report.near_groups == ()
@@ -242,10 +242,10 @@ def test_too_few_images_counts_only_usable_labelled_ones(tmp_path):
 def test_a_given_split_without_usable_images_is_empty(tmp_path):
     dataset = dataset_of(tmp_path, {**healthy(1), "v.jpg": b""}, splits={"good/100.jpg": "train", "v.jpg": "val"})
     found = messages(validate(dataset, LENIENT), Code.EMPTY_SPLIT)
-    assert found == ["val: no usable image is in val; add images or take the split out"]
+    assert found == ["val: no usable image is in val; add images or remove the split"]
 
 
-def test_a_data_set_without_train_is_told_so_once(tmp_path):
+def test_a_missing_train_split_is_reported_once(tmp_path):
     dataset = dataset_of(tmp_path, healthy(1), splits={"good/100.jpg": "val"})
     assert [m.split(":")[0] for m in messages(validate(dataset, LENIENT), Code.EMPTY_SPLIT)] == ["train"]
     known = Finding.of(Code.EMPTY_SPLIT, "Steel/train", "has no images; add some")
@@ -289,7 +289,7 @@ def test_the_policy_overrides_severities_also_of_the_reader(tmp_path):
         report.raise_if_stopped()
 
 
-def test_a_stop_is_one_line_with_place_mend_and_the_rest_by_code(zoo):
+def test_a_stop_is_one_line_with_place_fix_and_the_rest_by_code(zoo):
     _, report = zoo
     with pytest.raises(ValidationStopped) as caught:
         report.raise_if_stopped()
@@ -307,7 +307,7 @@ def test_warnings_do_not_stop(tmp_path):
     assert report.verdict == "Usable: 2 warnings."
 
 
-def test_the_summary_does_not_flood(tmp_path):
+def test_the_summary_is_short(tmp_path):
     boxes = [("good/100.jpg", 0, (-n, 1, 9, 9)) for n in range(1, 40)]
     text = validate(dataset_of(tmp_path, healthy(1), boxes=boxes), LENIENT).summary(places=2)
     assert text.splitlines() == [
@@ -338,7 +338,7 @@ def test_a_damaged_report_is_refused_with_its_folder(zoo, tmp_path, damage):
 
 
 def in_shards(dataset: Dataset, policy: ValidationPolicy, shards: int, folder: Path) -> ValidationReport:
-    """Each inspected without the others; the last first."""
+    """Inspect each shard without the others, the last one first, and judge all."""
     parts = []
     for shard in reversed(range(shards)):
         target = folder / str(shard)
@@ -399,9 +399,9 @@ def test_the_leaks_of_the_casting_photos_are_found(real_data, tmp_path):
     dataset = hash_images(Dataset.from_columns("casting", [], columns, {}))
     report = validate(dataset, ValidationPolicy())
     assert report.counts_by_code()[Code.LEAK] == 27
-    # Found by eye: one re-shot part on both sides. A looser rule pairs different parts of the same kind.
+    # Found by eye: one part photographed again in both splits. A looser rule pairs different parts of the same kind.
     assert report.counts_by_code()[Code.NEAR_LEAK] == 1
-    # Each in a shard of its own hash: the two of a near pair are seen by different ones.
+    # Each image is in the shard of its own hash, so that different shards inspect the two of a near pair.
     assert in_shards(dataset, ValidationPolicy(), 7, tmp_path) == report
 
 

@@ -1,4 +1,4 @@
-"""The used range of 16-bit files: found, said, and the same from training to serving."""
+"""The used range of 16-bit files: measured, reported, and the same from training to serving."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ CASES = ROOT.parent / "shared" / "cases"
 
 
 def deep(seed: int, largest: int, side: int = 64) -> np.ndarray:
-    """uint16 (side, side), smooth, from 0 to just ``largest``."""
+    """Return a smooth uint16 (side, side) image from 0 to exactly ``largest``."""
     grey = np.asarray(images.picture(seed, side, side).convert("L"), dtype=np.float64)
     return ((grey - grey.min()) / (grey.max() - grey.min()) * largest).round().astype(np.uint16)
 
@@ -60,7 +60,7 @@ def white_findings(report):
     ("kind", "largest", "bits", "white"),
     [("png", 4000, 12, 4095), ("tiff", 1023, 10, 1023), ("pgm", 16000, 14, 16383), ("png", 200, 8, 255)],
 )
-def test_the_used_range_is_found_and_said(tmp_path, kind, largest, bits, white):
+def test_the_used_range_is_found_and_reported(tmp_path, kind, largest, bits, white):
     report = validate(dataset_of(tmp_path, largest, kind), POLICY)
     (finding,) = white_findings(report)
     assert finding.severity is Severity.INFO
@@ -94,7 +94,7 @@ def test_one_bright_image_sets_the_level_and_is_named(tmp_path):
     assert "set data.white_level" in finding.message
 
 
-def test_the_configuration_has_the_last_word(tmp_path):
+def test_the_configuration_takes_precedence(tmp_path):
     for name, seed in (("a", 1), ("b", 2)):
         (tmp_path / name).mkdir()
         (tmp_path / name / "0.png").write_bytes(GREY["png"](deep(seed, 4000)))
@@ -105,7 +105,7 @@ def test_the_configuration_has_the_last_word(tmp_path):
     assert report.white == 2000
     assert white_findings(report)[0].message == (
         "2 of 2 images are 16-bit files that use 12 bits (largest value 4000): scaled by 2000, as data.white_level "
-        "says; what is brighter is clipped"
+        "says; brighter values are clipped"
     )
     assert clean(dataset, report).white == 2000
 
@@ -128,7 +128,7 @@ def test_the_level_travels_with_the_data_set(tmp_path):
     assert dataset.fingerprint() == dataclasses.replace(dataset, white_level=65535).fingerprint()
 
 
-def test_a_data_set_from_before_there_were_levels_has_the_full_range(tmp_path):
+def test_an_old_data_set_without_a_level_has_the_full_range(tmp_path):
     dataset_of(tmp_path / "in", 4000).save(tmp_path / "saved")
     meta = json.loads((tmp_path / "saved" / "dataset.json").read_text())
     del meta["white_level"]
@@ -185,9 +185,9 @@ def test_server_and_batch_answer_by_the_level_of_the_bundle(tmp_path):
         assert (summary.failed, summary.lots["."].confidence) == (0, pytest.approx(_mean(mine.scores)))
         with client_of(settings_of(bundle.folder)) as client:
             answer = client.post("/predict", content=(tmp_path / "in" / "part.png").read_bytes(), headers=_BYTES)
-        told = [found["confidence"] for found in answer.json()["detections"]]
-        assert told == pytest.approx(mine.scores.tolist(), abs=1e-4)
-        confidences[white] = told
+        answered = [found["confidence"] for found in answer.json()["detections"]]
+        assert answered == pytest.approx(mine.scores.tolist(), abs=1e-4)
+        confidences[white] = answered
     assert confidences[4095] == pytest.approx([0.8] * len(confidences[4095]), abs=0.01)
     assert confidences[4095]
     assert not confidences[65535]
@@ -200,7 +200,7 @@ def _mean(scores):
     return float(scores.mean()) if len(scores) else None
 
 
-def test_what_is_brighter_in_serving_is_clipped(tmp_path):
+def test_brighter_values_in_serving_are_clipped(tmp_path):
     predictor = Predictor(make_bundle(tmp_path / "bundle", white=4095))
     samples = np.array([[0, 4095, 4096, 65535]] * 4, dtype=np.uint16)
     np.testing.assert_array_equal(predictor.pixels(GREY["png"](samples))[0, :, 0], [0, 255, 255, 255])
@@ -220,7 +220,7 @@ def test_brightness_and_looks_do_not_depend_on_the_depth(tmp_path):
     assert max(distance) <= 2
 
 
-def test_an_image_is_known_again_when_the_level_changes(tmp_path):
+def test_an_image_is_recognized_when_the_level_changes(tmp_path):
     before = validate(dataset_of(tmp_path / "before", 4000, count=4), POLICY)
     files = {f"{seed}.png": GREY["png"](deep(seed, 4000)) for seed in range(4)} | {
         "bright.png": GREY["png"](deep(20, 60000))
@@ -229,7 +229,7 @@ def test_an_image_is_known_again_when_the_level_changes(tmp_path):
     assert (before.white, after.white) == (4095, 65535)
     for column in ("phash", "look"):
         assert after.facts[column].to_pylist()[:4] == before.facts[column].to_pylist()
-    # By the level of the data set, as the pixels that the model sees.
+    # With the white level of the data set, like the pixels that the model gets.
     first, second = (report.facts["brightness"].to_numpy()[:4] for report in (before, after))
     np.testing.assert_allclose(second, first * 4095 / 65535, rtol=1e-4)
 
@@ -268,4 +268,4 @@ def test_the_case_of_12_bits_in_png():
     assert finding.message.endswith("scaled by 4095")
     assert cleaned.white == 4095
     brightest = max(decode_image(path.read_bytes(), white=cleaned.white).max() for path in cleaned.paths())
-    assert brightest > 128  # 13 of 255 by the full range
+    assert brightest > 128  # 13 of 255 with the full range

@@ -1,4 +1,4 @@
-"""What a person sees of an evaluation, and what a program reads back."""
+"""The report of an evaluation for people, and its JSON for programs."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ LABELLED = [[("red", 0, 0), ("green", 2, 2)], [("green", 3, 1), ("red", 0, 3)], 
 
 @pytest.fixture
 def folder(tmp_path, make_dataset, scoring):
-    """An evaluation with mistakes: 001.png is confused and misses one, 002.png has one too many."""
+    """Return an evaluation with mistakes: 001.png is confused and misses one, 002.png has one too many."""
     evaluate(make_bundle(tmp_path / "bundle"), make_dataset(SHOWN, LABELLED), scoring, tmp_path / "evaluation")
     return tmp_path / "evaluation"
 
 
-def test_it_reads_back_as_it_was(tmp_path, make_dataset, scoring):
+def test_it_is_read_back_unchanged(tmp_path, make_dataset, scoring):
     bundle = make_bundle(tmp_path / "bundle")
     evaluation = evaluate(bundle, make_dataset(SHOWN, LABELLED), scoring, tmp_path / "evaluation")
     loaded = load_evaluation(tmp_path / "evaluation")
-    assert repr(loaded) == repr(evaluation)  # NaN, of the class without instances, equals nothing
+    assert repr(loaded) == repr(evaluation)  # NaN, for the class without instances, equals nothing
 
 
 def test_the_json_is_strict(folder):
@@ -68,7 +68,7 @@ def test_the_pictures_lie_beside_it(folder):
             assert min(image.size) > 100
 
 
-def test_no_more_worst_images_than_asked_for(tmp_path, make_dataset, scoring):
+def test_no_more_worst_images_than_set(tmp_path, make_dataset, scoring):
     scoring = scoring.model_copy(update={"evaluation": scoring.evaluation.model_copy(update={"worst_images": 1})})
     evaluate(make_bundle(tmp_path / "bundle"), make_dataset(SHOWN, LABELLED), scoring, tmp_path / "evaluation")
     assert len(list((tmp_path / "evaluation").glob("worst_*"))) == 1

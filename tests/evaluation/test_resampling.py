@@ -1,4 +1,4 @@
-"""Whatever a gate may judge by is resampled: each of a task's `gate_metrics` has replicates and an interval."""
+"""Every metric of a gate is resampled: each of a task's `gate_metrics` has replicates and an interval."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from visionops.tasks.spec import task_for
 RESAMPLES = 100
 SHOWN = [[("red", 0, 0)], [("red", 1, 1)], [("green", 2, 2)]]
 LABELLED = [[("red", 0, 0), ("red", 3, 3)], [("red", 1, 1)], []]
-"""One red cell is labelled that is not there, and a green one not labelled that is."""
+"""One red cell has a label without an object, and a green one has no label."""
 HEADS = (
     Head(name="state", class_names=("ok", "defective"), positive="defective"),
     Head(name="colour", class_names=("x", "y", "z")),
@@ -46,7 +46,7 @@ def detection(folder: Path, make_dataset: Callable[..., Dataset]) -> Evaluation:
 
 
 def labels(folder: Path, task: str, heads: tuple[Head, ...], ids: dict[str, list[int]]) -> Evaluation:
-    """Red, green and blue images, answered as defective where green is brighter than red."""
+    """Evaluate red, green and blue images; those where green is brighter than red are predicted as defective."""
     paths = [folder / f"{row}.png" for row in range(3)]
     for path, colour in zip(paths, np.eye(3, dtype=int) * 255, strict=True):
         path.write_bytes(encode(filled(tuple(colour.tolist()))))
@@ -64,7 +64,7 @@ def labels(folder: Path, task: str, heads: tuple[Head, ...], ids: dict[str, list
 
 @pytest.fixture(params=["detection", "classification", "attributes"])
 def evaluated(request, tmp_path, make_dataset) -> tuple[str, Evaluation]:
-    """Evaluations whose resamples do not all have every class."""
+    """Return evaluations in which some resamples lack a class."""
     if request.param == "detection":
         return request.param, detection(tmp_path, make_dataset)
     if request.param == "classification":
@@ -84,7 +84,7 @@ def test_every_metric_that_a_gate_may_have_is_resampled(evaluated):
         assert low < high or evaluation.metrics[name] == low == high, name
 
 
-def test_what_a_resample_does_not_define_is_kept_as_such(evaluated):
+def test_undefined_resamples_are_kept_as_nan(evaluated):
     task, evaluation = evaluated
     loaded = load_evaluation(evaluation.folder)
     for name in task_for(task).gate_metrics:
@@ -93,14 +93,14 @@ def test_what_a_resample_does_not_define_is_kept_as_such(evaluated):
     assert (
         undefined
         == {
-            "detection": set(task_for(task).gate_metrics),  # the third image alone has no box
+            "detection": set(task_for(task).gate_metrics),  # only the third image has no box
             "classification": {"f1", "roc_auc", "pr_auc"},
             "attributes": {"roc_auc", "pr_auc"},
         }[task]
     )
 
 
-def test_intervals_of_a_detector_stand_in_its_report(tmp_path, make_dataset):
+def test_intervals_of_a_detector_are_in_its_report(tmp_path, make_dataset):
     evaluation = detection(tmp_path, make_dataset)
     assert {"map50", "map50_95", *CURVE_METRICS} <= evaluation.intervals.keys()
     low, high = evaluation.intervals["recall"]

@@ -52,7 +52,7 @@ OPERATORS = {"machinelearning.seldon.io", "serving.kserve.io"}
 QUOTA = 'pods "cells-1" is forbidden: exceeded quota: team, requested: cpu=1, used: cpu=4, limited: cpu=4'
 LOG = {
     "server": '{"event": "starting"}\nerror: smoke image 1: upload: not a readable image\n',
-    "fetch": "error: s3://models/x: is not there; deploy the model again\n",
+    "fetch": "error: s3://models/x: missing; deploy the model again\n",
 }
 
 Fault = Callable[[Request], KubernetesError | None]

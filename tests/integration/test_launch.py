@@ -74,4 +74,4 @@ def test_programs_that_begin_at_once_on_a_new_machine_make_its_databases_once(tm
         for name in configs
     ]
     said = [process.communicate(timeout=600)[1].splitlines()[-1] for process in begun]
-    assert said == [f"error: {name[:-5]}: has no champion; run --pipeline training first" for name in configs]
+    assert said == [f"error: {name[:-5]}: no champion; run --pipeline training first" for name in configs]

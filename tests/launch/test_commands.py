@@ -87,7 +87,7 @@ def test_visionops_reads_the_command_that_it_writes(monkeypatch, request_: Reque
         ("deploy --rollback", "No such option"),
         ("drill", "--kind"),
         ("batch --shards 0", "--shards must be 1 to 1000"),
-        ("monitor --schedule daily", "is no cron expression"),
+        ("monitor --schedule daily", "is not a cron"),
     ],
 )
 def test_a_flag_that_is_not_of_the_command_is_an_error(line, words):

@@ -113,7 +113,7 @@ def test_what_is_exported_for_dvc_lies_in_its_repository_and_no_version_is_made_
     run("import", "--config", config, tmp_path / "data", "--labels", "folders", "--decided", "--as", "anna")
     out = tmp_path / "out"
     printed = run("export", "parts", out, "--format", "csv", "--dvc", code=2)
-    assert "is in no DVC repository" in printed
+    assert "not in a DVC repository" in printed
     (tmp_path / ".dvc").mkdir()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PATH", "/nowhere")

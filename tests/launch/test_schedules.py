@@ -43,7 +43,9 @@ def test_what_monitoring_may_start_is_there_without_a_schedule_of_its_own():
 
 
 def test_a_schedule_that_is_no_cron_expression_is_refused():
-    with pytest.raises(ConfigError, match=r"schedules\.training: 'daily' is no cron expression, as '15 6"):
+    with pytest.raises(
+        ConfigError, match=r"schedules\.training: 'daily' is not a cron expression; expected one such as '15 6"
+    ):
         load_config(SAMPLE, ["schedules.training=daily"])
 
 

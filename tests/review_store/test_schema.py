@@ -204,7 +204,7 @@ def test_a_full_disk_is_unavailable_and_writes_nothing_half(tmp_path: Path, open
     [
         ("mysql://h/d", "must be s3://bucket/prefix or postgresql://user@host/database"),
         ("s3://bucket/x", "must be a path, or postgresql://user@host/database"),
-        (f"postgresql://a:{PASSWORD}@h/d", "holds a password; leave it out and set PGPASSWORD"),
+        (f"postgresql://a:{PASSWORD}@h/d", "holds a password; remove it and set PGPASSWORD"),
     ],
 )
 def test_what_names_no_database_is_refused(place: str, words: str):

@@ -160,4 +160,4 @@ def test_a_training_follows_only_if_monitoring_requests_one(zenml_home, monkeypa
 def test_a_schedule_is_a_cron_expression(capsys):
     with pytest.raises(SystemExit):
         run.parse(["--schedule", "daily"])
-    assert "--schedule 'daily' is no cron expression" in capsys.readouterr().err
+    assert "--schedule 'daily' is not a cron expression" in capsys.readouterr().err

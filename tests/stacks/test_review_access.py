@@ -67,7 +67,7 @@ def test_without_a_review_all_steps_are_given_what_they_were(stack: str):
             {IMAGES: "/srv/review/images"},
             "VISIONOPS_REVIEW_IMAGES is /srv/review/images, which is on this machine; set it to s3://",
         ),
-        ({DATABASE: "postgresql://me:hidden@db/x"}, "holds a password; leave it out and set PGPASSWORD"),
+        ({DATABASE: "postgresql://me:hidden@db/x"}, "holds a password; remove it and set PGPASSWORD"),
     ],
 )
 def test_a_review_that_no_pod_reaches_is_refused_before_anything_runs(changes: dict[str, str], words: str):

@@ -1,4 +1,4 @@
-"""YAML and ``--set`` to a checked schema."""
+"""Load a checked configuration from YAML and ``--set``."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
 
     Args:
         path: A YAML file.
-        overrides: ``key.sub=value`` each; the value is read as YAML.
+        overrides: ``key.sub=value`` entries; the value is read as YAML.
 
     Raises:
-        ConfigError: With file and line, or the override, and the fix.
+        ConfigError: The configuration is invalid; the message has file and line, or the override, and the fix.
     """
     return parse_settings(_read(path), path, Config, overrides)
 
@@ -38,15 +38,15 @@ def parse_settings(text: str, path: Path, schema: type[_Schema], overrides: Sequ
     """Check the text of a YAML file against ``schema``, which forbids unknown keys.
 
     Args:
-        path: Named in errors.
-        overrides: ``key.sub=value`` each; the value is read as YAML.
+        path: Path to show in errors.
+        overrides: ``key.sub=value`` entries; the value is read as YAML.
 
     Raises:
-        ConfigError: With file and line, or the override, and the fix.
+        ConfigError: The configuration is invalid; the message has file and line, or the override, and the fix.
     """
     try:
         root = yaml.compose(text, Loader=_UniqueKeyLoader)
-        raw = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 - a SafeLoader that also refuses doubled keys
+        raw = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 - a SafeLoader that also refuses duplicate keys
     except yaml.MarkedYAMLError as error:
         raise ConfigError(f"{path}:{_explain_syntax(error)}") from error
     except yaml.YAMLError as error:
@@ -119,15 +119,15 @@ _SYNTAX_FIXES = {
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """PyYAML keeps the last of two equal keys without a word; a doubled key is a mistake."""
+    """A safe loader that refuses duplicate keys; PyYAML silently keeps the last one."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
         for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode):  # as where a template was not filled in: {{ name }}: 1
+            if not isinstance(key, yaml.ScalarNode):  # such as a template that was not filled in: {{ name }}: 1
                 raise yaml.constructor.ConstructorError(None, None, "a key must be a text", key.start_mark)
             if key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key.value!r} stands twice", key.start_mark)
+                raise yaml.constructor.ConstructorError(None, None, f"duplicate key {key.value!r}", key.start_mark)
             seen.add(key.value)
         return dict(super().construct_mapping(node, deep=deep))
 
@@ -157,7 +157,7 @@ def _parse_override(override: str) -> tuple[Key, Any]:
         raise ConfigError(f"--set {override}: the value is not valid YAML: {what}") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"--set {override}: the value is not valid YAML") from error
-    # On a command line # begins no comment: it may stand in the name of a folder.
+    # On a command line # does not begin a comment: it may be part of a folder name.
     is_plain = text.startswith("#") or (isinstance(value, str) and text[0] not in "'\"|>!&")
     return tuple(key.strip().split(".")), text if is_plain else value
 

@@ -1,4 +1,4 @@
-"""One use case: every section, and what they demand of one another."""
+"""Configuration of one use case: its sections, and the constraints between them."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ __all__ = ["Config", "with_training"]
 
 
 class Config(Settings):
-    """One use case."""
+    """Configuration of one use case."""
 
     name: str = Field(pattern=r"^[a-z][a-z0-9-]*$", max_length=63)
-    """Names the registered model and the endpoint: lower case, digits and dashes."""
+    """Name of the registered model and the endpoint: lower case, digits and dashes."""
     task: TaskName = "detection"
     """What is learned."""
     data: DataConfig
@@ -61,12 +61,12 @@ class Config(Settings):
     @model_validator(mode="before")
     @classmethod
     def _follow_task(cls, raw: Any) -> Any:
-        """The task decides which settings `training` has, and what the gate looks at unless it is told."""
+        """Use the task for `training` and its first metric for the gate, unless the configuration sets others."""
         if not isinstance(raw, dict):
             return raw
         task = raw.get("task", cls.model_fields["task"].default)
-        if task not in list(task_names()):  # of a list: what is not hashable is no task either
-            return raw  # the field says it better
+        if task not in list(task_names()):  # a list, because the value may not be hashable
+            return raw  # the field's own error is clearer
         filled = dict(raw)
         metric = task_for(task).gate_metrics[0]
         for section, default in (("training", {"task": task}), ("gate", {"metric": metric})):
@@ -85,7 +85,7 @@ class Config(Settings):
             raise ValueError(f"data.format: {self.task} reads {known} (got {self.data.format.value!r})")
         task.check_data(self.data)
         if self.training.task != self.task:
-            raise ValueError(f"training.task: {self.training.task} is not task {self.task}; leave it out")
+            raise ValueError(f"training.task: expected {self.task}, got {self.training.task}; remove it")
         for key, metric, known_metrics in (
             ("gate.metric", self.gate.metric, task.gate_metrics),
             ("tuning.metric", self.tuning.metric, task.tuning_metrics),
@@ -101,21 +101,21 @@ class Config(Settings):
         if self.evaluation.resamples < self.gate.least_resamples:
             raise ValueError(
                 f"evaluation.resamples: gate.confidence {self.gate.confidence:g} needs {self.gate.least_resamples} or "
-                f"more (got {self.evaluation.resamples}); raise it, or set gate.confidence: 0 to let the margin alone "
-                "count"
+                f"more (got {self.evaluation.resamples}); raise it, or set gate.confidence: 0 to compare by the margin "
+                "alone"
             )
         if problem := find_impossible_trial(self.training, self.tuning):
-            raise ValueError(problem)  # known now, not in the middle of a night of training
+            raise ValueError(problem)  # report it now, not after hours of training
         return self
 
     @property
     def use_case(self) -> UseCase:
-        """Its name and task."""
+        """Name and task of the use case."""
         return UseCase(name=self.name, task=self.task)
 
     @property
     def training_plan(self) -> TrainingPlan:
-        """What a training reads."""
+        """Settings that a training reads."""
         policy = self.validation.without_shards()
         return TrainingPlan(
             name=self.name,
@@ -127,19 +127,19 @@ class Config(Settings):
 
     @property
     def conversion_plan(self) -> ConversionPlan:
-        """What the conversion of its data for the trainer reads."""
+        """Settings that the conversion of its data for the trainer reads."""
         return self.training_plan.conversion
 
     @property
     def scoring(self) -> Scoring:
-        """What an evaluation reads."""
+        """Settings that an evaluation reads."""
         return Scoring(
             use_case=self.use_case, evaluation=self.evaluation, serving=self.serving, metric=self.gate.metric
         )
 
     @property
     def judging(self) -> Judging:
-        """What the gate reads."""
+        """Settings that the gate reads."""
         return Judging(
             gate=self.gate,
             scoring=self.scoring,
@@ -149,16 +149,16 @@ class Config(Settings):
 
     @property
     def quantization_plan(self) -> QuantizationPlan:
-        """What a quantization reads."""
+        """Settings that a quantization reads."""
         return QuantizationPlan(quantization=self.quantization, scoring=self.scoring)
 
     @property
     def search_plan(self) -> SearchPlan:
-        """What a search reads."""
+        """Settings that a search reads."""
         metric = self.tuning.metric or self.gate.metric
         return SearchPlan(plan=self.training_plan, tuning=self.tuning, metric=metric)
 
 
 def with_training(config: Config, settings: Mapping[str, Any], origin: str) -> Config:
-    """Return the same use case with some settings under ``training`` changed; see `change_training`."""
+    """Return the use case with some settings under ``training`` changed; see `change_training`."""
     return config.model_copy(update={"training": change_training(config.training, settings, origin)})

@@ -1,1 +1,1 @@
-"""Data sets: reading, validation, splitting, conversion."""
+"""Read, validate, split and convert data sets."""

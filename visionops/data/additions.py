@@ -1,7 +1,7 @@
-"""Images that people labelled since: read as the data set is, and added to it.
+"""Read images that people labelled later, and add them to the data set.
 
-They are split as all images are (`visionops.data.splitting`): each goes where the images are that it looks like, and
-else by a hash of its content, so that it stays where it is however many follow.
+They are split like all images (`visionops.data.splitting`): each goes to the split of the images that it looks like, or
+else to one chosen by a hash of its content, so that it keeps its split however many images follow.
 """
 
 from __future__ import annotations
@@ -48,17 +48,17 @@ _Validate = Callable[[Dataset, ValidationPolicy, Callable[[int], None] | None], 
 def read_additions(
     data: DataConfig, name: str, fit: Callable[[Dataset, Format], Dataset], cache: Path
 ) -> Dataset | None:
-    """The labelled images of ``data.additions``, hashed, without a split; None where there are none (yet).
+    """Return the labelled images of ``data.additions``, hashed, without a split; None if there are none yet.
 
-    Those of a review come from a step of their own (`mark_added`): None for ``kind: review``.
+    Returns None for ``kind: review``: a step of its own reads images of a review (`mark_added`).
 
     Args:
-        name: Of the data set.
-        fit: As for `read_dataset`.
-        cache: As for `fetch`.
+        name: Name of the data set.
+        fit: As in `read_dataset`.
+        cache: As in `fetch`.
 
     Raises:
-        DataError: The folder is not there, or is not what ``data.format`` says.
+        DataError: The folder is missing, or does not match ``data.format``.
     """
     if data.additions is None or isinstance(data.additions, ReviewSource):
         return None
@@ -77,26 +77,26 @@ def read_additions(
 
 
 def mark_added(labelled: Dataset) -> Dataset:
-    """Return images with the keys of additions and without a split."""
+    """Return images with keys of additions and without a split."""
     marked = labelled.replace_column("key", [ADDED + key for key in labelled.column("key")])
     marked = marked.replace_column("group", [group and ADDED + group for group in marked.column("group")])
     return marked.replace_column("split", [Split.NONE.value] * marked.num_images)
 
 
 def fit_classes(added: Dataset, class_names: Sequence[str], attributes: Sequence[Attribute]) -> Dataset:
-    """``added`` with its class ids counted in another order of classes.
+    """Return ``added`` with its class ids changed to another order of classes.
 
     Args:
-        class_names: Of boxes.
-        attributes: Of whole images.
+        class_names: Classes of boxes.
+        attributes: Attributes of whole images.
 
     Raises:
-        DataError: It has a class that is not among them.
+        DataError: ``added`` has another class.
     """
     wanted = {attribute.name: attribute for attribute in attributes}
     if len(added.attributes) != len(wanted) or any(a.name not in wanted for a in added.attributes):
         ours, theirs = ", ".join(wanted) or "boxes", ", ".join(a.name for a in added.attributes) or "boxes"
-        raise DataError(f"data.additions: is labelled by {theirs}, the data set by {ours}; label it by the same")
+        raise DataError(f"data.additions: labelled by {theirs}, but the data set by {ours}; label it by the same")
     labels = {}
     for attribute in added.attributes:
         ids = added.labels.column(attribute.name).to_pylist()
@@ -117,8 +117,8 @@ def _new_ids(before: Sequence[str], after: Sequence[str], used: set[int]) -> dic
     for name in sorted(before[i] for i in used):
         if name not in after:
             raise DataError(
-                f"data.additions: has the class {name!r}, which the data set has not ({', '.join(after)}); "
-                "add such images to data.source, too, or mend the label"
+                f"data.additions: unknown class {name!r}; the data set has {', '.join(after)}; "
+                "add images of it to data.source, too, or fix the label"
             )
     return {i: after.index(before[i]) for i in used}
 
@@ -131,16 +131,16 @@ def add_images(
     progress: Callable[[int], None] | None = None,
     history: SplitHistory | None = None,
 ) -> Dataset:
-    """Return ``dataset`` with ``added`` behind it: checked, cleaned and split by `assign_splits`.
+    """Return ``dataset`` followed by ``added``, checked, cleaned and split by `assign_splits`.
 
     Args:
-        dataset: Clean; whether or not it is split already.
-        added: By `read_additions`.
-        progress: Called with the number of images looked at so far.
-        history: What earlier versions dealt.
+        dataset: A clean data set, split or not.
+        added: Images from `read_additions`.
+        progress: Called with the number of images checked so far.
+        history: Splits of earlier versions.
 
     Raises:
-        DataError: The policy stops at what was found, a class is unknown, or a split would be empty.
+        DataError: The policy stops at a finding, a class is unknown, or a split would be empty.
     """
     joined = join_additions(dataset, added, validation, progress)
     return assign_splits(joined, split, history, distance=validation.near_duplicate_distance)
@@ -153,23 +153,23 @@ def join_additions(
     progress: Callable[[int], None] | None = None,
     validate: _Validate = validate,
 ) -> Dataset:
-    """Return ``dataset`` with ``added`` behind it, clean, the additions without a split.
+    """Return ``dataset`` followed by ``added``, clean, the additions without a split.
 
-    An addition that is the same file as an image of the data set is left out, whatever its label: the data set's label
-    stands. A different one becomes a `Code.CONFLICTING_LABEL` that names both.
+    An addition that is the same file as an image of the data set is left out; the label in the data set stays. If their
+    labels differ, a `Code.CONFLICTING_LABEL` names both.
 
     Args:
-        dataset: Clean.
-        added: By `read_additions`.
-        progress: Called with the number of images looked at so far.
+        dataset: A clean data set.
+        added: Images from `read_additions`.
+        progress: Called with the number of images checked so far.
         validate: Checks both together.
 
     Raises:
-        DataError: The policy stops at what was found, or a class is unknown.
+        DataError: The policy stops at a finding, or a class is unknown.
     """
     added = fit_classes(added, dataset.class_names, dataset.attributes)
     new, conflicts = _without_copies_of(dataset, added)
-    # Measured over both, unless it is configured: what was added may be brighter.
+    # Measured over both unless it is configured: additions may be brighter.
     both = dataclasses.replace(dataset.append(new), white_level=added.white_level)
     report = validate(both, validation, progress)
     with of_additions():
@@ -178,12 +178,12 @@ def join_additions(
     notes = [note for note in cleaned.notes if note not in dataset.notes]
     notes += [f"{finding.where}: {finding.message}." for finding in conflicts[:_MOST_NAMED]]
     if len(conflicts) > _MOST_NAMED:
-        notes.append(f"{len(conflicts) - _MOST_NAMED} more additions contradict the data set, whose labels stand.")
+        notes.append(f"{len(conflicts) - _MOST_NAMED} more additions contradict the data set, whose labels stay.")
     kept = sum(key.startswith(ADDED) for key in cleaned.column("key"))
     gone = added.num_images - kept
     notes.append(
-        f"{counted(kept, 'image')} labelled since {'was' if kept == 1 else 'were'} added"
-        + (f"; {counted(gone, 'image')} left out: unusable, or copies of images that are there." if gone else ".")
+        f"{counted(kept, 'image')} labelled later {'was' if kept == 1 else 'were'} added"
+        + (f"; {counted(gone, 'image')} left out: unusable, or copies of existing images." if gone else ".")
     )
     return dataclasses.replace(
         cleaned, notes=(*dataset.notes, *notes), findings=(*dataset.findings, *new.findings, *conflicts)
@@ -200,11 +200,11 @@ def originals_of(dataset: Dataset, added: Dataset) -> dict[int, int]:
 
 
 def differing_labels(dataset: Dataset, added: Dataset, copies: Mapping[int, int]) -> dict[int, str]:
-    """Return which of the copies are labelled unlike their originals, and how, in words.
+    """Return which copies have other labels than their originals, and a text on how they differ.
 
     Args:
-        added: With the classes of ``dataset`` (`fit_classes`).
-        copies: By `originals_of`.
+        added: Images with the classes of ``dataset`` (`fit_classes`).
+        copies: Result of `originals_of`.
     """
     if not copies:
         return {}
@@ -218,7 +218,7 @@ def differing_labels(dataset: Dataset, added: Dataset, copies: Mapping[int, int]
 
 
 def _without_copies_of(dataset: Dataset, added: Dataset) -> tuple[Dataset, list[Finding]]:
-    """Return the additions that are no file of ``dataset``, and those copies that are labelled differently."""
+    """Return the additions that are not files of ``dataset``, and a finding for each copy with another label."""
     copies = originals_of(dataset, added)
     if not copies:
         return added, []
@@ -226,7 +226,7 @@ def _without_copies_of(dataset: Dataset, added: Dataset) -> tuple[Dataset, list[
     findings = []
     for row, differing in differing_labels(dataset, added, copies).items():
         original = ours[copies[row]]
-        message = f"the same file as {original}, but with {differing}; the label of the data set stands"
+        message = f"the same file as {original}, but with {differing}; the label of the data set stays"
         findings.append(Finding.of(Code.CONFLICTING_LABEL, keys[row], message, (keys[row], original)))
     return added.take([row for row in range(added.num_images) if row not in copies]), findings
 

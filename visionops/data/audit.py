@@ -1,4 +1,4 @@
-"""Labels as pictures: what a person looks at before trusting them.
+"""Draw labels on images, for a person to check them before training.
 
 >>> write_label_audit(dataset, Path("audit.png"))
 """
@@ -36,7 +36,7 @@ __all__ = [
 
 Colour = tuple[int, int, int]
 
-# Okabe and Ito's palette, told apart with every common colour blindness; ordered for contrast on grey surfaces.
+# Okabe and Ito's palette, distinguishable with every common colour blindness; ordered for contrast on grey surfaces.
 _PALETTE: tuple[Colour, ...] = (
     (230, 159, 0),
     (86, 180, 233),
@@ -53,16 +53,16 @@ _PAPER: Colour = (255, 255, 255)
 _GAP = 10
 _CAPTION = 20  # pixels below a tile
 _LINE = 18  # pixels of a line of labels
-_FARTHEST = 1e9  # pixels; with boxes that reach farther, areas overflow
+_FARTHEST = 1e9  # pixels; with boxes beyond that, areas overflow
 
 
 def class_colour(class_id: int) -> Colour:
-    """A colour-blind-safe colour, RGB; after eight classes they come again, so labels name the class too."""
+    """Return a colour-blind-safe colour, RGB; colours repeat after eight classes, so labels also name the class."""
     return _PALETTE[class_id % len(_PALETTE)]
 
 
 def describe_labels(dataset: Dataset) -> list[str]:
-    """What is known of each image, in row order: ``dandelion``, or ``beard=none, glasses=yes``; "" where nothing is."""
+    """Return the labels of each image in row order: ``dandelion``, or ``beard=none, glasses=yes``; "" if unlabelled."""
     names = np.array(dataset.all_class_names, dtype=object)
     return (
         [", ".join(names[shown]) for shown in dataset.presence()] if dataset.attributes else [""] * dataset.num_images
@@ -79,15 +79,15 @@ def draw_boxes(
 
     Args:
         rgb: uint8 (H, W, 3).
-        xyxy: (N, 4), pixels of ``rgb``; parts outside are not drawn.
-        labels: N texts; "" for none. In a crowd, those that find no free place are left out, large boxes first served.
-        colours: N of RGB.
+        xyxy: (N, 4), pixels of ``rgb``; parts outside the image are not drawn.
+        labels: N texts; "" for none. In a crowd, labels of small boxes without a free place are left out.
+        colours: N colours, RGB.
     """
     image = Image.fromarray(np.ascontiguousarray(rgb))
     draw = ImageDraw.Draw(image)
     line = max(2, round(max(image.size) / 250))
     font = _font(max(12, round(max(image.size) / 24)))
-    order = np.argsort(-_areas(xyxy), kind="stable")  # small boxes last, on top
+    order = np.argsort(-_areas(xyxy), kind="stable")  # small boxes last, so that they are on top
     drawn = [i for i in order.tolist() if np.isfinite(xyxy[i]).all()]
     for i in drawn:
         _outline(draw, xyxy[i], image.size, colours[i], line)
@@ -117,7 +117,7 @@ def _outline(
     x1, y1 = (float(np.clip(v, 0, limit - 1)) for v, limit in zip(box[:2], size, strict=True))
     x2, y2 = (float(np.clip(v, 0, limit - 1)) for v, limit in zip(box[2:], size, strict=True))
     left, right, upper, lower = min(x1, x2), max(x1, x2), min(y1, y2), max(y1, y2)
-    # A dark rim keeps a light colour visible on light metal.
+    # A dark outline keeps a light colour visible on light metal.
     draw.rectangle((left - 1, upper - 1, right + 1, lower + 1), outline=_INK, width=line + 2)
     draw.rectangle((left, upper, right, lower), outline=colour, width=line)
 
@@ -128,7 +128,7 @@ _Rectangle = tuple[float, float, float, float]
 def _free_place(
     text: _Rectangle, box: npt.NDArray[np.floating], size: tuple[int, int], taken: Sequence[_Rectangle]
 ) -> _Rectangle | None:
-    """Where a label goes: above its box, else inside, else below; None where others have taken all of that."""
+    """Return the place for a label: above its box, else inside, else below; None if other labels occupy all of them."""
     width, height = text[2] - text[0] + 6, text[3] - text[1] + 6
     x = float(np.clip(min(box[0], box[2]), 0, max(size[0] - width, 0)))
     top, bottom = float(min(box[1], box[3])), float(max(box[1], box[3]))
@@ -155,14 +155,14 @@ def _overlap(a: _Rectangle, b: _Rectangle) -> bool:
 
 
 def read_thumbnail(path: Path, side: int, white: int = FULL_WHITE) -> tuple[npt.NDArray[np.uint8], float] | None:
-    """One image, scaled to fit a square.
+    """Read an image and scale it to fit a square.
 
     Args:
-        side: Of the square, in pixels; smaller images are enlarged, so that their labels can be read.
+        side: Side of the square, in pixels; smaller images are enlarged, so that their labels can be read.
         white: White level of 16-bit files.
 
     Returns:
-        uint8 (h, w, 3) RGB and the scale by which boxes shrink or grow; None if the image cannot be used.
+        The image, uint8 (h, w, 3) RGB, and its scale factor for boxes; None if the image cannot be used.
     """
     try:
         data = path.read_bytes()
@@ -178,11 +178,11 @@ def read_thumbnail(path: Path, side: int, white: int = FULL_WHITE) -> tuple[npt.
 
 
 def labelled_tile(dataset: Dataset, row: int, boxes: Boxes, side: int) -> Image.Image:
-    """One image with its boxes, on a square tile; a grey tile that says so where the image cannot be used.
+    """Draw one image with its boxes on a square tile; draw a grey tile with a note if the image cannot be used.
 
     Args:
-        boxes: Of this image, as `Dataset.boxes_by_image` returns them.
-        side: Of the tile, in pixels.
+        boxes: Boxes of this image, as `Dataset.boxes_by_image` returns them.
+        side: Side of the tile, in pixels.
     """
     thumbnail = read_thumbnail(Path(dataset.images.column("path")[row].as_py()), side, dataset.white)
     tile = Image.new("RGB", (side, side), (241, 243, 245))
@@ -200,10 +200,10 @@ def labelled_tile(dataset: Dataset, row: int, boxes: Boxes, side: int) -> Image.
 
 
 def pick_examples(dataset: Dataset, count: int, seed: int = 0) -> list[int]:
-    """Rows of images such that each class appears, rare ones first, and one without boxes or labels if there is one.
+    """Return rows of images that show each class, rare ones first, and one without boxes or labels if there is one.
 
     Args:
-        count: At most so many.
+        count: Maximum number of rows.
     """
     random = np.random.default_rng(seed)
     order = random.permutation(dataset.num_images)
@@ -215,7 +215,7 @@ def pick_examples(dataset: Dataset, count: int, seed: int = 0) -> list[int]:
         holders = np.flatnonzero(shown[:, class_id])
         queues.append(holders[np.argsort(rank[holders])].tolist())
     empty = np.flatnonzero(~shown.any(axis=1))
-    # The unlabelled have no boxes by nature: they are no example of a clean image.
+    # Unlabelled images have no boxes: they are not examples of clean images.
     splits = np.array(dataset.column("split"), dtype=object)
     clean = [int(row) for row in empty[np.argsort(rank[empty])] if splits[row] != "unlabelled"]
     queues.append(clean[: max(1, count // 12)] if shown.any() else clean)
@@ -236,15 +236,15 @@ def render_label_audit(
     tile: int = 240,
     fetch: Callable[[Dataset], Dataset] = lambda images: images,
 ) -> Image.Image:
-    """A grid of images with their boxes, or with their labels below and class after class, and a legend.
+    """Draw a grid of images with their boxes, or sorted by class with their labels below, and a legend.
 
     Args:
-        rows: Which images; or how many, picked by `pick_examples`.
+        rows: Rows of the images to show, or their number, picked by `pick_examples`.
         tile: Side of one image in the grid, in pixels.
-        fetch: Given some of the images, the same with paths of this machine.
+        fetch: Returns the given images with paths on this machine.
 
     Raises:
-        DataError: There is no image to show.
+        DataError: There are no images to show.
     """
     shown = pick_examples(dataset, rows, seed) if isinstance(rows, int) else list(rows)
     if not shown:
@@ -277,7 +277,7 @@ def render_label_audit(
 
 
 def _wrapped(draw: ImageDraw.ImageDraw, text: str, width: int) -> list[str]:
-    """Lines of at most ``width`` pixels, broken after commas; nothing for no text."""
+    """Break a text after commas into lines of at most ``width`` pixels; return an empty list for an empty text."""
     lines: list[str] = []
     for part in text.split(", ") if text else ():
         joined = f"{lines[-1]}, {part}" if lines else ""
@@ -289,7 +289,7 @@ def _wrapped(draw: ImageDraw.ImageDraw, text: str, width: int) -> list[str]:
 
 
 def _shortened(draw: ImageDraw.ImageDraw, text: str, width: int) -> str:
-    """Cut in the middle: a name's end tells more than its start."""
+    """Shorten a text in the middle, because the end of a name identifies an image better than its start."""
     if draw.textlength(text, font=_font(12)) <= width:
         return text
     keep = len(text)
@@ -302,7 +302,7 @@ def _shortened(draw: ImageDraw.ImageDraw, text: str, width: int) -> str:
 
 
 def _legend(dataset: Dataset, width: int) -> Image.Image:
-    """Title, and one chip a class, coloured where boxes are, wrapped to the width; attributes begin a line."""
+    """Draw the title and one chip per class, coloured if there are boxes, wrapped to the width."""
     measure = ImageDraw.Draw(Image.new("RGB", (1, 1)))
     if dataset.attributes:
         title = f"{dataset.name}: {dataset.num_images:,} images"
@@ -333,10 +333,10 @@ def _legend(dataset: Dataset, width: int) -> Image.Image:
 
 
 def write_label_audit(dataset: Dataset, path: Path, rows: Sequence[int] | int = 24, seed: int = 0) -> None:
-    """Write `render_label_audit` to a file; its suffix decides the format.
+    """Write `render_label_audit` to a file; its suffix sets the format.
 
     Raises:
-        DataError: There is no image to show, or the file cannot be written.
+        DataError: There are no images to show, or the file cannot be written.
     """
     sheet = render_label_audit(dataset, rows, seed)
     try:
@@ -352,7 +352,7 @@ def render_label_audit_html(
     seed: int = 0,
     fetch: Callable[[Dataset], Dataset] = lambda images: images,
 ) -> str:
-    """`render_label_audit` as a page for the dashboard: one picture, nothing from outside."""
+    """Return `render_label_audit` as a self-contained HTML page for the dashboard."""
     buffer = io.BytesIO()
     render_label_audit(dataset, rows, seed, fetch=fetch).save(buffer, "JPEG", quality=88)
     picture = base64.b64encode(buffer.getvalue()).decode("ascii")

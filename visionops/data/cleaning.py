@@ -1,4 +1,4 @@
-"""Mend what validation found and the policy lets pass: the data set that training sees."""
+"""Clean a data set for training: fix the findings of validation that do not stop the run."""
 
 from __future__ import annotations
 
@@ -20,21 +20,25 @@ __all__ = ["clean"]
 
 
 def clean(dataset: Dataset, report: ValidationReport) -> Dataset:
-    """The data set without what cannot be learned from, and with what the images really are.
+    """Return the data set without unusable content, and with the facts of the decoded images.
 
-    Unusable images go, with their boxes. Width, height and ``plain`` become those of the decoded files, ``sha256`` is
-    filled in where it was unknown. Boxes are clipped to their image as rectangles; those without area, with a
-    coordinate that is not a number, or that repeat another, go. Of files with identical bytes one stays: in the split
-    most worth protecting (test, then val, then train), there the first; none where their labels contradict each other.
-    Images for inference only (split ``unlabelled``) are compared among themselves. ``group`` is set for near
-    duplicates, so that a later split keeps them on one side. Rows keep their order. ``white_level`` becomes the one by
-    which 16-bit samples are scaled. Each kind of change becomes a sentence in ``notes``.
+    - Unusable images are removed with their boxes.
+    - ``width``, ``height`` and ``plain`` are taken from the decoded files, and missing ``sha256`` are filled in.
+    - Boxes are clipped to their image as rectangles. Boxes without area, with a coordinate that is not a number, or
+      that repeat another box are removed.
+    - Of files with identical bytes one is kept: in test, else in val, else in train, and there the first. None is kept
+      if their labels contradict each other. Images for inference only (split ``unlabelled``) are compared among
+      themselves.
+    - ``group`` is set for near duplicates, so that a later split keeps them together.
+    - ``white_level`` becomes the one that scales 16-bit samples.
+
+    Rows keep their order. Each kind of change becomes a sentence in ``notes``.
 
     Args:
-        report: Of this very data set.
+        report: The report on this data set.
 
     Raises:
-        DataError: The report is of another data set.
+        DataError: The report is on another data set.
     """
     if report.facts.column("key").to_pylist() != dataset.column("key"):
         raise DataError(f"{dataset.name}: the validation report is of another data set; validate this one")
@@ -59,7 +63,7 @@ def _with_facts(dataset: Dataset, report: ValidationReport) -> Dataset:
 
 
 def _with_groups(dataset: Dataset, report: ValidationReport, notes: list[str]) -> Dataset:
-    """Near duplicates share a group; groups that the reader gave and that now touch become one."""
+    """Put near duplicates into groups; merge groups of the reader that now share an image."""
     row_of = {key: row for row, key in enumerate(dataset.column("key"))}
     groups = dataset.column("group")
     members: dict[str, list[int]] = collections.defaultdict(list)

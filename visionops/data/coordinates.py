@@ -1,7 +1,7 @@
-"""Boxes in numbers of another kind than the format has: fractions, swapped axes, corners for sizes, counted from one.
+"""Find boxes in another convention than the format's: fractions, swapped axes, corners for sizes, or counted from one.
 
-Each is a pattern over all boxes that would be a strange accident otherwise. It is reported and never corrected: which
-tool wrote the numbers is for people to say.
+Each check looks for a pattern over all boxes that is very unlikely by chance. Findings are reported and never
+corrected: only people know which tool wrote the numbers.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
 _FEWEST = 3
-"""Boxes that must show a pattern."""
+"""Minimum number of boxes that must show a pattern."""
 _SHARE = 0.1
-"""Share of all boxes that must contradict the format's reading."""
+"""Minimum share of all boxes that must contradict the format's reading."""
 _NEARLY_ALL = 0.99
-"""Share of all boxes that the other reading must fit."""
+"""Minimum share of all boxes that the other reading must fit."""
 _SLACK = 1.0
-"""Pixels that a box may reach over the border by sloppy drawing."""
+"""Pixels that an inaccurate box may extend over the border."""
 
 
 def suspect_coordinates(
@@ -35,18 +35,18 @@ def suspect_coordinates(
     """Find patterns of wrong coordinates.
 
     Args:
-        keys: Of the images.
+        keys: Keys of the images.
         rows: Image row of each box, int64 (M,).
         boxes: Finite xyxy in pixels, float64 (M, 4).
         sizes: Width and height of each box's image, (M, 2), above zero.
     """
-    for what, mend, which in _patterns(boxes, np.asarray(sizes, np.float64)):
+    for what, fix, which in _patterns(boxes, np.asarray(sizes, np.float64)):
         found = np.flatnonzero(which)
         images = tuple(dict.fromkeys(keys[rows[box]] for box in found.tolist()))
         x1, y1, x2, y2 = boxes[found[0]]
         message = (
             f"{counted(len(found), 'box', 'boxes')} of {len(boxes):,} {what}, such as "
-            f"({x1:.4g}, {y1:.4g}, {x2:.4g}, {y2:.4g}) in {images[0]}; {mend}"
+            f"({x1:.4g}, {y1:.4g}, {x2:.4g}, {y2:.4g}) in {images[0]}; {fix}"
         )
         yield Finding.of(Code.SUSPECT_COORDINATES, "boxes", message, images)
 
@@ -66,8 +66,8 @@ def _patterns(boxes: Floats, sizes: Floats) -> Iterator[tuple[str, str, Mask]]:
     corners = np.hstack([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]])
     ordered = (corners[:, 2:] > corners[:, :2]).all(axis=1)
     if (_fits(corners, sizes) & ordered).mean() >= _NEARLY_ALL:
-        mend = "export them as x, y, width, height"
-        yield "fit their image only as x1, y1, x2, y2, though the format has x, y, width, height", mend, outside
+        fix = "export them as x, y, width, height"
+        yield "fit their image only as x1, y1, x2, y2, though the format has x, y, width, height", fix, outside
 
 
 def _counted_from_one(boxes: Floats, sizes: Floats) -> Iterator[tuple[str, str, Mask]]:

@@ -1,4 +1,4 @@
-"""Labels of a data set that people corrected since: unlike an addition, what they decided stands."""
+"""Apply people's corrections to the labels of a data set; unlike additions, they replace its labels."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ __all__ = ["apply_review"]
 
 
 def apply_review(dataset: Dataset, reviewed: Dataset, rejected: Collection[str]) -> tuple[Dataset, Dataset]:
-    """Apply what people decided to the images of a data set, and return what is left to add.
+    """Apply the decisions of a review to the images of a data set, and return the images that are left to add.
 
-    An image that is the same file as a reviewed one gets its label and keeps its key and split. One that people
-    rejected is left out. Both are findings.
+    An image that is the same file as a reviewed one gets its label and keeps its key and split. A rejected image is
+    left out. Both become findings.
 
     Args:
-        dataset: Clean, with ``sha256``.
-        reviewed: By `mark_added`, with ``sha256``.
-        rejected: SHA-256, lower-case hex.
+        dataset: A clean data set with ``sha256``.
+        reviewed: Images from `mark_added`, with ``sha256``.
+        rejected: SHA-256 of rejected images, lower-case hex.
 
     Returns:
-        The data set, and the reviewed images that it does not have.
+        The data set, and the reviewed images that are not in it.
 
     Raises:
-        DataError: A reviewed image has a class that the data set has not.
+        DataError: A reviewed image has a class that is unknown to the data set.
     """
     if reviewed.num_images:
         with of_additions():

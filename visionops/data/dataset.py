@@ -1,9 +1,9 @@
-"""The one in-memory form of a labelled image collection.
+"""The in-memory form of a labelled image collection.
 
-Arrow tables, never a list of Python objects: ``images`` (a row an image), and what is known of them in named layers:
-``boxes``, ``labels``, or one that a task brings (`visionops.data.layers`). Image bytes are *referenced*: ``path`` says
-where they lie now and ``sha256`` what they are, so that a data set of a million images travels between steps as a few
-megabytes.
+Data is in Arrow tables, never in lists of Python objects: ``images`` (one row per image) and named layers of
+annotations: ``boxes``, ``labels``, or a task's own layer (`visionops.data.layers`). Image bytes are *referenced*:
+``path`` is their current location and ``sha256`` identifies them, so that a data set of a million images passes between
+steps as a few megabytes.
 
 >>> dataset.num_images, dataset.class_names
 (1800, ('crazing', 'inclusion', 'patches', 'pitted_surface', 'rolled-in_scale', 'scratches'))
@@ -48,11 +48,11 @@ __all__ = ["ADDED", "IMAGES_SCHEMA", "Dataset", "Split"]
 
 _LAYER_NAME = re.compile(r"[a-z][a-z0-9_]*")
 _OTHER = "layer-"
-"""Before the name of a layer that our readers do not make, in a file's name."""
+"""Prefix in file names for layers that our readers do not create."""
 
 
 class Split(enum.StrEnum):
-    """Which part an image plays. ``NONE``: not decided yet; ``UNLABELLED``: for batch inference only."""
+    """Split of an image. ``NONE``: not assigned yet; ``UNLABELLED``: for batch inference only."""
 
     TRAIN = "train"
     VAL = "val"
@@ -64,47 +64,47 @@ class Split(enum.StrEnum):
 IMAGES_SCHEMA = pa.schema(
     [
         ("key", pa.string()),  # unique; relative POSIX path below the data set, e.g. "Steel/train/000007.jpg"
-        ("path", pa.string()),  # absolute path of the bytes on this machine; "" when not at hand
+        ("path", pa.string()),  # absolute path of the bytes on this machine; "" if not available
         ("sha256", pa.string()),  # of the encoded bytes, lower-case hex; "" until hashed
-        ("num_bytes", pa.int64()),  # of the encoded file; -1 when the file is missing
-        ("width", pa.int32()),  # pixels, after EXIF rotation; 0 when unknown
+        ("num_bytes", pa.int64()),  # of the encoded file; -1 if the file is missing
+        ("width", pa.int32()),  # pixels, after EXIF rotation; 0 if unknown
         ("height", pa.int32()),
         ("split", pa.string()),  # a `Split`
-        ("plain", pa.bool_()),  # `ImageHeader.is_plain`: every decoder gives the same pixels; null until looked at
-        ("group", pa.string()),  # what must stay in one split (a duplicate cluster, a part number); "" = alone
-        ("weight", pa.float32()),  # how much the image counts in training; 1 unless the labels say how sure they are
-        ("phash", pa.uint64()),  # perceptual hash, and thumbnail uint8 (16, 16), grey; null until looked at
+        ("plain", pa.bool_()),  # `ImageHeader.is_plain`: every decoder gives the same pixels; null until checked
+        ("group", pa.string()),  # images of one group stay in one split (duplicates, a part number); "" = alone
+        ("weight", pa.float32()),  # weight of the image in training; 1 unless labels have a certainty
+        ("phash", pa.uint64()),  # perceptual hash, and thumbnail uint8 (16, 16), grey; null until computed
         ("look", pa.binary(256)),
     ]
 )
 
 ADDED = "additions/"
-"""Before the keys of images that people labelled since."""
+"""Prefix of the keys of images that people labelled later."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """Images and the layers of what is known of them, in columns.
+    """Images and the layers of their annotations, in columns.
 
-    A task says by name which layer it learns from. Our readers give ``boxes`` or ``labels``, which have accessors here.
+    A task names the layer it learns from. Our readers create ``boxes`` or ``labels``, which have accessors here.
     """
 
     name: str
     images: pa.Table
     layers: Mapping[str, Layer] = dataclasses.field(default_factory=dict)
-    """By name (small letters, digits and _); each has annotations of these images."""
+    """Maps a name (lower-case letters, digits and _) to a layer with annotations of these images."""
     notes: tuple[str, ...] = ()
-    """Sentences a person should read about how this data set came to be ("test was cut from val")."""
+    """Sentences for people on how this data set was made ("test was cut from val")."""
     findings: tuple[Finding, ...] = ()
-    """What the reader could not represent (an annotation of an unknown image) or saw beside it (an orphan file)."""
+    """Problems that the reader found, such as an annotation of an unknown image or a file without annotation."""
     white_level: int | None = None
-    """Value of 16-bit samples that becomes 255, by the configuration or by what validation found; None until then."""
+    """Value of 16-bit samples that maps to 255, from the configuration or from validation; None until known."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "notes", tuple(map(one_line, self.notes)))
         for name in self.layers:
-            if not _LAYER_NAME.fullmatch(name):  # it becomes the name of a file
-                raise ValueError(f"a layer cannot be called {name!r}: small letters, digits and _ only")
+            if not _LAYER_NAME.fullmatch(name):  # the name becomes a file name
+                raise ValueError(f"invalid layer name {name!r}; use lower-case letters, digits and _")
         if self.images.schema != IMAGES_SCHEMA:
             object.__setattr__(self, "images", self.images.select(IMAGES_SCHEMA.names).cast(IMAGES_SCHEMA))
 
@@ -121,12 +121,12 @@ class Dataset:
         labels: dict[str, Any] | None = None,
         white_level: int | None = None,
     ) -> Dataset:
-        """Build from columns (lists or arrays). Absent image columns get their "unknown" value.
+        """Build a data set from columns (lists or arrays). Absent image columns get their "unknown" value.
 
         Args:
             images: Must have ``key``; see `IMAGES_SCHEMA` for the others.
             boxes: All columns of `BOXES_SCHEMA`; ``source_id`` may be absent. ``{}`` for no boxes.
-            labels: For each attribute its class ids, None where not known.
+            labels: Maps each attribute to its class ids, None if unknown.
         """
         n = len(images["key"])
         unknown: dict[str, Any] = {
@@ -162,12 +162,12 @@ class Dataset:
         return dataclasses.replace(self, layers={**self.layers, name: layer})
 
     def with_boxes(self, table: pa.Table, class_names: Sequence[str] | None = None) -> Dataset:
-        """Return a copy with other boxes, and other classes where they are given."""
+        """Return a copy with other boxes, and with other classes if given."""
         names = self.class_names if class_names is None else tuple(class_names)
         return self.with_layer(BOXES, BoxLayer(names, table))
 
     def with_labels(self, attributes: Sequence[Attribute], table: pa.Table) -> Dataset:
-        """Return a copy with other labels, or without any where there are no attributes."""
+        """Return a copy with other labels, or without labels if there are no attributes."""
         if not attributes:
             others = {name: layer for name, layer in self.layers.items() if name != LABELS}
             return dataclasses.replace(self, layers=others)
@@ -175,7 +175,7 @@ class Dataset:
 
     @property
     def box_layer(self) -> BoxLayer:
-        """The layer ``boxes``; an empty one where there is none."""
+        """The layer ``boxes``; an empty one if there is none."""
         layer = self.layers.get(BOXES)
         return layer if isinstance(layer, BoxLayer) else BoxLayer()
 
@@ -192,22 +192,22 @@ class Dataset:
 
     @property
     def boxes(self) -> pa.Table:
-        """A row a box, by `BOXES_SCHEMA`."""
+        """One row per box, as in `BOXES_SCHEMA`."""
         return self.box_layer.table
 
     @property
     def attributes(self) -> tuple[Attribute, ...]:
-        """The questions that labels answer; none without labels."""
+        """The attributes that labels have values for; empty without labels."""
         return self.label_layer.attributes if self.label_layer else ()
 
     @property
     def labels(self) -> pa.Table:
-        """A row an image, a column an attribute; see `LabelLayer`."""
+        """One row per image and one column per attribute; see `LabelLayer`."""
         return self.label_layer.table if self.label_layer else pa.table({})
 
     @property
     def white(self) -> int:
-        """By what the 16-bit images are decoded: the white level, 65535 until it is known."""
+        """White level for decoding 16-bit images; 65535 until it is known."""
         return self.white_level or FULL_WHITE
 
     @property
@@ -222,13 +222,13 @@ class Dataset:
 
     @property
     def all_class_names(self) -> tuple[str, ...]:
-        """The classes of boxes; of one attribute, its classes; of several, ``attribute=class`` for each."""
+        """The classes of boxes; with one attribute, its classes; with several, ``attribute=class`` for each."""
         if len(self.attributes) == 1:
             return self.attributes[0].class_names
         return self.class_names or tuple(f"{a.name}={c}" for a in self.attributes for c in a.class_names)
 
     def describe(self) -> str:
-        """How much there is of what, for people: "1800 images, 4189 boxes, 6 classes"."""
+        """Return the contents as a text for people: "1800 images, 4189 boxes, 6 classes"."""
         if not self.attributes and (BOXES in self.layers or not self.layers):
             return f"{self.num_images} images, {self.num_boxes} boxes, {len(self.class_names)} classes"
         if not self.attributes:
@@ -238,12 +238,12 @@ class Dataset:
         return f"{self.num_images} images, {len(self.attributes)} attributes, {len(self.all_class_names)} classes"
 
     def label_array(self) -> npt.NDArray[np.int32]:
-        """Class ids, int32 (images, attributes); -1 where not known."""
+        """Return class ids, int32 (images, attributes); -1 if unknown."""
         layer = self.label_layer
         return layer.array() if layer else np.empty((self.num_images, 0), np.int32)
 
     def presence(self) -> npt.NDArray[np.bool_]:
-        """Which image shows which class, bool (images, classes in the order of `all_class_names`)."""
+        """Return which image shows which class, bool (images, classes in the order of `all_class_names`)."""
         shown = np.zeros((self.num_images, len(self.all_class_names)), dtype=np.bool_)
         if not self.attributes:
             image, class_ids, _ = self.box_arrays()
@@ -258,25 +258,25 @@ class Dataset:
         return shown
 
     def column(self, name: str) -> list[Any]:
-        """One column of ``images`` as a Python list."""
+        """Return one column of ``images`` as a Python list."""
         return list(self.images.column(name).to_pylist())
 
     def paths(self) -> list[Path]:
-        """Where the bytes of each image lie, in row order."""
+        """Return the path of each image's bytes, in row order."""
         return [Path(p) for p in self.column("path")]
 
     def box_arrays(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.float64]]:
-        """All boxes at once: image row (M,), class id (M,), xyxy (M, 4)."""
+        """Return all boxes at once: image row (M,), class id (M,), xyxy (M, 4)."""
         return self.box_layer.arrays()
 
     def boxes_of(self, row: int) -> Boxes:
-        """The boxes of the image at ``row``. For all images use `boxes_by_image`."""
+        """Return the boxes of the image at ``row``. For all images use `boxes_by_image`."""
         image, class_ids, xyxy = self.box_arrays()
         mask = image == row
         return Boxes(xyxy[mask], class_ids[mask])
 
     def boxes_by_image(self) -> list[Boxes]:
-        """The boxes of every image, in row order, in one pass."""
+        """Return the boxes of every image, in row order, in one pass."""
         image, class_ids, xyxy = self.box_arrays()
         order = np.argsort(image, kind="stable")
         cuts = np.searchsorted(image[order], np.arange(1, self.num_images))
@@ -284,38 +284,38 @@ class Dataset:
         return [Boxes(b, c) for b, c in pairs][: self.num_images]
 
     def split_counts(self) -> dict[str, int]:
-        """Images per split, splits in the order of `Split`, empty ones left out."""
+        """Return the number of images per split, in the order of `Split`, without empty splits."""
         column = self.column("split")
         return {s.value: n for s in Split if (n := column.count(s.value))}
 
     def replace_column(self, name: str, values: Sequence[Any] | npt.NDArray[Any]) -> Dataset:
-        """A copy with one column of ``images`` replaced."""
+        """Return a copy with one column of ``images`` replaced."""
         field = IMAGES_SCHEMA.field(name)
         index = IMAGES_SCHEMA.get_field_index(name)
         return dataclasses.replace(self, images=self.images.set_column(index, field, pa.array(values, type=field.type)))
 
     def take_evenly(self, count: int) -> Dataset:
-        """Up to ``count`` images, spread evenly over all."""
+        """Return up to ``count`` images, spread evenly over all."""
         rows = np.unique(np.linspace(0, self.num_images - 1, min(count, self.num_images)).round().astype(np.int64))
         return self.take(rows)
 
     def take(self, rows: Sequence[int] | npt.NDArray[np.int64]) -> Dataset:
-        """The images at ``rows``, in that order, with what is known of them."""
+        """Return the images at ``rows``, in that order, with their annotations."""
         wanted = np.asarray(rows, dtype=np.int64)
         layers = {name: layer.take(wanted, self.num_images) for name, layer in self.layers.items()}
         return dataclasses.replace(self, images=self.images.take(pa.array(wanted)), layers=layers)
 
     def append(self, other: Dataset) -> Dataset:
-        """Return these images and, behind them, those of a data set with the same layers and classes.
+        """Return these images followed by those of a data set with the same layers and classes.
 
-        Notes are of this one, findings of both.
+        Keeps the notes of this data set, and the findings of both.
         """
         layers = {name: layer.append(other.layers[name], self.num_images) for name, layer in self.layers.items()}
         images = pa.concat_tables([self.images, other.images])
         return dataclasses.replace(self, images=images, layers=layers, findings=(*self.findings, *other.findings))
 
     def select_classes(self, class_ids: Sequence[int]) -> Dataset:
-        """Keep the boxes of these classes alone, numbered anew in this order; images stay."""
+        """Keep only the boxes of these classes, renumbered in this order; keep all images."""
         new_ids = np.full(len(self.class_names), -1, dtype=np.int32)
         new_ids[list(class_ids)] = np.arange(len(class_ids))
         mapped = new_ids[self.boxes.column("class_id").to_numpy()] if self.num_boxes else new_ids[:0]
@@ -326,23 +326,23 @@ class Dataset:
         return self.with_boxes(boxes, [self.class_names[i] for i in class_ids])
 
     def select_split(self, *splits: Split) -> Dataset:
-        """Only the images of one split, or of several."""
+        """Return only the images of the given splits."""
         wanted = {split.value for split in splits}
         rows = [i for i, s in enumerate(self.column("split")) if s in wanted]
         return self.take(rows)
 
     def shard(self, index: int, count: int) -> Dataset:
-        """The images of one of ``count`` parts of about the same size, in row order.
+        """Return the images of one of ``count`` parts of similar size, in row order.
 
-        An image's part follows from the first bits of its SHA-256, and of its key while that is not known: whatever
-        else is in the data set. Of hashed images each part is a range of hashes, as `visionops.data.shards` keeps them.
+        The first bits of an image's SHA-256 decide its part (those of its key until the SHA-256 is known), independent
+        of other images. With hashed images each part is a range of hashes, as `visionops.data.shards` stores them.
         """
         pairs = zip(self.column("sha256"), self.column("key"), strict=True)
         hashes = [known or hashlib.sha256(key.encode()).hexdigest() for known, key in pairs]
         return self.take([row for row, digest in enumerate(hashes) if int(digest[:8], 16) * count >> 32 == index])
 
     def fingerprint(self) -> str:
-        """Identity of the content: image hashes, splits, layers, classes; whatever folder they lie in.
+        """Return the identity of the content: image hashes, splits, layers and classes, independent of folders.
 
         Returns:
             SHA-256, lower-case hex. Two data sets with the same fingerprint train the same model.
@@ -359,7 +359,7 @@ class Dataset:
             digest.update(self.images.column("weight").to_numpy()[order].tobytes())
         for name, layer in self._others():
             digest.update(name.encode() + layer.digest(order))
-        if self.white != FULL_WHITE:  # other pixels of the same files
+        if self.white != FULL_WHITE:  # the same files decode to other pixels
             digest.update(f"white {self.white}".encode())
         return digest.hexdigest()
 
@@ -382,7 +382,7 @@ class Dataset:
         """Read what `save` wrote.
 
         Raises:
-            DataError: A file is missing or is not what `save` writes.
+            DataError: A file is missing or was not written by `save`.
         """
         try:
             meta = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
@@ -403,11 +403,11 @@ class Dataset:
                 layers=layers,
                 notes=tuple(meta["notes"]),
                 findings=tuple(Finding.from_dict(raw) for raw in meta["findings"]),
-                white_level=meta.get("white_level"),  # absent in what earlier versions saved
+                white_level=meta.get("white_level"),  # absent in data sets that earlier versions saved
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(f"{folder}: not a saved data set ({error}); run again with --no-cache") from error
 
     def _others(self) -> list[tuple[str, Layer]]:
-        """The layers that our readers do not make, by name."""
+        """Return the layers that our readers do not create, by name."""
         return sorted((name, layer) for name, layer in self.layers.items() if name not in {BOXES, LABELS})

@@ -1,8 +1,8 @@
-"""Download a file from a web server: checked by its SHA-256, resumed where it was cut short.
+"""Download a file from a web server, check its SHA-256, and resume an interrupted download.
 
-What arrived stands in a hidden file named by the checksum, so that a later run goes on after a crash, from another
-address of the same file, too. A file put together from several answers may be of two states of the server: if its
-checksum is wrong, it is fetched whole once more before it is refused.
+Received bytes are in a hidden file named by the checksum, so that a later run resumes after a crash, also from another
+address of the same file. A file assembled from several responses may mix two versions on the server: if its checksum is
+wrong, it is downloaded once more from the beginning before it is refused.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 __all__ = ["download", "one_at_a_time", "shown_url"]
 
 _TRIES = 4
-"""Tries in a row that bring no byte, after which it is given up."""
+"""Number of consecutive attempts without a new byte after which the download fails."""
 _TIMEOUT_SECONDS = (10.0, 60.0)
-"""To connect, and between two pieces."""
+"""Seconds to connect, and seconds between two chunks."""
 _CHUNK = 1 << 20
 _MEGABYTE = 1_000_000
 _COME_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
@@ -42,12 +42,12 @@ Progress = Callable[[int, int], None]
 
 
 class _Interrupted(Exception):
-    """Worth another try."""
+    """A failure that is worth another attempt."""
 
 
 @contextlib.contextmanager
 def one_at_a_time(sha256: str, cache: Path) -> Iterator[None]:
-    """Let one process at a time fetch this file into ``cache``, which is made; others wait.
+    """Let one process at a time download this file into ``cache``, which is created; others wait.
 
     Raises:
         DataError: The folder cannot be written.
@@ -57,7 +57,7 @@ def one_at_a_time(sha256: str, cache: Path) -> Iterator[None]:
     with _writing(cache):
         cache.mkdir(parents=True, exist_ok=True)
         lock = FileLock(_part(sha256, cache).with_suffix(".lock"))
-        lock.acquire()  # the kernel frees it, however this process ends
+        lock.acquire()  # the kernel releases it however this process ends
     try:
         yield
     finally:
@@ -65,15 +65,15 @@ def one_at_a_time(sha256: str, cache: Path) -> Iterator[None]:
 
 
 def download(url: str, sha256: str, cache: Path, progress: Progress) -> Path:
-    """Return the file, in ``cache``, where it stays until the caller removes it; hold `one_at_a_time` meanwhile.
+    """Return the file in ``cache``, where it stays until the caller removes it; hold `one_at_a_time` meanwhile.
 
     Args:
-        sha256: Lower-case hex.
-        cache: Folder for what arrives, and for what an earlier try left.
-        progress: Called with the megabytes done and their number, rounded up.
+        sha256: Expected SHA-256, lower-case hex.
+        cache: Folder for received bytes, including those of earlier attempts.
+        progress: Called with the megabytes done and their total, rounded up.
 
     Raises:
-        DataError: It cannot be fetched or written, or is not what ``sha256`` says.
+        DataError: It cannot be downloaded or written, or its SHA-256 is not ``sha256``.
     """
     part = _part(sha256, cache)
     if _has(part, sha256):
@@ -84,7 +84,7 @@ def download(url: str, sha256: str, cache: Path, progress: Progress) -> Path:
     if digest := _wrong(part, sha256):
         part.unlink()
         raise DataError(
-            f"{shown_url(url)}: has the SHA-256 {digest}, and data.source.sha256 is {sha256}; nothing of it was kept; "
+            f"{shown_url(url)}: has the SHA-256 {digest}, not {sha256} of data.source.sha256; it was removed; "
             "check the address, or set the checksum if this is the file you mean"
         )
     return part
@@ -95,12 +95,12 @@ def _part(sha256: str, cache: Path) -> Path:
 
 
 def shown_url(url: str) -> str:
-    """Return ``url`` as it may be printed: without what stands behind a question mark."""
+    """Return ``url`` without its query, which may hold a secret."""
     return urlsplit(url)._replace(query="", fragment="").geturl()
 
 
 def _receive(url: str, part: Path, progress: Progress) -> bool:
-    """Fetch what is missing of ``part``; return whether it is from more than one answer."""
+    """Download the missing bytes of ``part``; return whether it is from more than one response."""
     import requests
 
     best, failures, is_mixed = _size(part), 0, False
@@ -113,15 +113,15 @@ def _receive(url: str, part: Path, progress: Progress) -> bool:
                 failures = 1 if here > best else failures + 1
                 best, is_mixed = max(here, best), True
                 if failures >= _TRIES:
-                    left = f"; run it again to go on after {_megabytes(here)} MB" if here else "; try again"
-                    raise DataError(f"{shown_url(url)}: cannot be fetched ({error}){left}") from error
+                    left = f"; run it again to resume after {_megabytes(here)} MB" if here else "; try again"
+                    raise DataError(f"{shown_url(url)}: cannot be downloaded ({error}){left}") from error
                 _pause(2.0 ** (failures - 1))
 
 
 def _request(session: requests.Session, url: str, part: Path, progress: Progress) -> bool:
-    """Fetch the rest by one request; return whether there was a beginning."""
+    """Download the rest in one request; return whether ``part`` already had a beginning."""
     have = _size(part)
-    # Encoded for the way, the bytes would not be those of the checksum.
+    # With a content encoding, the bytes would not match the checksum.
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
     with _get(session, url, headers) as answer:
         total = int(answer.headers.get("Content-Length") or 0)
@@ -129,15 +129,15 @@ def _request(session: requests.Session, url: str, part: Path, progress: Progress
             match = _RANGE.fullmatch(answer.headers.get("Content-Range", ""))
             if match is None or int(match[1]) != have:
                 part.unlink(missing_ok=True)
-                raise _Interrupted("it sent another part than the one requested")
+                raise _Interrupted("the server sent another range than requested")
             total = have + total
         elif answer.status_code == 416:
             if answer.headers.get("Content-Range") == f"bytes */{have}":
                 return True
             part.unlink(missing_ok=True)
-            raise _Interrupted("it has less than arrived before")
+            raise _Interrupted("the file on the server is shorter than the part received before")
         elif answer.status_code == 200:
-            have = 0  # it knows no ranges: from the beginning
+            have = 0  # the server does not support ranges: start from the beginning
         else:
             _refuse(url, answer)
         with _writing(part):
@@ -152,7 +152,7 @@ def _request(session: requests.Session, url: str, part: Path, progress: Progress
                 progress(_megabytes(done), _megabytes(max(total, done)))
                 for chunk in _chunks(answer):
                     file.write(chunk)
-                    file.flush()  # what has arrived outlives this process
+                    file.flush()  # received bytes survive the end of this process
                     done += len(chunk)
                     progress(_megabytes(done), _megabytes(max(total, done)))
     return have > 0
@@ -166,13 +166,13 @@ def _get(session: requests.Session, url: str, headers: dict[str, str]) -> reques
     except requests.exceptions.SSLError as error:
         raise DataError(f"{shown_url(url)}: cannot be trusted ({_reason(error)}); see its certificate") from error
     except requests.TooManyRedirects as error:
-        raise DataError(f"{shown_url(url)}: redirects without an end; check data.source.url") from error
+        raise DataError(f"{shown_url(url)}: redirects without end; check data.source.url") from error
     except (requests.ConnectionError, requests.Timeout) as error:
         raise _Interrupted(_reason(error)) from error
     except requests.RequestException as error:
-        # Its words have the address that it was redirected to, which may be a signed one.
+        # The error's own message has the redirect address, which may be a signed one.
         raise DataError(
-            f"{shown_url(url)}: redirects to what is no address of a web server; check data.source.url"
+            f"{shown_url(url)}: redirects to an address that is not a web server's; check data.source.url"
         ) from error
 
 
@@ -180,17 +180,17 @@ def _refuse(url: str, answer: requests.Response) -> None:
     status = f"HTTP {answer.status_code} {answer.reason or ''}".rstrip()
     if answer.status_code in _COME_AGAIN:
         raise _Interrupted(status)
-    mend = "check data.source.url"
+    fix = "check data.source.url"
     if answer.status_code in {401, 403}:
-        mend = "check data.source.url, and that ~/.netrc has a login for its host"
-    raise DataError(f"{shown_url(url)}: {status}; {mend}")
+        fix = "check data.source.url, and that ~/.netrc has a login for its host"
+    raise DataError(f"{shown_url(url)}: {status}; {fix}")
 
 
 def _chunks(answer: requests.Response) -> Iterator[bytes]:
     import urllib3
 
     try:
-        # Not `stream`, which holds back what has arrived until a piece is full, and loses it with the connection.
+        # Not `stream`, which holds back received bytes until a chunk is full, and loses them with the connection.
         while chunk := answer.raw.read1(_CHUNK, decode_content=False):
             yield chunk
     except urllib3.exceptions.HTTPError as error:
@@ -198,7 +198,7 @@ def _chunks(answer: requests.Response) -> Iterator[bytes]:
 
 
 def _reason(error: BaseException) -> str:
-    """The innermost cause: what libraries put around it names the whole address."""
+    """Return the innermost cause: the errors that libraries put around it contain the whole address."""
     while error.__context__ is not None:
         error = error.__context__
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
@@ -206,7 +206,7 @@ def _reason(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def _no_addresses_in_logs() -> Iterator[None]:
-    """Keep urllib3 from logging addresses, which are signed where a server redirects to an object store."""
+    """Keep urllib3 from logging addresses, which are signed if a server redirects to an object store."""
     logger = logging.getLogger("urllib3.connectionpool")
 
     def drop(_record: logging.LogRecord) -> bool:
@@ -234,7 +234,7 @@ def _has(part: Path, sha256: str) -> bool:
 
 
 def _wrong(part: Path, sha256: str) -> str | None:
-    """The checksum of what arrived, if it is not this one."""
+    """Return the checksum of the received file if it is not ``sha256``, else None."""
     with _writing(part), part.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return None if digest == sha256 else digest

@@ -1,10 +1,10 @@
-"""Images that look the same: a perceptual hash, and an exact search for close hashes that scales.
+"""Find images that look the same, with a perceptual hash and an exact search for close hashes that scales.
 
 The hash is a pHash (the signs of the 64 lowest frequencies of a 32 x 32 grey thumbnail against their median). A
-gradient hash was tried first: on the flat steel textures of NEU-DET it called thousands of different plates equal.
-Parts before a fixed camera share their low frequencies, so a close hash is only a candidate: a pair counts when the
-16 x 16 thumbnails also correlate. A resized copy may be off by more bits than that, so that thumbnails which are all
-but equal count whatever the hash.
+gradient hash does not work: on the flat steel textures of NEU-DET it called thousands of different plates equal. Parts
+in front of a fixed camera share their low frequencies, so a close hash is only a candidate: a pair counts if the 16 x
+16 thumbnails also correlate. The hash of a resized copy may differ by more bits, so thumbnails that are almost equal
+count whatever the hash.
 """
 
 from __future__ import annotations
@@ -38,35 +38,35 @@ __all__ = [
 ]
 
 LOOK_SIZE = 16
-"""Side of the grey thumbnail by which candidates are confirmed, in pixels."""
+"""Side of the grey thumbnail that confirms candidates, in pixels."""
 MANY = 20
-"""Images beyond which a group of look-alikes may be a scene that is always the same."""
+"""Number of images above which a group of look-alikes may be a constant scene."""
 SAMPLE_SIZE = 128
-"""Images of rare modes are first sampled down to this side, so that converting them costs little."""
+"""Side to which images of rare modes are sampled first, in pixels, so that converting them is cheap."""
 MIN_CORRELATION = 0.97
-"""Thumbnails of re-encoded or resized copies correlate by 0.98 and more; different parts of one kind reach 0.96."""
+"""Minimum correlation of near duplicates. Copies have 0.98 or more, different parts of one kind up to 0.96."""
 
 _CLOSER = (MIN_CORRELATION, 0.985, 0.993, 0.997, 0.999)
 _SURE_CORRELATION = 0.99
-"""From which on a pair counts without a close hash. Of real photographs at half their size 8 to 42 % are off by more
-than four bits, while their thumbnails correlate by 0.98 to 0.999."""
+"""Correlation from which a pair counts without a close hash. The hashes of 8 to 42 % of real photographs at half their
+size differ by more than four bits, while their thumbnails correlate by 0.98 to 0.999."""
 _HASH_SIDE = 32
 _COSINES = np.cos(np.pi / _HASH_SIDE * np.outer(np.arange(8), np.arange(_HASH_SIDE) + 0.5)).astype(np.float32)
 _LOOK_COSINES = np.cos(np.pi / LOOK_SIZE * np.outer(np.arange(8), np.arange(LOOK_SIZE) + 0.5)).astype(np.float32)
 _LOOK_COSINES /= np.linalg.norm(_LOOK_COSINES, axis=1, keepdims=True)
 _LOW_FREQUENCIES = np.kron(_LOOK_COSINES, _LOOK_COSINES).T  # (256, 64), orthonormal
 _PAIRS = np.kron(np.eye(LOOK_SIZE, dtype=np.float32), np.full((1, 2), 0.5, dtype=np.float32))  # averages two by two
-_FLAT = 1.0  # standard deviation of grey values below which an image shows nothing to compare
+_FLAT = 1.0  # standard deviation of grey values below which an image has no structure to compare
 _Rows = npt.NDArray[np.int64]
 
-_REDUCED_SIZE = 256  # larger images are averaged down by a whole factor, to no less than this side
+_REDUCED_SIZE = 256  # larger images are averaged down by an integer factor, to at least this side
 _BLOCK = 1 << 17  # pairs of hashes compared at once: 1 MB, which stays in the cache
 _SIDE = 512  # rows of one group compared at once with eight times as many others: 8 MB
 _CHECKED_AT_ONCE = 1 << 11  # pairs of thumbnails compared at once: 4 MB
 
 
 def look_alike(image: Image.Image) -> tuple[int, npt.NDArray[np.uint8]]:
-    """What near duplicates are found by.
+    """Return the features that find near duplicates.
 
     Args:
         image: Mode L or RGB, any size.
@@ -74,21 +74,21 @@ def look_alike(image: Image.Image) -> tuple[int, npt.NDArray[np.uint8]]:
     Returns:
         The perceptual hash, 0 to 2^64 - 1, and the thumbnail, uint8 (16, 16), grey.
     """
-    # Averaged, not picked: of grass or sandpaper the pixels at even distances are others at each size.
+    # Averaged, not sampled: sampled pixels of grass or sandpaper differ at each size.
     factor = max(image.size) // _REDUCED_SIZE
     reduced = image.reduce(factor) if factor > 1 else image
     grey = reduced if reduced.mode == "L" else reduced.convert("L")
-    # Pillow and numpy alone: OpenCV's own threads cost more here than all the arithmetic.
+    # Pillow and numpy only: OpenCV's thread overhead exceeds the arithmetic here.
     small = np.asarray(grey.resize((_HASH_SIDE, _HASH_SIDE), Image.Resampling.BOX), dtype=np.float32)
     frequencies = (_COSINES @ small @ _COSINES.T).ravel()
-    # The first is the mean brightness: no shape. The 32nd of the other 63 is their median.
+    # The first is the mean brightness, which is not shape. The 32nd of the other 63 is their median.
     bits = frequencies > np.sort(frequencies[1:])[31]
     thumbnail = _PAIRS @ small @ _PAIRS.T
     return int.from_bytes(np.packbits(bits).tobytes(), "big"), thumbnail.astype(np.uint8)
 
 
 def perceptual_hash(rgb: npt.NDArray[np.uint8]) -> int:
-    """64-bit perceptual hash: close (in Hamming distance) for images that look alike.
+    """Return a 64-bit perceptual hash: close (in Hamming distance) for images that look alike.
 
     Args:
         rgb: uint8 (H, W, 3), any size.
@@ -100,9 +100,9 @@ def perceptual_hash(rgb: npt.NDArray[np.uint8]) -> int:
 
 
 def sample(image: Image.Image) -> Image.Image:
-    """A large image as `SAMPLE_SIZE` squared pixels picked at even distances; a small one as it is.
+    """Return a large image as `SAMPLE_SIZE` squared pixels sampled at even distances; return a small one unchanged.
 
-    What is converted or averaged afterwards then costs next to nothing, whatever the size of the image.
+    Converting or averaging the result is cheap, whatever the size of the image.
     """
     if max(image.size) <= SAMPLE_SIZE * 2:
         return image
@@ -111,21 +111,22 @@ def sample(image: Image.Image) -> Image.Image:
     return sampled
 
 
-# Where several splits hold the same file, the later of these keeps it: what a model is judged by stays whole.
+# If several splits hold the same file, the last of these keeps it, so that evaluation data stays complete.
 _PROTECTION = (Split.NONE.value, Split.TRAIN.value, Split.VAL.value, Split.TEST.value)
 
 
 def copies_of_files(sha256: Sequence[str], splits: Sequence[str]) -> list[list[int]]:
-    """Rows with identical bytes, the one to keep first: of test, then val, then train, there the first.
+    """Return groups of rows with identical bytes, the one to keep first: from test, then val, then train.
 
-    Images for inference only (split ``unlabelled``) are compared among themselves.
+    Within a split the first row is kept. Images for inference only (split ``unlabelled``) are compared among
+    themselves.
 
     Args:
-        sha256: Of each row; "" when unknown, and then like no other.
-        splits: Of each row.
+        sha256: SHA-256 of each row; "" if unknown, which equals no other.
+        splits: Split of each row.
 
     Returns:
-        One list for each file, single ones included, in the order of their first rows.
+        One list per file, single ones included, in the order of their first rows.
     """
     copies: dict[tuple[str, bool | int], list[int]] = collections.defaultdict(list)
     for row, (digest, split) in enumerate(zip(sha256, splits, strict=True)):
@@ -135,11 +136,11 @@ def copies_of_files(sha256: Sequence[str], splits: Sequence[str]) -> list[list[i
 
 
 def conflicting_copies(copies: Iterable[Sequence[int]], labels: npt.NDArray[np.int32]) -> list[list[int]]:
-    """Those of the groups in which two images have different classes of one attribute.
+    """Return the groups in which two images have different classes of one attribute.
 
     Args:
-        copies: Rows that belong together, as `copies_of_files` returns them.
-        labels: Class ids, int32 (images, attributes); -1 where not known, which contradicts nothing.
+        copies: Groups of rows, as `copies_of_files` returns them.
+        labels: Class ids, int32 (images, attributes); -1 if unknown, which contradicts nothing.
     """
     found = []
     for rows in copies:
@@ -152,7 +153,7 @@ def conflicting_copies(copies: Iterable[Sequence[int]], labels: npt.NDArray[np.i
 def duplicate_boxes(
     rows: npt.NDArray[np.int64], class_ids: npt.NDArray[np.int32], boxes: npt.NDArray[np.float64]
 ) -> list[tuple[int, int]]:
-    """Boxes that repeat an earlier one of the same image in class and place.
+    """Return boxes that repeat an earlier box of the same image in class and position.
 
     Args:
         rows: Image row of each box, int64 (M,).
@@ -160,7 +161,7 @@ def duplicate_boxes(
         boxes: xyxy, float64 (M, 4).
 
     Returns:
-        Pairs of the box and the first of its kind.
+        Pairs of a box and the first equal one.
     """
     if not len(rows):
         return []
@@ -176,17 +177,17 @@ def near_duplicate_groups(
     looks: npt.NDArray[np.uint8] | None = None,
     correlation: float = MIN_CORRELATION,
 ) -> list[list[int]]:
-    """Return the connected components of the graph in which two rows are linked when they are close.
+    """Return the connected components of the graph in which two close rows are linked.
 
     Args:
         hashes: uint64 (N,).
         distance: Largest Hamming distance, 0 to 64.
-        looks: Thumbnails, uint8 (N, 16, 16); where given, a pair must also correlate by ``correlation``, and images
-            without any structure (blank frames) are like no other.
-        correlation: Least correlation of the thumbnails of a pair, -1 to 1.
+        looks: Thumbnails, uint8 (N, 16, 16); if given, a pair must also correlate by ``correlation``, and images
+            without any structure (blank frames) match no other.
+        correlation: Minimum correlation of the thumbnails of a pair, -1 to 1.
 
     Returns:
-        Groups of two rows and more, each ascending, ordered by their first row.
+        Groups of at least two rows, each ascending, ordered by their first row.
     """
     forest = _Forest(len(hashes))
     rows = np.arange(len(hashes))
@@ -210,7 +211,7 @@ def near_duplicate_groups(
         return forest.groups()
 
     def compare(first: _Rows, second: _Rows) -> None:
-        """Link the close ones among all pairs of a row of ``first`` (N,), one group, with one of ``second`` (M,)."""
+        """Link all close pairs of a row of ``first`` (N,), one group, and a row of ``second`` (M,)."""
         second = second[forest.roots(second) != forest.roots(first[:1])]
         close = np.bitwise_count(hashes[first, None] ^ hashes[second]) <= distance
         if signatures is not None:
@@ -218,17 +219,17 @@ def near_duplicate_groups(
         i, j = np.nonzero(close)
         forest.join(*forest.separate(first[i], second[j]))
 
-    # Only what is equal in all that is compared can stand for each other: a row that merely correlates with the first
-    # of its hash may still be the only link to a third.
+    # Only rows with equal hash and thumbnail are interchangeable: a row that merely correlates with the first row of
+    # its hash may still be the only link to a third one.
     original = _first_equal(hashes[rows], None if looks is None else looks[rows])
     repeats = original != np.arange(len(rows))
     forest.join(rows[original[repeats]], rows[repeats])
     rows = rows[~repeats]
-    # Equal hashes first, each with the first of its kind: a fixed camera makes thousands of them.
+    # Link equal hashes first, each with its first occurrence: a fixed camera makes thousands of them.
     _, first_of, kind = np.unique(hashes[rows], return_index=True, return_inverse=True)
     link(rows[first_of[kind]], rows)
     chunks = distance + 1
-    if len(rows) < 2048 or chunks > 8:  # chunks of fewer than 8 bits sort nothing out
+    if len(rows) < 2048 or chunks > 8:  # chunks of fewer than 8 bits do not narrow the search
         for first, second in _compare_all(hashes[rows], distance):
             link(rows[first], rows[second])
         return finish()
@@ -249,10 +250,10 @@ def near_duplicate_groups(
 
 
 def _join_sure(signatures: npt.NDArray[np.float32], rows: _Rows, correlation: float, forest: _Forest) -> None:
-    """Join all pairs of ``rows`` whose signatures correlate so much.
+    """Join all pairs of ``rows`` whose signatures reach this correlation.
 
-    Each is compared with each, by the 64 lowest frequencies of the thumbnail first: those of a pair are no farther
-    apart than the pair is.
+    All pairs are compared, first by the 64 lowest frequencies of the thumbnails, whose distance is a lower bound of the
+    distance of the pair.
     """
     low = signatures[rows] @ _LOW_FREQUENCIES
     half = (low**2).sum(axis=1) / 2
@@ -270,16 +271,16 @@ def _join_sure(signatures: npt.NDArray[np.float32], rows: _Rows, correlation: fl
 
 
 def too_many(images: int) -> int:
-    """Return the size beyond which a group of look-alikes is large, in a collection of so many images."""
+    """Return the size above which a group of look-alikes is too large for a collection of this many images."""
     return max(MANY, images // 20)
 
 
 def most_alike(looks: Sequence[bytes], others: Sequence[bytes]) -> list[int]:
-    """Return for each thumbnail the index of the one of ``others`` that it correlates with most.
+    """Return for each thumbnail the index in ``others`` with the highest correlation.
 
     Args:
         looks: Thumbnails, uint8 (16, 16), as bytes.
-        others: At least one.
+        others: At least one thumbnail.
     """
     ours, theirs = (
         _signatures(np.frombuffer(b"".join(side), np.uint8).reshape(-1, LOOK_SIZE, LOOK_SIZE))[0]
@@ -294,10 +295,10 @@ def most_alike(looks: Sequence[bytes], others: Sequence[bytes]) -> list[int]:
 def look_alike_groups(
     hashes: npt.NDArray[np.uint64], looks: npt.NDArray[np.uint8], distance: int
 ) -> tuple[list[list[int]], list[list[int]]]:
-    """Return the groups that must stay in one split, and those too large for it.
+    """Return the groups that must stay in one split, and the groups that are too large for that.
 
-    Before a fixed camera everything looks alike. Where large groups hold more than half of the images they are cut
-    again, by a higher correlation each time; what is large even then is a scene, not copies of one picture.
+    In front of a fixed camera all images look alike. If large groups hold more than half of the images, they are
+    divided by increasing correlations. A group that stays large is a scene, not copies of one picture.
 
     Args:
         hashes: uint64 (N,).
@@ -305,7 +306,7 @@ def look_alike_groups(
         distance: Largest Hamming distance, 0 to 64.
 
     Returns:
-        Groups to keep together and scenes, both as `near_duplicate_groups` returns them.
+        Groups to keep together, and scenes, both in the form of `near_duplicate_groups`.
     """
     limit = too_many(len(hashes))
     small: list[list[int]] = []
@@ -324,7 +325,7 @@ def look_alike_groups(
 
 
 def _first_equal(hashes: npt.NDArray[np.uint64], looks: npt.NDArray[np.uint8] | None) -> _Rows:
-    """Return the first row with the same hash and thumbnail, int64 (N,), for each row."""
+    """Return for each row the first row with the same hash and thumbnail, int64 (N,)."""
     if looks is None:
         table = hashes[:, None].view(np.uint8)
     else:
@@ -335,7 +336,7 @@ def _first_equal(hashes: npt.NDArray[np.uint64], looks: npt.NDArray[np.uint8] | 
 
 
 def _signatures(looks: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
-    """Thumbnails (N, 16, 16) as unit vectors (N, 256), whose products are correlations; and which have structure."""
+    """Return thumbnails (N, 16, 16) as unit vectors (N, 256) for correlations, and which have structure."""
     flat = looks.reshape(len(looks), LOOK_SIZE * LOOK_SIZE).astype(np.float32)
     flat -= flat.mean(axis=1, keepdims=True)
     norms = np.linalg.norm(flat, axis=1, keepdims=True)
@@ -353,17 +354,17 @@ def _compare_all(hashes: npt.NDArray[np.uint64], distance: int) -> Iterator[tupl
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Buckets:
-    """Rows in the order of their key, and of their group where the key is equal.
+    """Rows sorted by key, and by group within a key.
 
-    Rows of one group need no comparison: each goes against those behind its group in the bucket of its key.
+    Rows of one group need no comparison: each is compared with the rows after its group in the bucket of its key.
     """
 
     members: _Rows
-    """int64 (M,), a row at each position."""
+    """int64 (M,), row at each position."""
     begins: _Rows
-    """int64 (M,): the first position to compare each with."""
+    """int64 (M,), first position to compare each one with."""
     ends: _Rows
-    """int64 (M,): the position after the last."""
+    """int64 (M,), position after the last one to compare with."""
 
     @classmethod
     def of(cls, keys: npt.NDArray[np.uint64], groups: _Rows) -> _Buckets:
@@ -374,13 +375,13 @@ class _Buckets:
         return cls(members, begins, ends)
 
     def _is_large(self) -> npt.NDArray[np.bool_]:
-        """Return which positions are in a run with so many pairs that one matrix product is the cheaper way."""
+        """Return which positions are in a run with so many pairs that one matrix product is cheaper."""
         starts = np.flatnonzero(np.diff(self.begins, prepend=-1))
         length = np.repeat(np.diff(starts, append=len(self.members)), np.diff(starts, append=len(self.members)))
         return np.asarray((length >= 16) & (length * (self.ends - self.begins) >= _SIDE * _SIDE))
 
     def large(self) -> Iterator[tuple[slice, slice]]:
-        """Yield the positions of a run of one group, and those to compare it with."""
+        """Yield the positions of a run of one group, and the positions to compare it with."""
         is_large = self._is_large()
         for start in np.flatnonzero(is_large & (np.diff(self.begins, prepend=-1) != 0)).tolist():
             begin, end = int(self.begins[start]), int(self.ends[start])
@@ -409,7 +410,7 @@ class _Forest:
         self._flat = True
 
     def roots(self, rows: _Rows) -> _Rows:
-        """The smallest row of the group of each of ``rows``."""
+        """Return the smallest row in the group of each of ``rows``."""
         while not self._flat:
             deeper = self._root[self._root]
             self._flat = np.array_equal(deeper, self._root)
@@ -417,12 +418,12 @@ class _Forest:
         return np.asarray(self._root[rows])
 
     def separate(self, first: _Rows, second: _Rows) -> tuple[_Rows, _Rows]:
-        """The pairs that are not in one group yet."""
+        """Return the pairs that are not in one group yet."""
         new = self.roots(first) != self.roots(second)
         return first[new], second[new]
 
     def join(self, first: _Rows, second: _Rows) -> None:
-        # Thousands of pairs may say the same of two groups: each two are joined once.
+        # Thousands of pairs may link the same two groups: join each two groups once.
         ends = self.roots(first) * len(self._root) + self.roots(second)
         for pair in np.unique(ends).tolist():
             low, high = sorted(self._find(end) for end in divmod(pair, len(self._root)))

@@ -1,7 +1,7 @@
-"""A folder that DVC tracks: pulled by the user's own DVC where something is missing, then checked file by file.
+"""Pull missing files of a DVC-tracked folder with the user's own DVC, then check every file.
 
-DVC writes beside a tracked folder (``data/parts.dvc``), or into the ``dvc.lock`` of a stage that makes it, the MD5 of a
-list of its files; the list lies in DVC's cache and has the MD5 of each.
+DVC writes the MD5 of a list of files beside a tracked folder (``data/parts.dvc``), or into the ``dvc.lock`` of the
+stage that makes it; the list is in DVC's cache and has the MD5 of each file.
 """
 
 from __future__ import annotations
@@ -31,43 +31,43 @@ _READERS = 8
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Tracked:
-    """A folder as its repository says it is."""
+    """A folder as its repository describes it."""
 
     path: Path
-    """What is wanted: ``output`` or a folder below it."""
+    """The requested folder: ``output`` or a folder below it."""
     repository: Path
     output: Path
     digest: str
     """MD5 of the list of its files, with ``.dir``."""
-    told_by: Path
+    source_file: Path
 
 
 def tracked_digest(path: Path) -> str:
-    """What the repository says the folder holds; nothing is pulled or read.
+    """Return the digest that the repository has for the folder, without pulling or reading anything.
 
     Raises:
-        DataError: It is in no DVC repository, or not tracked.
+        DataError: The folder is not in a DVC repository, or not tracked.
     """
     tracked = _find(path)
     return f"{tracked.digest} {tracked.path}"
 
 
 def pull(path: Path, remote: str | None) -> Path:
-    """Make the folder hold what its repository says, and nothing else; what is there already is not pulled.
+    """Update the folder to exactly the files in its repository; do not pull existing files again.
 
     Args:
-        path: Of a tracked folder, or one below it.
-        remote: Name of a DVC remote; the repository's default when None.
+        path: A tracked folder, or one below it.
+        remote: Name of a DVC remote; the repository's default if None.
 
     Returns:
-        Its absolute path.
+        The folder's absolute path.
 
     Raises:
-        DataError: It is in no DVC repository or not tracked, DVC is not installed or cannot pull it, or a file is not
-            what was tracked.
+        DataError: The folder is not in a DVC repository or not tracked, DVC is not installed or cannot pull it, or a
+            file differs from what was tracked.
     """
     tracked = _find(path)
-    # Of where else the cache may be only DVC knows, which takes seconds to tell.
+    # Only DVC itself knows of other cache locations, and takes seconds to report them.
     if unlike := _problem(tracked, tracked.repository / ".dvc" / "cache"):
         _pull(tracked, remote, unlike)
         if problem := _problem(tracked, _cache(tracked)):
@@ -79,23 +79,23 @@ def _find(path: Path) -> _Tracked:
     path = _normal(path.expanduser())
     repository = find_repository(path)
     if repository is None:
-        raise DataError(f"{path}: is in no DVC repository; set data.source.path, or data.source.kind to folder")
-    for output, digest, told_by in _outputs(path, repository):
+        raise DataError(f"{path}: not in a DVC repository; set data.source.path, or data.source.kind to folder")
+    for output, digest, source_file in _outputs(path, repository):
         if path == output or path.is_relative_to(output):
             if not _DIGEST.fullmatch(digest):
-                raise DataError(f"{output}: is tracked by {told_by} as a file; track the folder of the data set")
-            return _Tracked(path, repository, output, digest, told_by)
-    raise DataError(f"{path}: is not tracked by DVC in {repository}; dvc add it, or mend data.source.path")
+                raise DataError(f"{output}: is tracked by {source_file} as a file; track the folder of the data set")
+            return _Tracked(path, repository, output, digest, source_file)
+    raise DataError(f"{path}: not tracked by DVC in {repository}; track it with dvc add, or fix data.source.path")
 
 
 def _outputs(path: Path, repository: Path) -> Iterator[tuple[Path, str, Path]]:
-    """Tracked paths with the MD5 of each and the file that says so, as far as they may hold ``path``."""
+    """Yield tracked paths that may hold ``path``, each with its MD5 and the file that records it."""
     folders = [folder for folder in path.parents if folder.is_relative_to(repository)]
     for folder in folders:
         for file in sorted(folder.glob("*.dvc")):
             if file.is_file():
-                told = _read(file)
-                yield from _of_stage(told, folder / str(told.get("wdir", ".")), file)
+                record = _read(file)
+                yield from _of_stage(record, folder / str(record.get("wdir", ".")), file)
         if (lock := folder / "dvc.lock").is_file():
             pipeline = _read(folder / "dvc.yaml").get("stages", {}) if (folder / "dvc.yaml").is_file() else {}
             for name, stage in _read(lock).get("stages", {}).items():
@@ -108,28 +108,28 @@ def _of_stage(stage: dict[str, Any], folder: Path, file: Path) -> Iterator[tuple
         for out in stage.get("outs", ()):
             yield _normal(Path(folder, out["path"])), str(out.get("md5", "")), file
     except (KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{file}: is no file of DVC ({error!r}); mend it") from error
+        raise DataError(f"{file}: not a DVC file ({error!r}); fix it") from error
 
 
 def _normal(path: Path) -> Path:
-    """Absolute and without ``..``; links stay, as they do in DVC."""
+    """Make a path absolute and remove ``..``; keep links, as DVC does."""
     return Path(os.path.abspath(path))  # noqa: PTH100
 
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        told = yaml.safe_load(file.read_text(encoding="utf-8"))
+        record = yaml.safe_load(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise DataError(f"{file}: cannot be read ({describe_os_error(error)})") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise DataError(f"{file}: is no YAML; mend it") from error
-    if not isinstance(told, dict):
-        raise DataError(f"{file}: is no file of DVC; mend it")
-    return told
+        raise DataError(f"{file}: not valid YAML; fix it") from error
+    if not isinstance(record, dict):
+        raise DataError(f"{file}: not a DVC file; fix it")
+    return record
 
 
 def _problem(tracked: _Tracked, cache: Path) -> str | None:
-    """Why the folder is not what it should be; None when it is."""
+    """Return how the folder differs from its repository; None if it does not."""
     output = shlex.quote(str(tracked.output))
     files = _files(tracked, cache)
     if files is None:
@@ -137,23 +137,23 @@ def _problem(tracked: _Tracked, cache: Path) -> str | None:
     present = {file.name for file in walk_files(tracked.path)} if tracked.path.is_dir() else set()
     if missing := sorted(files.keys() - present):
         return f"{len(missing)} files are missing, {missing[0]} first; dvc pull {output}"
-    # Hidden ones are tracked, too, but no reader looks at them.
+    # Hidden files are tracked, too, but no reader opens them.
     if others := sorted(present - files.keys()):
-        mend = f"dvc add {output}, or remove them"
-        return f"DVC does not track {len(others)} of its files, {others[0]} first; {mend}"
+        fix = f"dvc add {output}, or remove them"
+        return f"DVC does not track {len(others)} of its files, {others[0]} first; {fix}"
     names = sorted(present)
     with ThreadPoolExecutor(_READERS) as pool:
         for name, found in zip(names, pool.map(lambda name: _md5(tracked.path / name), names), strict=True):
             if files[name] not in found:
                 return (
-                    f"{name} has MD5 {found[0]}, {tracked.told_by.name} says {files[name]}; "
+                    f"{name} has MD5 {found[0]}, {tracked.source_file.name} says {files[name]}; "
                     f"dvc checkout --force {output}, or dvc add it"
                 )
     return None
 
 
 def _md5(path: Path) -> tuple[str, ...]:
-    """Of a file as it is; and as DVC 2 did of a text, with the line ends of Unix."""
+    """Return the MD5 of a file, and as DVC 2 computed it for text files, with Unix line ends."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -163,7 +163,7 @@ def _md5(path: Path) -> tuple[str, ...]:
 
 
 def _files(tracked: _Tracked, cache: Path) -> dict[str, str] | None:
-    """Names below the folder, hidden ones left out, to their MD5; None where the list is not in the cache."""
+    """Map names below the folder, except hidden ones, to their MD5; return None if the list is not in the cache."""
     listed = _listed(tracked, cache)
     if listed is None:
         return None
@@ -175,23 +175,23 @@ def _files(tracked: _Tracked, cache: Path) -> dict[str, str] | None:
     except OSError as error:
         raise DataError(f"{listed}: cannot be read ({describe_os_error(error)})") from error
     except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{listed}: is no list of DVC; remove it and run again") from error
+        raise DataError(f"{listed}: not a DVC file list; remove it and run again") from error
     below = "" if tracked.path == tracked.output else f"{tracked.path.relative_to(tracked.output).as_posix()}/"
     files = {name.removeprefix(below): md5 for name, md5 in entries.items() if name.startswith(below)}
     files = {name: md5 for name, md5 in files.items() if not any(part.startswith(".") for part in name.split("/"))}
     if not files:
-        raise DataError(f"{tracked.path}: {tracked.told_by} tracks no file in it; mend data.source.path")
+        raise DataError(f"{tracked.path}: {tracked.source_file} tracks no file in it; fix data.source.path")
     return files
 
 
 def _listed(tracked: _Tracked, cache: Path) -> Path | None:
     name = f"{tracked.digest[:2]}/{tracked.digest[2:]}"
-    places = cache / "files" / "md5" / name, cache / name  # of DVC 3, and of those before
+    places = cache / "files" / "md5" / name, cache / name  # layouts of DVC 3, and of earlier versions
     return next((place for place in places if place.is_file()), None)
 
 
 def _cache(tracked: _Tracked) -> Path:
-    """Where the repository has its cache."""
+    """Return the cache folder of the repository."""
     cache = tracked.repository / ".dvc" / "cache"
     if _listed(tracked, cache):
         return cache
@@ -201,7 +201,7 @@ def _cache(tracked: _Tracked) -> Path:
 
 def _pull(tracked: _Tracked, remote: str | None, unlike: str) -> None:
     done = run_dvc(tracked.repository, "pull", *(["--remote", remote] if remote else []), str(tracked.path))
-    if "unsaved files" in done.stderr:  # which DVC does not overwrite
+    if "unsaved files" in done.stderr:  # files that DVC refuses to overwrite
         raise DataError(f"{tracked.path}: {unlike}")
     if done.returncode:
         raise DataError(

@@ -1,4 +1,4 @@
-"""The user's own DVC, as a command: which repository a folder is in, run it there, and what it says in one line."""
+"""Run the user's own DVC: find a folder's repository, run a command in it, and shorten its messages to one line."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ __all__ = ["dvc_reason", "find_repository", "run_dvc"]
 
 
 def find_repository(path: Path) -> Path | None:
-    """Return the DVC repository that a path, which need not be there, lies in; None for none.
+    """Return the DVC repository that contains a path, which need not exist; None if there is none.
 
     Args:
-        path: Absolute.
+        path: An absolute path.
     """
     return next((folder for folder in path.parents if (folder / ".dvc").is_dir()), None)
 
 
 def run_dvc(repository: Path, *arguments: str, needed_by: str = "data.source") -> subprocess.CompletedProcess[str]:
-    """Run a command of DVC in a repository.
+    """Run a DVC command in a repository.
 
     Args:
-        needed_by: Setting or flag that asks for DVC, for messages.
+        needed_by: Setting or flag that needs DVC, for messages.
 
     Raises:
         DataError: DVC is not installed, or cannot be run.
@@ -44,9 +44,9 @@ def run_dvc(repository: Path, *arguments: str, needed_by: str = "data.source") -
 
 
 def dvc_reason(stderr: str) -> str:
-    """Return what DVC says, as one line: from its last error on, without the links."""
-    told = [line.strip() for line in stderr.splitlines() if line.strip() and not line.startswith("<")]
-    last = max((i for i, line in enumerate(told) if line.startswith("ERROR")), default=0)
-    words = " ".join(told[last:]).removeprefix("ERROR: ").removeprefix("failed to pull data from the cloud - ")
-    hint = next((line for line in told if line.startswith("No remote")), "")
-    return " ".join(part for part in (hint, words) if part)[:400] or "it does not say why"
+    """Return DVC's message as one line, from its last error on, without links."""
+    lines = [line.strip() for line in stderr.splitlines() if line.strip() and not line.startswith("<")]
+    last = max((i for i, line in enumerate(lines) if line.startswith("ERROR")), default=0)
+    words = " ".join(lines[last:]).removeprefix("ERROR: ").removeprefix("failed to pull data from the cloud - ")
+    hint = next((line for line in lines if line.startswith("No remote")), "")
+    return " ".join(part for part in (hint, words) if part)[:400] or "no reason reported"

@@ -1,4 +1,4 @@
-"""Put a new folder under DVC, and push it: tracked and pushed as wanted, or not tracked at all."""
+"""Track a new folder with DVC and push it; if either fails, leave it untracked."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ _FLAG = "--dvc"
 
 
 def require_repository(folder: Path) -> Path:
-    """Return the DVC repository that a folder, which is not there yet, will lie in.
+    """Return the DVC repository in which a new folder will be.
 
     Raises:
-        DataError: It lies in none, is tracked already, or DVC is not installed.
+        DataError: It is in no repository, is tracked already, or DVC is not installed.
     """
     repository = find_repository(folder)
     if repository is None:
-        raise DataError(f"{folder}: is in no DVC repository; choose a folder below one, or run dvc init above it")
+        raise DataError(f"{folder}: not in a DVC repository; choose a folder below one, or run dvc init above it")
     if (tracked := _tracked_by(folder)).exists():
-        raise DataError(f"{tracked}: is there, so the folder is tracked already; choose another folder")
+        raise DataError(f"{tracked}: exists, so the folder is already tracked; choose another folder")
     run_dvc(repository, "--version", needed_by=_FLAG)
     return repository
 
 
 def track(folder: Path, *, push: bool, remote: str | None = None) -> Path:
-    """Track a folder that is there, and push it. If either fails, DVC does not know the folder, and it is removed.
+    """Track an existing folder, and push it. If either fails, the folder is removed and not tracked.
 
     Args:
-        folder: Absolute, in a repository (`require_repository`).
+        folder: Absolute path in a repository (`require_repository`).
         push: Whether to send its files to a remote.
-        remote: Name of a DVC remote; the repository's default when None.
+        remote: Name of a DVC remote; the repository's default if None.
 
     Returns:
         The file to commit to Git, beside the folder.

@@ -14,46 +14,46 @@ import orjson
 __all__ = ["parse_json", "paused_gc", "require_unicode"]
 
 _LONG = 19
-"""Digits of the shortest integer that 64 bits may not hold."""
+"""Number of digits of the shortest integer that may exceed 64 bits."""
 _LONG_INTEGER = re.compile(rb"(?<![.0-9])[0-9]{%d}" % _LONG)
 _DIGITS_AS_ZEROS = bytes(ord("0") if byte in b"0123456789" else ord(" ") for byte in range(256))
 _HALF = re.compile(
     rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F][0-9a-fA-F]{2}"
     rb"|\xed[\xa0-\xbf]|\0"
 )
-"""What may be half of a surrogate pair: escaped, as bytes that json takes, or in UTF-16."""
+"""Byte sequences that may be half of a surrogate pair: escaped, as bytes that json accepts, or in UTF-16."""
 
 
 def parse_json(data: bytes) -> Any:
-    """Parse as `json.loads` does, with the same values and errors, in half of the time.
+    """Parse as `json.loads` does, with the same values and errors, in half the time.
 
     Raises:
         ValueError: The bytes are not JSON, or not text.
         RecursionError: It is nested too deep.
     """
-    # orjson makes floats of integers that 64 bits do not hold; json keeps them.
+    # orjson turns integers beyond 64 bits into floats; json keeps them.
     if not _has_long_integer(data):
         try:
             return orjson.loads(data)
         except orjson.JSONDecodeError:
-            pass  # NaN, a byte order mark, UTF-16: json takes them, or says what is wrong
+            pass  # NaN, a byte order mark or UTF-16: json accepts them, or reports what is wrong
     return json.loads(data)
 
 
 def _has_long_integer(data: bytes) -> bool:
-    """Whether some digits may be such an integer: as many in a row, and not behind a decimal point."""
-    # Look for as many digits anywhere first: that is much quicker than the pattern, and they are rarely there.
+    """Return whether there may be such an integer: enough digits in a row, and not behind a decimal point."""
+    # Look for that many digits anywhere first: that is much faster than the pattern, and they are rare.
     return b"0" * _LONG in data.translate(_DIGITS_AS_ZEROS) and _LONG_INTEGER.search(data) is not None
 
 
 def require_unicode(data: bytes, parsed: Any) -> None:
-    """Refuse what `parse_json` made where it holds half of a surrogate pair, which is no text and cannot be stored.
+    """Raise if the result of `parse_json` holds half of a surrogate pair, which is not text and cannot be stored.
 
     Raises:
-        ValueError: It does.
+        ValueError: It holds half of a surrogate pair.
     """
-    # Look for the bytes that any half has first: that is quicker than the pattern, and they are rarely there. One byte
-    # is found quicker than two.
+    # Look for the bytes that every half has first: that is faster than the pattern, and they are rare. One byte is
+    # found faster than two.
     marked = (b"\\" in data and b"\\u" in data) or b"\xed" in data or b"\0" in data
     if marked and _HALF.search(data) is not None:
         try:
@@ -64,7 +64,7 @@ def require_unicode(data: bytes, parsed: Any) -> None:
 
 @contextlib.contextmanager
 def paused_gc() -> Iterator[None]:
-    """Look for no cycles in the block: half of the time of reading a large JSON went into it, and it has none."""
+    """Disable the garbage collector in the block: it took half the time of reading a large JSON."""
     enabled = gc.isenabled()
     gc.disable()
     try:

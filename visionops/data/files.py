@@ -1,4 +1,4 @@
-"""Files of a data set on disk: list them, judge their names, look at headers, write folders whole or not at all."""
+"""List files of a data set, check their names, read image headers, and write folders atomically."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["IMAGE_SUFFIXES", "FileInfo", "atomic_folder", "describe_os_error", "
 
 _JPEG_HEAD_BYTES = 65_536
 _UNSAFE_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
-"""Unicode's control characters, halves of surrogate pairs, line and paragraph separators."""
+"""Unicode categories of control characters, halves of surrogate pairs, line and paragraph separators."""
 _DRIVE = re.compile(r"[A-Za-z]:")
 _STALE_SECONDS = 24 * 3600
 
@@ -40,15 +40,15 @@ class FileInfo(NamedTuple):
 
     @property
     def is_image(self) -> bool:
-        """Judged by the suffix alone, in any case, against the one list of accepted types."""
+        """Whether its suffix, in any case, is in the list of accepted image types."""
         return os.path.splitext(self.name)[1].lower() in IMAGE_SUFFIXES  # noqa: PTH122 - Path costs 5x, per file
 
 
 def walk_files(root: Path, hidden: list[str] | None = None) -> Iterator[FileInfo]:
-    """Every file below ``root``, hidden ones and hidden folders left out; links are followed, loops are not.
+    """Yield every file below ``root`` except hidden files and folders; follow links, but not loops.
 
     Args:
-        hidden: Where to note the names of those left out.
+        hidden: List that receives the names of hidden files and folders.
 
     Raises:
         DataError: A folder cannot be listed.
@@ -71,8 +71,8 @@ def _walk(folder: str, prefix: str, seen: set[tuple[int, int]], hidden: list[str
 
 
 def _list(folder: str, seen: set[tuple[int, int]]) -> list[tuple[str, os.stat_result | None]]:
-    """The files of a folder with their status, and the folders in it with None, sorted; none where it was seen."""
-    descriptor = os.open(folder, os.O_RDONLY)  # from here, the status of a file costs two thirds of that by its path
+    """Return the files of a folder with their status, and its folders with None, sorted; empty if visited before."""
+    descriptor = os.open(folder, os.O_RDONLY)  # relative to it, a file's status costs two thirds of that by its path
     try:
         status = os.fstat(descriptor)
         if (status.st_dev, status.st_ino) in seen:
@@ -86,7 +86,7 @@ def _list(folder: str, seen: set[tuple[int, int]]) -> list[tuple[str, os.stat_re
                         found.append((entry.name, None))
                     elif entry.is_file():
                         found.append((entry.name, entry.stat()))
-                except OSError:  # a file that vanished, or a link in a loop: as good as not there
+                except OSError:  # a file that vanished, or a link in a loop: skip it
                     continue
         return found
     finally:
@@ -94,23 +94,24 @@ def _list(folder: str, seen: set[tuple[int, int]]) -> list[tuple[str, os.stat_re
 
 
 def safe_name(name: str) -> str | None:
-    """``name`` as a normal relative POSIX path (``./a//b.jpg`` -> ``a/b.jpg``), or None when it must not be opened.
+    """Return ``name`` as a normal relative POSIX path (``./a//b.jpg`` becomes ``a/b.jpg``), or None if it is unsafe.
 
-    Refused: empty, absolute, with ``..``, a drive letter, a backslash, a control character, a line break, or bytes
-    that are no Unicode. Any other space is fine: macOS and Japanese keyboards write U+202F and U+3000 into names.
+    Unsafe names are empty or absolute, or contain ``..``, a drive letter, a backslash, a control character, a line
+    break, or bytes that are not Unicode. Any other space is allowed: macOS and Japanese keyboards write U+202F and
+    U+3000.
     """
     if not name or name[0] == "/" or "\\" in name or (name[1:2] == ":" and _DRIVE.match(name)):
         return None
     if not name.isprintable() and not _UNSAFE_CATEGORIES.isdisjoint(map(unicodedata.category, name)):
         return None
     if ".." not in name and "//" not in name and "./" not in name and name[-1] not in "/.":
-        return name  # the usual case, at a tenth of the cost
+        return name  # the common case, at a tenth of the cost
     parts = PurePosixPath(name).parts
     return None if ".." in parts or not parts else "/".join(parts)
 
 
 def file_header(path: Path, where: str) -> ImageHeader:
-    """`read_header` of a file. Of a JPEG only the first 64 KiB are read, which hold size and EXIF.
+    """Read the image header of a file. Of a JPEG only the first 64 KiB are read, which hold size and EXIF.
 
     Raises:
         ImageError: The file is not a usable image, or cannot be read.
@@ -120,7 +121,7 @@ def file_header(path: Path, where: str) -> ImageHeader:
             head = file.read(_JPEG_HEAD_BYTES)
             if header := read_simple_jpeg(head):
                 return header
-            # Other formats may keep EXIF or the frame count at their end: a cut file would give a wrong answer.
+            # Other formats may store EXIF or the frame count at their end: a partial read would give wrong values.
             if head[:2] == b"\xff\xd8" and len(head) == _JPEG_HEAD_BYTES:
                 with contextlib.suppress(ImageError):
                     return read_header(head, where=where)
@@ -130,20 +131,20 @@ def file_header(path: Path, where: str) -> ImageHeader:
 
 
 def describe_os_error(error: OSError) -> str:
-    """``no space left on device``: the system's words without number and path."""
+    """Return the system's message without number and path, such as ``no space left on device``."""
     return (error.strerror or str(error)).lower()
 
 
 @contextlib.contextmanager
 def atomic_folder(target: Path, *, replace: bool) -> Iterator[Path]:
-    """A temporary sibling that becomes ``target`` when the block ends well, and vanishes when it does not.
+    """Yield a temporary sibling folder that becomes ``target`` if the block succeeds and is removed if not.
 
     Args:
-        replace: What to do when ``target`` is there at the end: put the new one in its place, or keep the old one
-            (another process was faster; both hold the same).
+        replace: If ``target`` exists at the end: replace it, or keep it (another process was faster, with the same
+            content).
 
     Raises:
-        DataError: The folder cannot be written: read-only, full, a file in the way.
+        DataError: The folder cannot be written: it is read-only, the disk is full, or a file has its name.
     """
     temporary = target.parent / f".{target.name}.{uuid.uuid4().hex[:12]}.tmp"
     try:
@@ -153,10 +154,8 @@ def atomic_folder(target: Path, *, replace: bool) -> Iterator[Path]:
         yield temporary
         _move_into_place(temporary, target, replace=replace)
     except OSError as error:
-        mend = (
-            "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else "choose another folder"
-        )
-        raise DataError(f"{target}: cannot be written ({describe_os_error(error)}); {mend}") from error
+        fix = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else "choose another folder"
+        raise DataError(f"{target}: cannot be written ({describe_os_error(error)}); {fix}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -177,7 +176,7 @@ def _move_into_place(temporary: Path, target: Path, *, replace: bool) -> None:
 
 
 def _remove_stale(target: Path) -> None:
-    """What a killed process left; a day old, so that no living one loses its folder."""
+    """Remove what a killed process left, if it is a day old, so that no running process loses its folder."""
     for left in target.parent.glob(f".{glob.escape(target.name)}.*.tmp"):
         with contextlib.suppress(OSError):
             if time.time() - left.stat().st_mtime > _STALE_SECONDS:

@@ -1,4 +1,4 @@
-"""What can be wrong with a data set: a code, a severity, a place and a mend."""
+"""Findings about a data set: code, severity, place and fix."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["DEFAULT_SEVERITY", "Code", "Finding", "Severity", "counted"]
 
 
 class Severity(enum.StrEnum):
-    """How bad a finding is: an error stops the run, a warning is mended and listed, an info is listed."""
+    """Severity of a finding: an error stops the run, a warning is fixed and listed, an info is listed."""
 
     ERROR = "error"
     WARNING = "warning"
@@ -77,7 +77,7 @@ class Code(enum.StrEnum):
     TOO_FEW_IMAGES = "too_few_images"
     TOO_FEW_INSTANCES = "too_few_instances"
     CLASS_IMBALANCE = "class_imbalance"
-    # a validator of one's own
+    # custom validators
     OWN_CHECK = "own_check"
 
 
@@ -139,10 +139,10 @@ DEFAULT_SEVERITY: dict[Code, Severity] = {
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is wrong.
+    """One problem.
 
-    ``message`` is one line that says what and how to mend it; it does not repeat ``where``.
-    ``images`` are the keys of the images concerned.
+    ``message`` is one line that says what is wrong and how to fix it; it does not repeat ``where``.
+    ``images`` are the keys of the affected images.
     """
 
     code: Code
@@ -152,20 +152,20 @@ class Finding:
     images: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("where", "message"):  # both quote names as they are found
+        for name in ("where", "message"):  # both may quote arbitrary names
             object.__setattr__(self, name, one_line(getattr(self, name)))
 
     @classmethod
     def of(cls, code: Code, where: str, message: str, images: tuple[str, ...] = ()) -> Finding:
-        """A finding with its code's default severity; a policy may change it later."""
+        """Return a finding with its code's default severity; a policy may change it later."""
         return cls(code, DEFAULT_SEVERITY[code], where, message, images)
 
     @classmethod
     def from_dict(cls, raw: dict[str, Any]) -> Finding:
-        """Inverse of `dataclasses.asdict`."""
+        """Return the finding that `dataclasses.asdict` made ``raw`` of."""
         return cls(Code(raw["code"]), Severity(raw["severity"]), raw["where"], raw["message"], tuple(raw["images"]))
 
 
 def counted(number: int, one: str, many: str = "") -> str:
-    """``1 image``, ``1,200 images``: for messages and notes."""
+    """Return a number with its noun: ``1 image``, ``1,200 images``."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"

@@ -1,4 +1,4 @@
-"""What the bytes of each image are: SHA-256 and size."""
+"""Compute SHA-256 and size of each image's bytes."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _BATCH = 64
 
 
 def hash_images(dataset: Dataset, progress: Callable[[int, int], None] | None = None) -> Dataset:
-    """Fill ``sha256`` and ``num_bytes`` of the images that have a path and no hash yet; missing ones stay as they are.
+    """Set ``sha256`` and ``num_bytes`` of images with a path and without a hash; leave missing images unchanged.
 
     Args:
         progress: Called from this thread with the images done and their total.
 
     Raises:
-        DataError: A file is there but cannot be read.
+        DataError: A file exists but cannot be read.
     """
     paths, hashes, sizes = dataset.column("path"), dataset.column("sha256"), dataset.column("num_bytes")
     rows = [i for i, (path, known) in enumerate(zip(paths, hashes, strict=True)) if path and not known]
@@ -46,7 +46,7 @@ def _hash_batch(paths: Sequence[str]) -> list[tuple[str, int]]:
 
 def _hash_file(path: str) -> tuple[str, int]:
     try:
-        # A file object of Python's own costs as much again as hashing 20 kB.
+        # A buffered Python file object costs as much again as hashing 20 kB.
         with open(path, "rb", buffering=0) as file:  # noqa: PTH123
             digest = hashlib.file_digest(file, "sha256")
             return digest.hexdigest(), file.tell()

@@ -1,9 +1,9 @@
-"""Which split each image was dealt to, over all versions of a data set.
+"""Record the split of each image over all versions of a data set.
 
-A model is judged honestly only on images that nothing in its lineage was trained or selected on. So each bundle carries
+An evaluation is only valid on images that no model in the lineage was trained or selected on. So each bundle carries
 the splits of every image that it, or a version before it, has seen, and the next version is split by them. Besides the
-SHA-256 of each image its look is kept (a perceptual hash and a thumbnail of 256 bytes), so that an image is known again
-when it comes back re-encoded or resized, also where the file that was seen is no longer there.
+SHA-256 of each image its appearance is stored (a perceptual hash and a thumbnail of 256 bytes), so that an image is
+recognized when it returns re-encoded or resized, even if the original file is gone.
 """
 
 from __future__ import annotations
@@ -27,38 +27,38 @@ __all__ = ["HISTORY_SCHEMA", "SPLITS_FILE", "Recalled", "SplitHistory"]
 HISTORY_SCHEMA = pa.schema(
     [
         ("sha256", pa.binary(32)),  # of the encoded bytes; unique, ascending
-        ("split", pa.string()),  # train, val or test; "" for an image that was looked at and left out
-        ("phash", pa.uint64()),  # null, as the look, where the image was never decoded
+        ("split", pa.string()),  # train, val or test; "" for an image that was checked and left out
+        ("phash", pa.uint64()),  # null, like the look, if the image was never decoded
         ("look", pa.binary(LOOK_SIZE * LOOK_SIZE)),  # uint8 (16, 16), grey
     ]
 )
 
 _RANK = {Split.TRAIN.value: 0, Split.VAL.value: 1, Split.TEST.value: 2, "": 3}
-"""Where two lineages differ, what was trained on counts as trained on."""
+"""Priority where two lineages differ: an image that was trained on counts as trained on."""
 _AS_BRIGHT = 4.0
-"""Mean difference of two thumbnails, in grey levels of 255, up to which one image may be a copy of the other."""
+"""Maximum mean difference of two thumbnails, in grey levels of 255, for one image to be a copy of the other."""
 SPLITS_FILE = "splits.parquet"
-"""What a history is kept in, in a bundle and in an artifact store."""
+"""File name of a history in a bundle and in an artifact store."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Recalled:
-    """What is known of the images of a data set, row by row."""
+    """Splits and groups that the history has for each row of a data set."""
 
     own: list[str]
-    """The split that was dealt to this very file; "" for none."""
+    """Split assigned to this very file; "" for none."""
     homes: list[frozenset[str]]
-    """The splits that were dealt to it and to images that look like it."""
+    """Splits assigned to it and to images that look like it."""
     group: list[str]
-    """As the data set has it, joined where images look alike by way of one that is gone."""
+    """Group in the data set, merged where images look alike through an image that is gone."""
 
 
 @dataclasses.dataclass(frozen=True)
 class SplitHistory:
-    """Splits by image, of all versions up to one."""
+    """Splits of images, over all versions up to one."""
 
     rows: pa.Table
-    """See `HISTORY_SCHEMA`."""
+    """One row per image; see `HISTORY_SCHEMA`."""
 
     @classmethod
     def empty(cls) -> SplitHistory:
@@ -70,8 +70,8 @@ class SplitHistory:
         """Return the history of one version.
 
         Args:
-            dataset: With its splits; images for batch inference are not part of the history.
-            left_out: SHA-256, lower-case hex, of images that were looked at but are in no split.
+            dataset: Data set with splits; images for batch inference are not part of the history.
+            left_out: SHA-256, lower-case hex, of images that were checked but are in no split.
         """
         splits = dataset.column("split")
         rows = [row for row, split in enumerate(splits) if split != Split.UNLABELLED.value]
@@ -82,7 +82,7 @@ class SplitHistory:
         return cls._from(found)
 
     def merged(self, *others: SplitHistory) -> SplitHistory:
-        """Return one history of several; of an image in two splits the one nearest to training counts."""
+        """Merge histories; for an image in two splits the one nearest to training counts."""
         found: dict[bytes, tuple[str, int | None, bytes | None]] = {}
         for history in (self, *others):
             for row in history.rows.to_pylist():
@@ -102,7 +102,7 @@ class SplitHistory:
 
     @property
     def num_images(self) -> int:
-        """Number of images, those that were left out included."""
+        """Number of images, including those that were left out."""
         return int(self.rows.num_rows)
 
     def counts(self) -> dict[str, int]:
@@ -111,10 +111,10 @@ class SplitHistory:
         return {split: tally[split] for split in _RANK if tally[split]}
 
     def recall(self, dataset: Dataset, distance: int) -> Recalled:
-        """Return what is known of each image of ``dataset``.
+        """Return what the history knows of each image of ``dataset``.
 
         Args:
-            distance: Largest Hamming distance of the perceptual hashes of look-alikes.
+            distance: Maximum Hamming distance of the perceptual hashes of look-alikes.
         """
         group = dataset.column("group")
         if not self.num_images:
@@ -130,7 +130,7 @@ class SplitHistory:
             if not dealt:
                 continue
             if is_large:
-                # Before a fixed camera everything looks alike: each follows the one image that it is most like.
+                # In front of a fixed camera all images look alike: each follows its most similar image.
                 new = [row for row in rows if not own[row]]
                 before = [*(ours[row] for row in known), *(theirs[index] for index in gone)]
                 for row, nearest in zip(new, most_alike([ours[row] for row in new], before), strict=True):
@@ -149,8 +149,8 @@ class SplitHistory:
     def has_seen(self, dataset: Dataset, distance: int) -> npt.NDArray[np.bool_]:
         """Return which images of ``dataset`` are in the history, or are copies of one that is, bool (images,).
 
-        A copy is re-encoded or resized: it looks the same and is as bright. The same part in another light is none, and
-        images of a scene that is always the same are none of each other.
+        A copy is re-encoded or resized: it looks the same and has the same brightness. The same part in other light is
+        not a copy, and images of a constant scene are not copies of each other.
         """
         seen = set(self.rows.column("sha256").to_pylist())
         known = np.array([bool(d) and bytes.fromhex(d) in seen for d in dataset.column("sha256")], dtype=np.bool_)
@@ -179,7 +179,7 @@ class SplitHistory:
         try:
             return cls(pq.read_table(path).cast(HISTORY_SCHEMA))
         except (OSError, ValueError, pa.ArrowException) as error:
-            raise DataError(f"{path}: is no history of splits ({error}); train again") from error
+            raise DataError(f"{path}: not a history of splits ({error}); train again") from error
 
     def _splits_of(self, dataset: Dataset) -> list[str]:
         digests, splits = (self.rows.column(name).to_pylist() for name in ("sha256", "split"))
@@ -191,10 +191,10 @@ class SplitHistory:
         ]
 
     def _alike(self, dataset: Dataset, distance: int) -> Iterator[tuple[list[int], list[int], bool]]:
-        """Yield rows that look alike, the rows of the history that look like them, and whether these are very many.
+        """Yield rows that look alike, the history rows that look like them, and whether there are too many of these.
 
-        Of the history only images in a split that are not compared as rows of ``dataset``. A group does not depend on
-        how many others there are.
+        History rows are those in a split that are not rows of ``dataset``. A group does not depend on the number of
+        other rows.
         """
         splits, looks = dataset.column("split"), dataset.column("look")
         rows = [r for r, look in enumerate(looks) if look is not None and splits[r] != Split.UNLABELLED.value]
@@ -223,7 +223,7 @@ def _pixels(look: bytes) -> npt.NDArray[np.int16]:
 
 
 class _Names:
-    """Groups of rows by name, which can be joined."""
+    """Named groups of rows, which can be merged."""
 
     def __init__(self, names: Sequence[str]) -> None:
         self._names = list(names)
@@ -233,7 +233,7 @@ class _Names:
                 self._rows[name].append(row)
 
     def join(self, rows: Sequence[int]) -> None:
-        """Put all of ``rows``, and whatever is in a group with one of them, into one group."""
+        """Merge all of ``rows``, and the groups that contain one of them, into one group."""
         touched = sorted({self._names[row] for row in rows} - {""})
         if len(rows) < 2 or (len(touched) == 1 and all(self._names[row] for row in rows)):
             return

@@ -1,4 +1,4 @@
-"""How labels come from raw values: of a column of a table, or of the name of a class folder."""
+"""Derive labels from raw values: from a column of a table, or from the name of a class folder."""
 
 from __future__ import annotations
 
@@ -17,36 +17,36 @@ __all__ = ["LabelRule", "WeightRule", "raw_key"]
 
 
 class LabelRule(Settings):
-    """How one attribute comes from a raw column, or from the name of a class folder.
+    """Derives one attribute from a raw column, or from the name of a class folder.
 
-    Exactly one of ``classes`` (lists of raw values) and ``ranges`` (of a number) says it.
+    Exactly one of ``classes`` (lists of raw values) and ``ranges`` (of a number) must be set.
     """
 
     column: str | None = None
-    """`table` only: the raw column; the attribute's own name when absent."""
+    """`table` only: the raw column; the attribute's own name if absent."""
     classes: dict[str, tuple[Raw, ...]] | None = None
-    """Class to the raw values it stands for, in the order of class ids."""
+    """Maps a class to its raw values, in the order of class ids."""
     ranges: dict[str, tuple[float, float]] | None = None
-    """Class to the lowest and highest number it stands for, both included."""
+    """Maps a class to its lowest and highest number, both included."""
     default: str | None = None
-    """Class of every other raw value; without it another value is refused."""
+    """Class of every other raw value; without it, other values are refused."""
     unknown: tuple[Raw, ...] = ("",)
-    """Raw values that say "not known": the image is then not asked this question."""
+    """Raw values that mean "not known": the image then has no label for this attribute."""
     drop: tuple[Raw, ...] = ()
-    """Raw values whose images are left out, as too uncertain or as of no interest."""
+    """Raw values whose images are left out, because they are too uncertain or irrelevant."""
     positive: str | None = None
-    """Of two classes, the one that is looked for ("defective"); the last when absent."""
+    """Positive one of two classes ("defective"); the last if absent."""
 
     @model_validator(mode="before")
     @classmethod
     def _name_classes(cls, raw: Any) -> Any:
-        """YAML reads the bare words yes, no, on and off as true and false: as names of classes they must be quoted."""
+        """Refuse class names that YAML reads as booleans: the bare words yes, no, on and off must be quoted."""
         for key in ("classes", "ranges"):
             given = raw.get(key) if isinstance(raw, dict) else None
             for name in given if isinstance(given, dict) else ():
-                if not isinstance(name, str):  # pydantic turns a ValueError into one line, a TypeError into none
+                if not isinstance(name, str):  # pydantic reports a ValueError as one line, but not a TypeError
                     raise ValueError(  # noqa: TRY004
-                        f"class name {str(name).lower()} is no text to YAML; write it in quotes, as 'yes'"
+                        f"YAML reads the class name {str(name).lower()} as a boolean; write it in quotes, as 'yes'"
                     )
         return raw
 
@@ -59,12 +59,12 @@ class LabelRule(Settings):
             )
         names = list(self.classes or self.ranges or {})
         if len(names) < 2:
-            raise ValueError(f"needs two classes or more (has {len(names)})")
+            raise ValueError(f"needs at least two classes (has {len(names)})")
         for key, name in (("default", self.default), ("positive", self.positive)):
             if name is not None and name not in names:
-                raise ValueError(f"{key}: {name!r} is no class of the rule; {suggest_name(name, names)}")
+                raise ValueError(f"{key}: {name!r} is not a class of the rule; {suggest_name(name, names)}")
         if self.positive is not None and len(names) != 2:
-            raise ValueError(f"positive {self.positive!r} makes sense with two classes (has {len(names)})")
+            raise ValueError(f"positive {self.positive!r} is only valid with two classes (has {len(names)})")
         self._refuse_overlaps()
         return self
 
@@ -77,7 +77,7 @@ class LabelRule(Settings):
                     raise ValueError(f"raw value {value!r} stands for both {other!r} and {name!r}")
         for key, values in (("unknown", self.unknown), ("drop", self.drop)):
             for value in values:
-                # Nothing at all is unknown by default; a class that lists it wins.
+                # An empty value is unknown by default; a class that lists it takes precedence.
                 if raw_key(value) in owners and not (key == "unknown" and raw_key(value) == ""):
                     raise ValueError(f"raw value {value!r} stands for both {owners[raw_key(value)]!r} and {key}")
         ranges = sorted((self.ranges or {}).items(), key=lambda item: item[1])
@@ -93,9 +93,9 @@ _PLAIN_NUMBER = re.compile(r"[+-]?(0|[1-9][0-9]*|(?=\.[0-9]))(\.[0-9]*)?([eE][+-
 
 
 def raw_key(value: Raw) -> str:
-    """What two raw values share when they mean the same, as text.
+    """Return a text that is equal for raw values with the same meaning.
 
-    1, "1", " 1 " and "1.0" do, and true and "True"; "01", which is a code and no number, and 1 do not.
+    1, "1", " 1 " and "1.0" are equal, and true and "True"; "01" (a code, not a number) and 1 are not.
     """
     text = unicodedata.normalize("NFC", str(value).strip())
     if text.casefold() in {"true", "false"}:
@@ -109,9 +109,9 @@ def raw_key(value: Raw) -> str:
 
 
 class WeightRule(Settings):
-    """How much each image counts in training, from a raw column: for labels that say how sure they are."""
+    """Weight of each image in training, from a raw column: for labels with a certainty."""
 
     column: str
     """Column of the table that holds the numbers."""
     values: dict[float, Annotated[float, Field(ge=0, le=1000)]] = Field(min_length=1)
-    """Number in the column to weight, by the nearest; 0 leaves the image out of the loss."""
+    """Maps a number in the column to a weight, by the nearest number; 0 leaves the image out of the loss."""

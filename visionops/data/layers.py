@@ -1,7 +1,7 @@
-"""What is known of the images of a data set: each kind of annotation is a layer of its own, in columns.
+"""Annotations of the images of a data set: each kind is a layer of its own, in columns.
 
-`BoxLayer` (``boxes``) has a row a box, `LabelLayer` (``labels``) a row an image with a column a question. `ValueLayer`
-holds whatever else a task learns from: a row an image, columns of any type.
+`BoxLayer` (``boxes``) has one row per box. `LabelLayer` (``labels``) has one row per image and one column per
+attribute. `ValueLayer` holds other targets of a task: one row per image, columns of any type.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = [
 
 BOXES = "boxes"
 LABELS = "labels"
-"""Names of the layers that our readers make."""
+"""Names of the layers that our readers create."""
 
 BOXES_SCHEMA = pa.schema(
     [
@@ -42,12 +42,12 @@ BOXES_SCHEMA = pa.schema(
         ("y1", pa.float64()),
         ("x2", pa.float64()),
         ("y2", pa.float64()),
-        ("source_id", pa.string()),  # how the source names this annotation, for messages
+        ("source_id", pa.string()),  # id of this annotation in the source, for messages
     ]
 )
 
 
-@runtime_checkable  # pydantic asks for it where a step has a data set
+@runtime_checkable  # pydantic requires it for steps with a data set
 class Layer(Protocol):
     """One kind of annotation, for all images of a data set."""
 
@@ -59,19 +59,19 @@ class Layer(Protocol):
         """Return the annotations of the images at ``rows``, in that order.
 
         Args:
-            num_images: Of the data set that this is a layer of.
+            num_images: Number of images in the data set of this layer.
         """
 
     def append(self, other: Self, num_images: int) -> Self:
-        """Return these and, behind them, the annotations of other images.
+        """Return these annotations followed by those of other images.
 
         Args:
-            other: With the same classes.
-            num_images: Of the data set that this is a layer of.
+            other: A layer with the same classes.
+            num_images: Number of images in the data set of this layer.
         """
 
     def digest(self, order: npt.NDArray[np.int64]) -> bytes:
-        """Return what identifies the content, whatever the order of rows.
+        """Return the identity of the content, independent of the order of rows.
 
         Args:
             order: Rows of the images, sorted by key.
@@ -90,23 +90,23 @@ class Boxes:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Attribute:
-    """A question that every image answers with one of its classes; a plain classification has one."""
+    """A question that every image answers with one of its classes; plain classification has one."""
 
     name: str
     class_names: tuple[str, ...]
-    """In the order of class ids."""
+    """Class names in the order of class ids."""
     positive: str | None = None
-    """Of two classes, the one that is looked for ("defective")."""
+    """Positive one of two classes ("defective")."""
 
     @classmethod
     def from_dict(cls, raw: dict[str, Any]) -> Attribute:
-        """Inverse of `dataclasses.asdict`."""
+        """Return the attribute that `dataclasses.asdict` made ``raw`` of."""
         return cls(raw["name"], tuple(raw["class_names"]), raw["positive"])
 
 
 @dataclasses.dataclass(frozen=True)
 class BoxLayer:
-    """Boxes with classes, by `BOXES_SCHEMA`."""
+    """Boxes with classes, as in `BOXES_SCHEMA`."""
 
     class_names: tuple[str, ...] = ()
     table: pa.Table = dataclasses.field(default_factory=BOXES_SCHEMA.empty_table)
@@ -121,7 +121,7 @@ class BoxLayer:
         return self.table.column("image").to_numpy(), self.table.column("class_id").to_numpy(), xyxy.reshape(-1, 4)
 
     def take(self, rows: npt.NDArray[np.int64], num_images: int) -> BoxLayer:
-        """See `Layer`; the boxes of an image keep their order."""
+        """See `Layer`. The boxes of an image keep their order."""
         new_row = np.full(num_images, -1, dtype=np.int64)
         new_row[rows] = np.arange(len(rows))
         image = self.table.column("image").to_numpy()
@@ -139,7 +139,7 @@ class BoxLayer:
         return dataclasses.replace(self, table=pa.concat_tables([self.table, moved]))
 
     def digest(self, order: npt.NDArray[np.int64]) -> bytes:
-        """See `Layer`: without the class names."""
+        """See `Layer`. Class names are not part of the digest."""
         image, class_ids, xyxy = self.arrays()
         if not len(image):
             return b""
@@ -151,7 +151,7 @@ class BoxLayer:
 
 @dataclasses.dataclass(frozen=True)
 class LabelLayer:
-    """Classes of whole images: for each attribute an int32 column of its name, null where it is not known."""
+    """Classes of whole images: an int32 column for each attribute, null if unknown."""
 
     attributes: tuple[Attribute, ...]
     table: pa.Table
@@ -162,7 +162,7 @@ class LabelLayer:
             object.__setattr__(self, "table", self.table.select(wanted.names).cast(wanted))
 
     def array(self) -> npt.NDArray[np.int32]:
-        """Return class ids, int32 (images, attributes); -1 where not known."""
+        """Return class ids, int32 (images, attributes); -1 if unknown."""
         columns = [self.table.column(a.name).fill_null(-1).to_numpy() for a in self.attributes]
         return np.stack(columns, axis=1).astype(np.int32)
 
@@ -176,13 +176,13 @@ class LabelLayer:
 
     def digest(self, order: npt.NDArray[np.int64]) -> bytes:
         """See `Layer`."""
-        asked = json.dumps([dataclasses.astuple(attribute) for attribute in self.attributes]).encode()
-        return asked + np.ascontiguousarray(self.array()[order]).tobytes()
+        attributes = json.dumps([dataclasses.astuple(attribute) for attribute in self.attributes]).encode()
+        return attributes + np.ascontiguousarray(self.array()[order]).tobytes()
 
 
 @dataclasses.dataclass(frozen=True)
 class ValueLayer:
-    """A row an image, in columns of any type: what a task of one's own learns from, as a measured number."""
+    """One row per image, in columns of any type: targets of a custom task, such as a measured number."""
 
     table: pa.Table
 
@@ -204,7 +204,7 @@ class ValueLayer:
 
 
 def box_layer_from(class_names: Sequence[str], columns: dict[str, Any]) -> BoxLayer:
-    """Return boxes from lists or arrays by the names of `BOXES_SCHEMA`; ``source_id`` may be absent, or all be."""
+    """Return boxes from lists or arrays, named as in `BOXES_SCHEMA`; ``source_id``, or all columns, may be absent."""
     m = len(columns.get("image", ()))
     full = {**{f.name: [] for f in BOXES_SCHEMA}, "source_id": [""] * m, **columns}
     arrays = {f.name: pa.array(full[f.name], type=f.type) for f in BOXES_SCHEMA}
@@ -212,6 +212,6 @@ def box_layer_from(class_names: Sequence[str], columns: dict[str, Any]) -> BoxLa
 
 
 def label_layer_from(attributes: Sequence[Attribute], columns: dict[str, Any]) -> LabelLayer:
-    """Return labels from class ids for each attribute, None where not known."""
+    """Return labels from class ids for each attribute, None if unknown."""
     arrays = {a.name: pa.array(columns[a.name], type=pa.int32()) for a in attributes}
     return LabelLayer(tuple(attributes), pa.table(arrays))

@@ -1,6 +1,6 @@
-"""Folders of files that refer to images: how they are named, linked and listed.
+"""Name, link and list folders of files that refer to images.
 
-A layout is what a trainer reads. Its images are links to where the bytes lie, so that it costs names and not bytes.
+A layout is the folder that a trainer reads. Its images are links to the stored bytes, so no bytes are copied.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def flat_names(keys: Sequence[str], paths: Sequence[str]) -> list[str]:
     """Return file names without suffix: readable, and unique whatever the case, the suffixes and the order of keys.
 
     Args:
-        paths: The keys without their suffixes.
+        paths: Keys without their suffixes.
     """
     stems = [path.replace("/", "__") for path in paths]
     count = Counter(map(str.casefold, stems))
@@ -41,7 +41,7 @@ def flat_names(keys: Sequence[str], paths: Sequence[str]) -> list[str]:
 
 
 def link_file(source: str, target: str) -> None:
-    """Make ``source`` appear as ``target``: a symbolic link, else a hard one, else a copy."""
+    """Link ``source`` as ``target``: by a symbolic link, else a hard link, else a copy."""
     for link in (os.symlink, os.link):
         try:
             link(source, target)
@@ -52,13 +52,13 @@ def link_file(source: str, target: str) -> None:
 
 
 def link_images(dataset: Dataset, folder: Path, *splits: Split) -> Dataset:
-    """Link the images of some splits into ``folder / split``.
+    """Link the images of the given splits into ``folder / split``.
 
     Returns:
-        The data set; ``path`` of these images leads into the folder, and that of all others is "".
+        The data set; ``path`` of these images points into the folder, and that of all others is "".
 
     Raises:
-        DataError: An image is not at hand.
+        DataError: An image is not on this machine.
     """
     keys, paths = dataset.column("key"), dataset.column("path")
     stems = flat_names(keys, [os.path.splitext(key)[0] for key in keys])  # noqa: PTH122 - per image, Path costs more
@@ -76,16 +76,16 @@ def link_images(dataset: Dataset, folder: Path, *splits: Split) -> Dataset:
 
 
 def link_layout(layout: Path, view: Path) -> None:
-    """Make the files of ``layout`` appear in ``view``, where a trainer may write beside them.
+    """Link the files of ``layout`` into ``view``, where a trainer may write beside them.
 
-    Links lead to what those of ``layout`` lead to. What lies at the top is copied, for a trainer looks for the rest
-    beside the file that it was given.
+    Links point to the targets of links in ``layout``. Files at the top are copied, because a trainer looks for the rest
+    beside the file that it is given.
 
     Raises:
-        DataError: The layout, or an image that it refers to, is gone.
+        DataError: The layout, or an image that it refers to, is missing.
     """
     if not layout.is_dir():
-        raise DataError(f"{layout}: the converted data set is gone; run again with --no-cache")
+        raise DataError(f"{layout}: the converted data set is missing; run again with --no-cache")
     with atomic_folder(view, replace=True) as temporary:
         for root, _, files in os.walk(layout):
             inner = os.path.relpath(root, layout)
@@ -99,12 +99,12 @@ def link_layout(layout: Path, view: Path) -> None:
                 if os.path.islink(source):  # noqa: PTH114 - per image, Path costs more than the link
                     source = os.readlink(source)  # noqa: PTH115
                     if not os.path.exists(source):  # noqa: PTH110
-                        raise DataError(f"{source}: the image is gone; run again with --no-cache")
+                        raise DataError(f"{source}: the image is missing; run again with --no-cache")
                 link_file(source, f"{target}/{name}")
 
 
 def list_layout(folder: Path) -> Dataset:
-    """Return the files below ``folder`` as a data set carries images: ``key`` relative to it, hashed.
+    """Return the files below ``folder`` as a data set: ``key`` relative to it, hashed.
 
     Raises:
         DataError: A file cannot be read.
@@ -115,7 +115,7 @@ def list_layout(folder: Path) -> Dataset:
 
 
 def restore_layout(files: Dataset, folder: Path) -> None:
-    """Write ``folder`` as `list_layout` found it, of links to where ``path`` says that the bytes lie now.
+    """Write ``folder`` as `list_layout` found it, as links to the current ``path`` of each file.
 
     Raises:
         DataError: Bytes of a file are missing, or the folder cannot be written.
@@ -123,7 +123,7 @@ def restore_layout(files: Dataset, folder: Path) -> None:
     with atomic_folder(folder, replace=False) as temporary:
         for key, path in zip(files.column("key"), files.column("path"), strict=True):
             if not path:
-                raise DataError(f"{key}: is missing from the artifact store; run again with --no-cache")
+                raise DataError(f"{key}: missing from the artifact store; run again with --no-cache")
             target = temporary / key
             target.parent.mkdir(parents=True, exist_ok=True)
             link_file(path, str(target))

@@ -1,4 +1,4 @@
-"""The files of a data set, listed once and shared by everything that looks at them."""
+"""List the files of a data set once, for all readers and checks."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ __all__ = ["Listing", "folder_of", "is_hidden", "load_yaml", "stem_of", "suffix_
 
 _SYSTEM_FOLDERS = frozenset({"__macosx", "@eadir", "$recycle.bin", "system volume information"})
 _SURROGATE = re.compile("[\ud800-\udfff]")
-"""Half of a pair, by which Python writes a byte of a name that is no UTF-8."""
+"""Half of a surrogate pair, which Python uses for bytes of a name that is not UTF-8."""
 _MOST_OF_ALIASES = 1_000_000
 _SYSTEM_FILES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini"})
 
 
 class Listing:
-    """Every file below a folder, by relative POSIX name, without what systems and people hide there."""
+    """Every file below a folder, by relative POSIX name, except hidden and system files."""
 
     def __init__(self, root: Path) -> None:
         """List ``root``.
@@ -37,7 +37,7 @@ class Listing:
         hidden: list[str] = []
         garbled: list[str] = []
         self.files: dict[str, FileInfo] = {}
-        """In the order of a walk: folder by folder, names sorted."""
+        """Files in the order of a walk: folder by folder, names sorted."""
         for file in walk_files(root, hidden):
             folder, _, name = file.name.rpartition("/")
             if name.casefold() in _SYSTEM_FILES or _lies_in_system_folder(folder):
@@ -49,15 +49,15 @@ class Listing:
         self.hidden = tuple(sorted(hidden))
         """Hidden files and folders, and files that macOS, Windows and file servers leave behind."""
         self.masks: dict[str, str] | None = None
-        """Mask to its image, once `visionops.data.formats.beside.find_masks` has looked."""
+        """Maps a mask to its image; None until `visionops.data.formats.beside.find_masks` has run."""
         self.garbled = tuple(sorted(garbled))
-        """Files whose names are no Unicode, which no table holds."""
+        """Files whose names are not Unicode, which no table can hold."""
         self._parsed: dict[str, Any] = {}
         self._yaml: dict[str, Any] = {}
 
     @functools.cached_property
     def images(self) -> dict[str, FileInfo]:
-        """The files that are images by their suffix."""
+        """Files with an image suffix."""
         return {
             name: file
             for (name, file), suffix in zip(self.files.items(), self._suffixes, strict=True)
@@ -66,7 +66,7 @@ class Listing:
 
     @functools.cached_property
     def by_suffix(self) -> dict[str, list[str]]:
-        """Lower-case suffix (".xml") to the names that have it."""
+        """Maps a lower-case suffix (".xml") to the files that have it."""
         names: dict[str, list[str]] = {}
         for name, suffix in zip(self.files, self._suffixes, strict=True):
             names.setdefault(suffix, []).append(name)
@@ -78,7 +78,7 @@ class Listing:
 
     @functools.cached_property
     def folders(self) -> frozenset[str]:
-        """Every folder that holds a file at some depth, as ``a/b``."""
+        """Every folder that contains a file at any depth, as ``a/b``."""
         found: set[str] = set()
         for name in self.files:
             folder = folder_of(name)
@@ -92,23 +92,23 @@ class Listing:
         return {name.casefold(): name for name in self.files}
 
     def find(self, name: str) -> str | None:
-        """The file of that name, or else the one whose name differs in case only."""
+        """Return the file with that name, or else the one whose name differs only in case."""
         return name if name in self.files else self._folded.get(name.casefold())
 
     def below(self, folder: str) -> Iterator[str]:
-        """Names of the files below a folder; all for ``""``."""
+        """Yield the names of the files below a folder; all for ``""``."""
         start = f"{folder}/" if folder else ""
         return (name for name in self.files if name.startswith(start))
 
     def path(self, name: str) -> Path:
-        """Where a file lies on this machine."""
+        """Return the path of a file on this machine."""
         return self.root / name
 
     def read_bytes(self, name: str) -> bytes:
-        """The content of a file.
+        """Return the content of a file.
 
         Raises:
-            AnnotationError: It cannot be read.
+            AnnotationError: The file cannot be read.
         """
         try:
             return self.path(name).read_bytes()
@@ -117,10 +117,10 @@ class Listing:
             raise AnnotationError(f"{self.path(name)}: cannot be read ({reason})") from error
 
     def read_text(self, name: str) -> str:
-        """The content of a UTF-8 text file, without its byte-order mark.
+        """Return the content of a UTF-8 text file, without its byte-order mark.
 
         Raises:
-            AnnotationError: It cannot be read, or is not UTF-8.
+            AnnotationError: The file cannot be read, or is not UTF-8.
         """
         try:
             return self.read_bytes(name).decode("utf-8-sig")
@@ -128,7 +128,7 @@ class Listing:
             raise AnnotationError(f"{self.path(name)}: not a UTF-8 text file; export the labels again") from error
 
     def read_lines(self, name: str) -> list[str]:
-        """The lines of a UTF-8 text file. Only line feeds end one: file names may hold what Unicode calls a break.
+        """Return the lines of a UTF-8 text file. Only line feeds end a line: file names may hold Unicode line breaks.
 
         Raises:
             AnnotationError: As `read_text`.
@@ -137,11 +137,11 @@ class Listing:
         return lines[:-1] if lines[-1] == "" else lines
 
     def read_json(self, name: str, *, keep: bool = False, cut: Callable[[bytes], bytes] | None = None) -> Any:
-        """The parsed content of a JSON file.
+        """Return the parsed content of a JSON file.
 
         Args:
-            keep: Whether to hold on to it, because it is asked for again soon.
-            cut: Takes out of the bytes what is not to be parsed.
+            keep: Whether to cache it, because it is needed again soon.
+            cut: Removes bytes that must not be parsed.
 
         Raises:
             AnnotationError: The file cannot be read or is not JSON.
@@ -163,12 +163,12 @@ class Listing:
         return parsed
 
     def read_yaml(self, name: str) -> Any:
-        """The parsed content of a YAML file, every scalar as the text that stands there: ``no`` and ``007`` stay.
+        """Return the parsed content of a YAML file, with every scalar as its text: ``no`` and ``007`` stay.
 
         Raises:
             AnnotationError: The file cannot be read or is not YAML.
         """
-        if name not in self._yaml:  # readers ask for it several times, and what is nested deep takes seconds
+        if name not in self._yaml:  # readers need it several times, and deep nesting takes seconds to parse
             try:
                 self._yaml[name] = self._load_yaml(name)
             except AnnotationError as error:
@@ -190,50 +190,50 @@ class Listing:
 
 
 def load_yaml(text: str) -> Any:
-    """Parse YAML into texts, lists and mappings. What aliases name is there once, wherever they stand.
+    """Parse YAML into texts, lists and mappings. Aliases refer to one shared value.
 
     Raises:
-        yaml.YAMLError: It is not YAML.
-        ValueError: Aliases make it much larger than its text, or a part of itself.
-        RecursionError: It is nested too deep.
+        yaml.YAMLError: The text is not YAML.
+        ValueError: Its aliases expand it far beyond its size, or make it contain itself.
+        RecursionError: It is nested too deeply.
     """
-    value = yaml.load(text, Loader=yaml.BaseLoader)  # noqa: S506 - it makes text, lists, mappings
-    if _size_of(value, {}) > len(text) + _MOST_OF_ALIASES:  # whoever walks through it or prints it would not end
-        raise ValueError("its aliases swell")
+    value = yaml.load(text, Loader=yaml.BaseLoader)  # noqa: S506 - creates only texts, lists and mappings
+    if _size_of(value, {}) > len(text) + _MOST_OF_ALIASES:  # walking through it or printing it would not end
+        raise ValueError("its aliases expand too far")
     return value
 
 
 def _size_of(value: Any, known: dict[int, int]) -> int:
-    """Values and characters, those of an alias each time that it stands there."""
+    """Return the number of values and characters, counting aliases each time they occur."""
     if not isinstance(value, list | dict):
-        return 1 + len(value or "")  # nothing at all in an empty file
+        return 1 + len(value or "")  # None in an empty file
     if id(value) not in known:
-        known[id(value)] = 1 << 60  # for a part that holds itself
+        known[id(value)] = 1 << 60  # for a value that contains itself
         parts = itertools.chain(value, value.values()) if isinstance(value, dict) else value
         known[id(value)] = 1 + sum(_size_of(part, known) for part in parts)
     return known[id(value)]
 
 
 def folder_of(name: str) -> str:
-    """``a/b/c.jpg`` -> ``a/b``; ``c.jpg`` -> ``""``."""
+    """Return the folder of a name: ``a/b`` for ``a/b/c.jpg``, ``""`` for ``c.jpg``."""
     return name.rpartition("/")[0]
 
 
 def stem_of(name: str) -> str:
-    """``a/b.x/c.d.jpg`` -> ``a/b.x/c.d``."""
+    """Return a name without its suffix: ``a/b.x/c.d`` for ``a/b.x/c.d.jpg``."""
     head, slash, tail = name.rpartition("/")
     stem, dot, _ = tail.rpartition(".")
     return head + slash + (stem if dot and stem else tail)
 
 
 def suffix_of(name: str) -> str:
-    """``a/b.JPG`` -> ``.jpg``; ``""`` where there is none."""
+    """Return the lower-case suffix of a name: ``.jpg`` for ``a/b.JPG``, ``""`` if there is none."""
     dot = name.rfind(".")
     return name[dot:].lower() if dot > name.rfind("/") + 1 else ""
 
 
 def is_hidden(folder: str) -> bool:
-    """Whether a folder of that name is passed over: a hidden one, or one that a system makes for itself."""
+    """Return whether a folder with that name is skipped: a hidden folder, or one that a system creates for itself."""
     return folder.startswith(".") or folder.casefold() in _SYSTEM_FOLDERS
 
 

@@ -1,4 +1,4 @@
-"""Where tables go: a folder of this machine, or a prefix of an object store. A file is there whole or not at all.
+"""Write files into a folder, or below a prefix of an object store. Each file is written completely or not at all.
 
 >>> output = open_output("s3://bucket/answers")
 >>> output.write("summary.json", b"{}")
@@ -28,32 +28,32 @@ _STALLED_SECONDS = 20.0
 
 
 class Output(Protocol):
-    """Files by their names below one place. All of it raises `DataError`, in one line, where the place is at fault."""
+    """Named files below one place. All methods raise `DataError` with one line if the place fails."""
 
     place: str
     """Absolute path or URI."""
 
     def names(self, folder: str) -> list[str]:
-        """Of the files right below ``folder``, sorted; none where it is not there. Drafts are left out."""
+        """Return the names of the files directly below ``folder``, sorted, without drafts; empty if it is missing."""
 
     def read(self, name: str) -> bytes:
-        """All of a file."""
+        """Return the content of a file."""
 
     def uri(self, name: str) -> str:
-        """Absolute path or URI of a file."""
+        """Return the absolute path or URI of a file."""
 
     def write(self, name: str, data: bytes) -> None:
         """Replace a file."""
 
     def writing(self, name: str) -> contextlib.AbstractContextManager[Any]:
-        """A binary stream that becomes the file when the block ends well."""
+        """Yield a binary stream that becomes the file if the block succeeds."""
 
 
 def open_output(place: str) -> Output:
-    """The folder or prefix of that name, which need not be there.
+    """Return the folder or prefix with that name, which need not exist.
 
     Raises:
-        DataError: It is a URI of no store that is known.
+        DataError: It is the URI of an unknown store.
     """
     return _Bucket(place) if is_uri(place) else _Folder(Path(place).absolute())
 
@@ -117,7 +117,7 @@ class _Bucket:
             found = self._store.get_file_info(selector)
             bucket = self._prefix.partition("/")[0]
             if not found and self._store.get_file_info(bucket).type is pyarrow.fs.FileType.NotFound:
-                raise FileNotFoundError("there is no such bucket")
+                raise FileNotFoundError("no such bucket")
             return sorted(info.base_name for info in found if info.type is pyarrow.fs.FileType.File)
 
     def read(self, name: str) -> bytes:
@@ -134,7 +134,7 @@ class _Bucket:
     @contextlib.contextmanager
     def writing(self, name: str) -> Iterator[Any]:
         with self._errors("written"):
-            # Not in a `with`: that would complete the object even after an error.
+            # No `with` block: it would complete the object even after an error.
             stream = self._store.open_output_stream(f"{self._prefix}/{name}")
             yield stream
             stream.close()

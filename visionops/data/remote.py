@@ -1,6 +1,6 @@
-"""Images in an object store: listed and mirrored, so that all that follows reads files.
+"""List and mirror images of an object store, so that all later steps read files.
 
-Credentials and the endpoint are those of the environment, as `visionops.object_store` reads it.
+Credentials and the endpoint are read from the environment, as in `visionops.object_store`.
 """
 
 from __future__ import annotations
@@ -39,29 +39,29 @@ _MD5 = re.compile(r"[0-9a-f]{32}")
 
 
 def is_uri(source: str) -> bool:
-    """Whether ``source`` names an object store and not a folder."""
+    """Return whether ``source`` is the URI of an object store rather than a folder."""
     return "://" in source
 
 
 def mirror_name(uri: str) -> str:
-    """A folder name of its own for each prefix."""
+    """Return a unique folder name for a prefix."""
     return f"{uri.partition('?')[0].rstrip('/').rpartition('/')[2]}-{hashlib.sha256(uri.encode()).hexdigest()[:8]}"
 
 
 def list_remote(uri: str) -> list[str]:
-    """The images below ``s3://bucket/prefix`` or ``gs://bucket/prefix``, by their names below it, sorted.
+    """Return the names of images below ``s3://bucket/prefix`` or ``gs://bucket/prefix``, relative to it, sorted.
 
     Raises:
-        DataError: It is no such URI, cannot be reached, or holds no image.
+        DataError: The URI is invalid, cannot be reached, or holds no image.
     """
     return [image.name for image in _images(*open_prefix(uri), uri)]
 
 
 def list_files(uri: str) -> list[FileInfo]:
-    """All files below ``s3://bucket/prefix`` or ``gs://bucket/prefix`` but hidden ones, by their names, sorted.
+    """Return all files below ``s3://bucket/prefix`` or ``gs://bucket/prefix`` except hidden ones, sorted by name.
 
     Raises:
-        DataError: It is no such URI, cannot be reached, or holds no file.
+        DataError: The URI is invalid, cannot be reached, or holds no file.
     """
     files = _list(*open_prefix(uri), uri)
     folders = {file.name.rpartition("/")[0] for file in files}
@@ -73,15 +73,15 @@ def list_files(uri: str) -> list[FileInfo]:
 def fetch_images(
     uri: str, names: Collection[str], folder: Path, progress: Callable[[int, int], None] = lambda _done, _total: None
 ) -> None:
-    """Make ``folder`` hold these images below ``uri``, as `list_remote` named them; others in it stay.
+    """Fetch these images below ``uri``, named as in `list_remote`, into ``folder``; leave other files there.
 
-    What it has already is not fetched again; one that is no longer there is left out.
+    Images that are already there are not fetched again; images that no longer exist in the store are left out.
 
     Args:
-        progress: Called from this thread with the images done and their number.
+        progress: Called from this thread with the images done and their total.
 
     Raises:
-        DataError: As `list_remote`; or ``folder`` cannot be written. What was fetched stays for the next try.
+        DataError: As in `list_remote`; or ``folder`` cannot be written. Fetched files stay for the next attempt.
     """
     store, prefix = open_prefix(uri)
     wanted = set(names)
@@ -96,14 +96,14 @@ def mirror_files(
     others: Sequence[Path] = (),
     progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> None:
-    """Make ``folder`` hold the files that `list_files` found below ``uri``.
+    """Fetch the files that `list_files` found below ``uri`` into ``folder``.
 
     Args:
-        others: Folders that held them at other times: what has not changed since is linked, not fetched.
-        progress: Called from this thread with the files done and their number.
+        others: Folders with earlier states of these files: unchanged files are linked, not fetched.
+        progress: Called from this thread with the files done and their total.
 
     Raises:
-        DataError: As `fetch_images`; or what arrived is not what the store's ETag says.
+        DataError: As in `fetch_images`; or fetched bytes do not match the store's ETag.
     """
     store, prefix = open_prefix(uri)
     with _writing(folder):
@@ -153,7 +153,7 @@ def _list(store: Any, prefix: str, uri: str) -> list[FileInfo]:
     try:
         found = store.get_file_info(pyarrow.fs.FileSelector(prefix, recursive=True))
     except (pa.ArrowException, OSError) as error:
-        # Google's client says of a missing bucket that it is no file, and of an empty prefix only the words.
+        # Google's client reports a missing bucket as "not a file", and an empty prefix only in words.
         is_empty = isinstance(error, FileNotFoundError)
         if uri.startswith("gs://"):
             is_empty = not is_empty and str(error).startswith("No such file")
@@ -166,7 +166,7 @@ def _list(store: Any, prefix: str, uri: str) -> list[FileInfo]:
         if info.type != pyarrow.fs.FileType.File or any(part.startswith(".") for part in file.name.split("/")):
             continue
         if safe_name(file.name) != file.name:
-            raise DataError(f"{uri}: object {file.name!r} has no name that a folder can hold; rename it")
+            raise DataError(f"{uri}: object {file.name!r} cannot be a file name; rename it")
         files.append(file)
     if not files:
         raise DataError(f"{uri}: holds nothing; check the prefix")
@@ -186,33 +186,33 @@ def _link(source: Path, target: Path) -> None:
     target.unlink(missing_ok=True)
     try:
         target.hardlink_to(source)
-    except OSError:  # a file system without links
+    except OSError:  # the file system does not support links
         shutil.copy2(source, target)
 
 
 def _fetch(store: Any, path: str, file: FileInfo, target: Path) -> None:
-    """Whole or not at all."""
+    """Fetch one object completely or not at all."""
     target.parent.mkdir(parents=True, exist_ok=True)
     draft = target.parent / f".{uuid.uuid4().hex}.part"
     try:
         etag, digest = _copy(store, path, draft)
-        # Of some encrypted objects the ETag is no digest; they arrive twice as the same. What was cut does not.
+        # The ETag of some encrypted objects is not a digest; a second download then has the same bytes, unless cut.
         if not _agree(etag, digest) and _copy(store, path, draft) != (etag, digest):
-            raise DataError(f"{path}: did not arrive as the store has it; try again")
+            raise DataError(f"{path}: the download does not match the store; try again")
         if draft.stat().st_size != file.num_bytes:
             raise DataError(f"{path}: changed while it was fetched; try again")
         os.utime(draft, ns=(file.mtime_ns, file.mtime_ns))
         draft.replace(target)
     except (pa.ArrowException, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
-            raise  # of our disk: the store's errors have no number
+            raise  # an error of the local disk: errors of the store have no number
         raise DataError(f"{path}: cannot be fetched ({first_line(error)}); try again") from error
     finally:
         draft.unlink(missing_ok=True)
 
 
 def _copy(store: Any, path: str, draft: Path) -> tuple[str, bytes]:
-    """The object's ETag, as S3 writes it, and the MD5 of what arrived."""
+    """Return the object's ETag, in S3's form, and the MD5 of the received bytes."""
     md5 = hashlib.md5(usedforsecurity=False)
     with store.open_input_stream(path) as source, draft.open("wb") as sink:
         etag = _etag(source.metadata() or {})
@@ -223,16 +223,16 @@ def _copy(store: Any, path: str, draft: Path) -> tuple[str, bytes]:
 
 
 def _etag(metadata: Mapping[str, bytes]) -> str:
-    """The ETag of S3, or the MD5 that Google keeps of all but joined objects: its ETag says nothing of the bytes."""
+    """Return S3's ETag, or Google's MD5, which composed objects lack: Google's ETag does not describe the bytes."""
     if md5 := metadata.get("md5Hash"):
         return base64.b64decode(md5).hex()
     return metadata.get("ETag", b"").decode().strip('"')
 
 
 def _agree(etag: str, digest: bytes) -> bool:
-    """Whether an ETag can be that of bytes with this MD5.
+    """Return whether an ETag can belong to bytes with this MD5.
 
-    Of an object sent in one part it is the MD5, or the MD5 of that; sent in several it depends on where they were cut.
+    For an object sent in one part it is the MD5, or the MD5 of that; for several parts it depends on their sizes.
     """
     if etag.endswith("-1"):
         return etag == f"{hashlib.md5(digest, usedforsecurity=False).hexdigest()}-1"

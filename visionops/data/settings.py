@@ -1,4 +1,4 @@
-"""Which data to take, how their labels are written, how they are cut and what stops a run."""
+"""Settings for data: the source, the label format, the splits and validation."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ __all__ = [
 
 
 class Format(enum.StrEnum):
-    """How labels are written."""
+    """Format of the labels."""
 
     AUTO = "auto"
-    """Whatever the files show; several plausible readings are an error that lists them."""
+    """Detected from the files; several possible formats are an error that lists them."""
     VISION = "vision"
     """COCO, `{product}/{train,val,inference}/_annotations.coco.json` beside the images."""
     COCO = "coco"
@@ -47,9 +47,9 @@ class Format(enum.StrEnum):
     YOLO = "yolo"
     """`data.yaml` or `obj.data`, or neither; `images/…` and `labels/…`."""
     VOC = "voc"
-    """Pascal VOC: an XML file an image, in `Annotations/` or beside it; `ImageSets/Main/*.txt`."""
+    """Pascal VOC: one XML file per image, in `Annotations/` or beside it; `ImageSets/Main/*.txt`."""
     LABELME = "labelme"
-    """labelme: a JSON file an image."""
+    """labelme: one JSON file per image."""
     CVAT = "cvat"
     """CVAT for images 1.1: one XML file."""
     VIA = "via"
@@ -59,15 +59,15 @@ class Format(enum.StrEnum):
     FIFTYONE = "fiftyone"
     """FiftyOne's image detection or classification dataset: `labels.json` beside `data/`."""
     CSV = "csv"
-    """A table with a row a box: `filename,xmin,ymin,xmax,ymax,class`."""
+    """A table with one row per box: `filename,xmin,ymin,xmax,ymax,class`."""
     FOLDERS = "folders"
-    """A folder a class, `{class}/…` or `{train,val,test}/{class}/…`."""
+    """One folder per class, `{class}/…` or `{train,val,test}/{class}/…`."""
     TABLE = "table"
-    """A CSV, TSV, Parquet or Excel file with a row an image and a column an attribute."""
+    """A CSV, TSV, Parquet or Excel file with one row per image and one column per attribute."""
     IMAGEFOLDER = "imagefolder"
     """Hugging Face: `metadata.jsonl`, `.csv` or `.parquet` beside the images."""
     MVTEC = "mvtec"
-    """MVTec AD: `train/good`, `test/{good,…}`, `ground_truth/`. Recognised, and refused until there is its task."""
+    """MVTec AD: `train/good`, `test/{good,…}`, `ground_truth/`. Recognized, but refused because no task supports it."""
 
 
 BOX_FORMATS = (
@@ -89,7 +89,7 @@ LABEL_FORMATS = (Format.FOLDERS, Format.TABLE, Format.IMAGEFOLDER, Format.LABEL_
 
 
 FORMATS_BY_LAYER = {"boxes": BOX_FORMATS, "labels": LABEL_FORMATS}
-"""What our readers read, by the name of the annotations."""
+"""Formats that our readers support, by the layer that they create."""
 
 
 class FolderSource(Settings):
@@ -97,7 +97,7 @@ class FolderSource(Settings):
 
     kind: Literal["folder"]
     path: Path
-    """The folder; relative to where the command is run."""
+    """The folder, relative to the working directory of the command."""
 
 
 class ArchiveSource(Settings):
@@ -109,17 +109,17 @@ class ArchiveSource(Settings):
 
 
 class PackageSource(Settings):
-    """A data set that comes as a Python package: `pip install` brings it."""
+    """A data set that is a Python package, installed with `pip install`."""
 
     kind: Literal["package"]
     package: str
-    """As in `pip install`: elpv-dataset."""
+    """Name for `pip install`: elpv-dataset."""
     folder: str
-    """Where the data lies, relative to where packages are installed: elpv_dataset/data."""
+    """Folder of the data, relative to where packages are installed: elpv_dataset/data."""
 
 
 class SampleSource(Settings):
-    """Rendered surface images with defects: needs no data and no network."""
+    """Rendered surface images with defects: need no data and no network."""
 
     kind: Literal["sample"]
     images: int = Field(default=160, ge=12, le=100_000)
@@ -135,7 +135,7 @@ class SampleSource(Settings):
 
 
 class S3Source(Settings):
-    """A prefix of an object store, fetched once. The endpoint and the credentials are those of the environment."""
+    """A prefix of an object store, fetched once. The endpoint and the credentials come from the environment."""
 
     kind: Literal["s3"]
     uri: Annotated[str, AfterValidator(check_prefix)]
@@ -143,7 +143,7 @@ class S3Source(Settings):
 
 
 class GoogleSource(Settings):
-    """A prefix of Google Cloud Storage, fetched once. The credentials are those of the environment."""
+    """A prefix of Google Cloud Storage, fetched once. The credentials come from the environment."""
 
     kind: Literal["gs"]
     uri: Annotated[str, AfterValidator(check_google_prefix)]
@@ -151,34 +151,34 @@ class GoogleSource(Settings):
 
 
 class UrlSource(Settings):
-    """A zip, tar or 7z archive on a web server, downloaded and unpacked once. A download that was cut short goes on."""
+    """A zip, tar or 7z archive on a web server, downloaded and unpacked once. An interrupted download is resumed."""
 
     kind: Literal["url"]
     url: Annotated[str, AfterValidator(check_url)]
-    """`https://host/path`, without a login: `~/.netrc` has those."""
+    """`https://host/path`, without a login: put logins into `~/.netrc`."""
     sha256: Annotated[str, AfterValidator(str.lower), Field(pattern=r"^[0-9A-Fa-f]{64}$")]
-    """What `sha256sum` says of the archive. Anything else is refused, and nothing is left of it."""
+    """Output of `sha256sum` for the archive. An archive with another checksum is refused and removed."""
 
 
 class DvcSource(Settings):
-    """A folder that DVC tracks, in a repository on this machine; `dvc pull` brings what is missing."""
+    """A folder that DVC tracks, in a repository on this machine; `dvc pull` fetches missing files."""
 
     kind: Literal["dvc"]
     path: Path
-    """The folder, or one below it; relative to where the command is run."""
+    """The folder, or one below it, relative to the working directory of the command."""
     remote: str | None = None
-    """Name of the DVC remote; the repository's default when absent."""
+    """Name of the DVC remote; the repository's default if absent."""
 
 
 class ReviewSource(Settings):
-    """What people have decided in the review of a use case (`visionops review`). Additions only."""
+    """Decisions of people in the review of a use case (`visionops review`). Additions only."""
 
     kind: Literal["review"]
     use_case: str | None = None
-    """Name in review; this use case's own when absent."""
+    """Name in review; this use case's own if absent."""
     version: int | None = Field(default=None, ge=1)
-    """Number of the data version to train on, again and again. When absent, a training makes the next version of all
-    that was decided since, and takes the newest."""
+    """Number of a fixed data version to train on. If absent, each training makes a new version of all decisions since
+    the last one, and uses the newest."""
 
 
 Source = Annotated[
@@ -200,7 +200,7 @@ Additions = Annotated[
 
 
 class SplitConfig(Settings):
-    """Shares of val and test where the data set does not give them."""
+    """Shares of val and test, if the data set has no splits of its own."""
 
     val: float = Field(default=0.15, gt=0, lt=1)
     """Share of the images for validation."""
@@ -217,70 +217,70 @@ class SplitConfig(Settings):
 
 
 class DataConfig(Settings):
-    """Where the images and labels are, and which of them to take."""
+    """Location of the images and labels, and which of them to use."""
 
     source: Source
     """Where the images and labels come from."""
     additions: Additions | None = None
-    """Images of the line that were labelled since, in the same format; the folder may be empty still. Training adds
+    """Images of the line that were labelled later, in the same format; the folder may still be empty. Training adds
     them to the source, whose images keep their splits; `--pipeline monitoring` scores the champion on those it has not
-    seen. `kind: review` takes what people have decided by `visionops review`."""
+    seen. `kind: review` uses the decisions of people in `visionops review`."""
     format: Format = Format.AUTO
     """How the labels are written; `auto` recognizes it."""
     annotations: str | tuple[str, ...] | None = None
-    """`coco` only: the JSON file or files, relative to the source; all COCO files when absent."""
+    """`coco` only: the JSON file or files, relative to the source; all COCO files if absent."""
     crowds: Literal["ignore", "objects"] = "ignore"
-    """`coco` and `vision` only: what annotations with `iscrowd: 1` outline: groups, which are left out, or objects."""
+    """`coco` and `vision` only: meaning of annotations with `iscrowd: 1`: groups, which are left out, or objects."""
     table: str | None = None
-    """`table` only: the table, relative to the source; the only one when absent."""
+    """`table` only: the table, relative to the source; the only one if absent."""
     delimiter: str = ","
     """`table` only: one character; `whitespace` for any run of blanks."""
     columns: tuple[str, ...] | None = None
-    """`table` only: names of the columns of a CSV that has no header; the first line is the header when absent."""
+    """`table` only: names of the columns of a CSV without a header; if absent, the first line is the header."""
     image_column: str | None = None
-    """`table` only: the column with the image's path, relative to the CSV; the first when absent."""
+    """`table` only: the column with the image's path, relative to the CSV; the first if absent."""
     lots: tuple[str, ...] | None = None
-    """`table` only: folders to take; all when absent. Images without a row are for batch inference."""
+    """`table` only: folders to use; all if absent. Images without a row are for batch inference."""
     labels: dict[str, LabelRule] = Field(default_factory=dict)
-    """`folders`, `table`: attribute to how it comes from the raw values. Without it a class folder is its own class,
-    and every column of a table an attribute with its values as classes; of two, 1, true or yes is the positive one."""
+    """`folders`, `table`: rule for each attribute that derives it from raw values. If absent, each class folder is a
+    class, and each column of a table an attribute with its values as classes; of two, 1, true or yes is positive."""
     weights: WeightRule | None = None
-    """`table` only."""
+    """`table` only: weights of images in training."""
     group_column: str | None = None
-    """`table` only: images with the same value there (of one part, one person) stay in one split."""
+    """`table` only: images with the same value in this column (one part, one person) stay in one split."""
     split_column: str | None = None
-    """`table` only: the column that says train, val or test; images without a word there have no split."""
+    """`table` only: the column with train, val or test; images with an empty value have no split."""
     products: tuple[str, ...] | None = None
-    """`vision` only: folders to take; all when absent."""
+    """`vision` only: folders to use; all if absent."""
     categories: tuple[str, ...] | None = None
-    """Classes of boxes to keep; all when absent. Images that lose their boxes stay, as empty images."""
+    """Classes of boxes to keep; all if absent. Images that lose their boxes stay, as empty images."""
     white_level: int | None = Field(default=None, ge=1, le=65535)
-    """Value of 16-bit files that becomes 255; what is brighter is clipped. When absent, the largest value of 8, 10, 12,
-    14 or 16 bits that holds the brightest sample of the data set. The bundle stores it, so that the server does the
+    """Value of 16-bit files that maps to 255; brighter values are clipped. If absent, the largest value of 8, 10, 12,
+    14 or 16 bits that holds the brightest sample of the data set. The bundle stores it, so that the server uses the
     same."""
     notes: tuple[str, ...] = ()
-    """What a reader of the figures should know of the data; they travel with it and are printed."""
+    """Remarks on the data that readers of the results should know; they are stored with it and printed."""
     split: SplitConfig = SplitConfig()
 
     @model_validator(mode="after")
     def _agree(self) -> DataConfig:
         for key, formats in _ONLY_WITH.items():
-            # Not model_fields_set: what was dumped and read again has every field set.
+            # Not model_fields_set: settings that were dumped and read again have every field set.
             if getattr(self, key) != type(self).model_fields[key].get_default(call_default_factory=True) and (
                 self.format not in (Format.AUTO, *formats)
             ):
                 known = " or ".join(formats)
-                raise ValueError(f"{key}: is for format {known} (got {self.format.value}); leave it out")
+                raise ValueError(f"{key}: only for format {known} (got {self.format.value}); remove it")
         if self.delimiter != "whitespace" and (len(self.delimiter) != 1 or self.delimiter in '"\r\n\0'):
             raise ValueError(f"delimiter: must be one character, or 'whitespace' (got {self.delimiter!r})")
         if self.columns is not None and len(set(self.columns)) < len(self.columns):
-            raise ValueError("columns: names one column twice")
+            raise ValueError("columns: duplicate column name")
         if self.format is Format.FOLDERS:
             if len(self.labels) > 1:
-                raise ValueError(f"labels: a folder is one answer, to one question (got {', '.join(self.labels)})")
+                raise ValueError(f"labels: class folders allow one attribute (got {', '.join(self.labels)})")
             for name, rule in self.labels.items():
                 if rule.column is not None:
-                    raise ValueError(f"labels.{name}.column: is for format table; leave it out")
+                    raise ValueError(f"labels.{name}.column: only for format table; remove it")
         return self
 
 
@@ -295,44 +295,44 @@ _ONLY_WITH: dict[str, tuple[Format, ...]] = {
     "labels": (Format.FOLDERS, Format.TABLE, Format.IMAGEFOLDER),
     "categories": BOX_FORMATS,
 }
-"""Keys of `data` to the formats they are for; any of them with `auto`, whose reading they narrow down."""
+"""Maps keys of `data` to the formats they apply to; any of them is allowed with `auto`, which they narrow down."""
 
 
 class ValidationPolicy(Settings):
-    """Which findings stop the run, and the limits they are judged by.
+    """Severities of findings and the limits that they use.
 
-    An `error` stops the run. A `warning` is mended (the image or box is left out, clipped, converted or kept on one
-    side) and listed.
+    An `error` stops the run. A `warning` is fixed (the image or box is left out, clipped, converted or kept in one
+    split) and listed.
     """
 
     severities: dict[Code, Severity] = Field(default_factory=dict)
-    """Overrides by finding code, as `leak: error`."""
+    """Severities by finding code, such as `leak: error`."""
     shards: int = Field(default=1, ge=1, le=1000)
-    """Steps that the images are decoded in, which a cluster runs at once; the report is the same."""
+    """Number of steps that decode the images, which a cluster runs in parallel; the report is the same."""
     min_images: int = Field(default=10, ge=1)
     """Usable labelled images that the data set needs."""
     min_instances: int = Field(default=1, ge=0)
-    """Boxes each class needs in train."""
+    """Minimum number of boxes of each class in train."""
     max_pixels: int = Field(default=100_000_000, ge=1)
     """Largest accepted width x height of an image."""
     near_duplicate_distance: int = Field(default=4, ge=0, le=16)
-    """Hamming distance of 64-bit perceptual hashes up to which two images count as near duplicates."""
+    """Maximum Hamming distance of 64-bit perceptual hashes for two images to count as near duplicates."""
 
     def without_shards(self) -> ValidationPolicy:
-        """Return the policy of a single step: the number of shards changes no result, so no cache key has it."""
+        """Return the policy with one shard: the number of shards changes no result, so cache keys leave it out."""
         return self.model_copy(update={"shards": 1})
 
 
 class TrainingTiles(Tiling):
-    """Tiles of large images, and which of them the detector learns from."""
+    """Tiles of large images, and which of them the detector is trained on."""
 
     min_visible: float = Field(default=0.3, gt=0, le=1)
-    """A box counts in a tile that shows at least this share of it (of a box larger than a tile: of what a tile can
-    show). Its remains in other tiles count as background there, so that the detector leaves them to the neighbour."""
+    """Minimum share of a box that a tile must show (for a box larger than a tile: of what a tile can show). Smaller
+    remains count as background, so that the detector leaves them to the neighbouring tile."""
     keep_empty: float = Field(default=0.2, ge=0, le=1)
-    """Share of the tiles without any part of a box that is learned from, too. Most tiles of a casting are such."""
+    """Share of tiles without any part of a box to train on, too. Most tiles of a casting are empty."""
 
     @property
     def tiling(self) -> Tiling:
-        """What the bundle's card says of it."""
+        """Tiling settings for the bundle's card."""
         return Tiling(size=self.size, overlap=self.overlap, max_tiles=self.max_tiles)

@@ -1,12 +1,12 @@
-"""How image bytes travel when the artifact store is no folder of this machine.
+"""Pack image bytes into shards, for artifact stores that are not a folder on this machine.
 
-Images are joined, uncompressed, into shards of about 64 MB, because a store answers a thousand small requests slower
-than one large. An image's shard follows from the first bits of its SHA-256, and a shard's name from its content:
-adding an image changes one shard, and the others, being there already, are not sent again. The file operations are
-given, so that any store will do.
+Images are concatenated, uncompressed, into shards of about 64 MB, because a store answers a thousand small requests
+slower than one large request. The first bits of an image's SHA-256 decide its shard, and a shard is named by its
+content: adding an image changes one shard, and the others are not sent again. File operations are passed in, so that
+any store works.
 
     {folder}/{digest}.shard    the bytes of images, in order of their SHA-256
-    {folder}/{digest}.done     empty; written after the shard, so that half a shard is never taken for a whole one
+    {folder}/{digest}.done     empty; written after the shard, so that a partial shard is never taken for a complete one
     {folder}/{digest}.json     an index: {"version": 1, "shards": {digest: [[sha256, num_bytes], …]}}
 """
 
@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 SHARD_BYTES = 64 * 1024 * 1024
-"""Shards hold at most about this much, and on average between half of it and all of it."""
+"""Approximate maximum size of a shard; the average is between half of it and all of it."""
 
 _VERSION = 1
 _READERS = 4
@@ -48,26 +48,26 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 _Entries = list[tuple[str, int]]
 Shards = dict[str, _Entries]
-"""Name to the SHA-256 and the number of bytes of each image, in order."""
+"""Maps a shard name to the SHA-256 and the number of bytes of each image, in order."""
 
 
 @dataclasses.dataclass(frozen=True)
 class StoredDataset:
-    """A data set whose images come to this machine when they are asked for, and no others."""
+    """A data set whose images are fetched to this machine only when needed."""
 
     tables: Dataset
-    """Its ``path`` column says where images are that need not be fetched; "" for all others."""
+    """Data set whose ``path`` column has the images that need not be fetched; "" for all others."""
     fetch: Callable[[Dataset], Dataset]
-    """Given some of its images, the same with paths of this machine; "" for bytes that are nowhere.
+    """Returns the given images with paths on this machine; "" for bytes that are not stored.
 
     Raises `DataError` as `unpack_shards` does.
     """
 
     def only(self, *splits: Split) -> Dataset:
-        """All of its tables; of its images those of some splits are on this machine.
+        """Return the whole data set with only the images of the given splits on this machine.
 
         Raises:
-            DataError: As `unpack_shards`.
+            DataError: As in `unpack_shards`.
         """
         wanted = {split.value for split in splits}
         rows = [row for row, split in enumerate(self.tables.column("split")) if split in wanted]
@@ -78,10 +78,10 @@ class StoredDataset:
 
 
 class Open(Protocol):
-    """Opens a file of the store, as ``fileio.open`` or fsspec do: mode ``rb`` or ``wb``."""
+    """Opens a file in the store, like ``fileio.open`` or fsspec: mode ``rb`` or ``wb``."""
 
     def __call__(self, path: str, mode: str) -> IO[Any]:
-        """The open file."""
+        """Return the open file."""
 
 
 def pack_shards(
@@ -94,19 +94,19 @@ def pack_shards(
     shard_bytes: int = SHARD_BYTES,
     progress: Callable[[int, int], None] | None = None,
 ) -> str:
-    """Store the bytes of all images that are at hand; each content once, however many images have it.
+    """Store the bytes of all available images, each content once, however many images have it.
 
     Args:
-        dataset: Hashed (`visionops.data.hashing.hash_images`).
-        folder_uri: A folder of the store; data sets may share it.
-        stored: Shards that are in the folder: what these have is not read again, and need not be at hand.
-        progress: Called with the bytes done and their total; bytes that were there already count.
+        dataset: Hashed data set (`visionops.data.hashing.hash_images`).
+        folder_uri: A folder in the store; data sets may share it.
+        stored: Shards that are already in the folder: their images are not read, and need not be available.
+        progress: Called with the bytes done and their total, including bytes that were stored already.
 
     Returns:
         The name of the index, for `unpack_shards`.
 
     Raises:
-        DataError: An image is not hashed, changed since, or cannot be read; or the store cannot be written.
+        DataError: An image is not hashed, has changed, or cannot be read; or the store cannot be written.
     """
     there = {digest: name for name, entries in (stored or {}).items() for digest, _ in entries}
     reused = {there[digest] for digest in dataset.column("sha256") if digest in there}
@@ -177,24 +177,24 @@ def _store_errors(folder_uri: str, what: str) -> Iterator[None]:
 
 
 def unpack_shards(dataset: Dataset, folder_uri: str, index: str, open_: Open, cache: Path) -> Dataset:
-    """Fetch the images of ``dataset`` that the cache lacks, and point its paths there.
+    """Fetch the images of ``dataset`` that the cache lacks, and set its paths to the cache.
 
     Args:
         dataset: Its ``path`` column is replaced; images whose bytes were not stored get "".
-        index: What `pack_shards` returned.
-        cache: A folder of this machine; any number of processes may use it at once.
+        index: Result of `pack_shards`.
+        cache: A folder on this machine; any number of processes may use it at once.
 
     Raises:
-        DataError: The store or the cache does not answer, or the bytes are not what they were.
+        DataError: The store or the cache fails, or the bytes have changed.
     """
     return stored_dataset(dataset, folder_uri, read_index(folder_uri, index, open_), open_, cache).fetch(dataset)
 
 
 def stored_dataset(dataset: Dataset, folder_uri: str, shards: Shards, open_: Open, cache: Path) -> StoredDataset:
-    """As `unpack_shards`, but nothing is fetched until it is asked for.
+    """Return the data set like `unpack_shards`, but fetch images only when needed.
 
     Args:
-        shards: Of `read_index`.
+        shards: Result of `read_index`.
     """
     stored = {digest for entries in shards.values() for digest, _ in entries}
     objects = cache.absolute() / "objects"
@@ -214,13 +214,13 @@ def stored_dataset(dataset: Dataset, folder_uri: str, shards: Shards, open_: Ope
 
 
 def read_index(folder_uri: str, index: str, open_: Open) -> Shards:
-    """Which images are in which shards.
+    """Return which images are in which shards.
 
     Args:
-        index: What `pack_shards` returned.
+        index: Result of `pack_shards`.
 
     Raises:
-        DataError: It cannot be read.
+        DataError: The index cannot be read.
     """
     with _store_errors(f"{folder_uri}/{index}.json", "read"), open_(f"{folder_uri}/{index}.json", "rb") as file:
         data = file.read()
@@ -230,7 +230,7 @@ def read_index(folder_uri: str, index: str, open_: Open) -> Shards:
         shards = {name: [(str(d), int(n)) for d, n in entries] for name, entries in raw["shards"].items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{folder_uri}/{index}.json: not an index of shards ({error}); run with --no-cache") from error
-    # Hashes become file names: nothing else may.
+    # Hashes become file names, so nothing else is accepted.
     sound = all(_SHA256.fullmatch(d) and n >= 0 for entries in shards.values() for d, n in entries)
     if version != _VERSION or not sound:
         raise DataError(f"{folder_uri}/{index}.json: not an index of version {_VERSION}; run with --no-cache")
@@ -249,7 +249,7 @@ def _fetch(
         for digest, size in entries:
             if digest in lacking:
                 if shard.tell() != offset:
-                    shard.seek(offset)  # over what nobody here needs
+                    shard.seek(offset)  # skip images that are not needed
                 data = shard.read(size)
                 if hashlib.sha256(data).hexdigest() != digest:
                     raise DataError(

@@ -1,4 +1,4 @@
-"""From where a configuration says the data lies to a folder of this machine."""
+"""Fetch data from its configured source into a folder on this machine."""
 
 from __future__ import annotations
 
@@ -34,23 +34,23 @@ from visionops.errors import DataError, VisionOpsError
 __all__ = ["check_sources", "data_fingerprint", "fetch", "of_additions", "source_fingerprint"]
 
 _UNPACKING = 2
-"""Goes up with each change to what is unpacked of an archive: what an older version left is not used."""
+"""Version of the unpacking code: increase it with each change, so that folders of older versions are not used."""
 
 
-def fetch(  # noqa: PLR0911 - a line each kind
+def fetch(  # noqa: PLR0911 - one return per kind
     source: Source, cache: Path, progress: Callable[[int, int], None] = lambda _done, _total: None
 ) -> Path:
-    """Make the data available as a folder of this machine.
+    """Fetch the data into a folder on this machine.
 
     Args:
-        cache: Where archives are unpacked, samples rendered and objects fetched, once: folders named by their content.
-        progress: Called with the files done and their number, where they come from elsewhere; of a URL, with megabytes.
+        cache: Folder for unpacked archives, rendered samples and fetched objects; subfolders are named by content.
+        progress: Called with the files done and their total for remote sources; with megabytes for a URL.
 
     Returns:
         The absolute path of the data set's root.
 
     Raises:
-        DataError: The source is not there, is not what it should be, or the cache cannot be written.
+        DataError: The source is missing or invalid, or the cache cannot be written.
     """
     match source:
         case FolderSource():
@@ -75,10 +75,10 @@ def fetch(  # noqa: PLR0911 - a line each kind
 
 @contextlib.contextmanager
 def of_additions() -> Iterator[None]:
-    """What goes wrong in the block is told of ``data.additions``.
+    """Report errors in the block for ``data.additions``.
 
     Raises:
-        DataError: In place of any error of ours.
+        DataError: Replaces any error of ours.
     """
     try:
         yield
@@ -113,7 +113,7 @@ def _check(source: Source) -> None:
 
 
 def data_fingerprint(data: DataConfig) -> str:
-    """As `source_fingerprint`, of the source and what is added to it; a review is read by a step of its own."""
+    """Return `source_fingerprint` over the source and its additions; a separate step reads a review."""
     base = source_fingerprint(data.source)
     if data.additions is None or isinstance(data.additions, ReviewSource):
         return base
@@ -123,18 +123,18 @@ def data_fingerprint(data: DataConfig) -> str:
 
 
 def source_fingerprint(source: Source) -> str:
-    """A cheap identity of what `fetch` would give: names, sizes and times of files, no content.
+    """Return a cheap identity of the result of `fetch`: names, sizes and times of files, no content.
 
     Returns:
         SHA-256, lower-case hex.
 
     Raises:
-        DataError: The source is not there.
+        DataError: The source is missing.
     """
     digest = hashlib.sha256()
     match source:
         case FolderSource():
-            digest.update(_told(sorted(walk_files(_folder(source)))))
+            digest.update(_file_states(sorted(walk_files(_folder(source)))))
         case ArchiveSource():
             status = _archive(source).stat()
             digest.update(f"{status.st_size}\0{status.st_mtime_ns}".encode())
@@ -146,20 +146,20 @@ def source_fingerprint(source: Source) -> str:
         case UrlSource():
             digest.update(source.sha256.encode())
         case S3Source() | GoogleSource():
-            digest.update(_told(list_files(source.uri)))
+            digest.update(_file_states(list_files(source.uri)))
         case DvcSource():
             digest.update(tracked_digest(source.path).encode())
     return digest.hexdigest()
 
 
-def _told(files: Sequence[FileInfo]) -> bytes:
+def _file_states(files: Sequence[FileInfo]) -> bytes:
     return "\n".join(f"{f.name}\0{f.num_bytes}\0{f.mtime_ns}" for f in files).encode(errors="replace")
 
 
 def _mirror(source: S3Source | GoogleSource, cache: Path, progress: Callable[[int, int], None]) -> Path:
-    """A folder a state of the prefix: another run may still read the one before, whose files are the same files."""
+    """Mirror a state of the prefix into its own folder: another run may still read the previous state."""
     files, name = list_files(source.uri), mirror_name(source.uri)
-    target = cache / f"{source.kind}-{name}-{hashlib.sha256(_told(files)).hexdigest()[:16]}"
+    target = cache / f"{source.kind}-{name}-{hashlib.sha256(_file_states(files)).hexdigest()[:16]}"
     others = sorted(
         cache.glob(f"{source.kind}-{glob.escape(name)}-*"), key=lambda path: path.stat().st_mtime, reverse=True
     )
@@ -180,10 +180,10 @@ def _package(source: PackageSource) -> Path:
         path = Path(str(distribution(source.package).locate_file(source.folder)))
     except (PackageNotFoundError, ValueError) as error:
         raise DataError(
-            f"{source.package}: is not installed; pip install {source.package}, or mend data.source.package"
+            f"{source.package}: not installed; pip install {source.package}, or fix data.source.package"
         ) from error
     if not path.is_dir():
-        raise DataError(f"{path}: no such folder in {source.package}; mend data.source.folder")
+        raise DataError(f"{path}: no such folder in {source.package}; fix data.source.folder")
     return path.absolute()
 
 
@@ -214,11 +214,11 @@ def _unpacked(cache: Path, digest: str) -> Path:
 
 
 def _download(source: UrlSource, cache: Path, progress: Callable[[int, int], None]) -> Path:
-    """The folder of an archive with this checksum, wherever it came from; the archive itself is not kept."""
+    """Return the folder of an archive with this checksum from any address; the archive itself is not kept."""
     target = _unpacked(cache, source.sha256)
     if not target.is_dir():
         with one_at_a_time(source.sha256, cache):
-            if not target.is_dir():  # another process may have made it meanwhile
+            if not target.is_dir():  # another process may have created it meanwhile
                 path = download(source.url, source.sha256, cache, progress)
                 with atomic_folder(target, replace=False) as temporary:
                     try:

@@ -1,7 +1,7 @@
-"""Cut large labelled images into the tiles that the model will be given, for its training.
+"""Cut large labelled images into the same tiles that serving uses, for training.
 
-The windows come from `visionops.inference.tiling.tile_windows`, which serving asks too: what a detector learns from is
-what it will see.
+The windows come from `visionops.inference.tiling.tile_windows`, which serving uses, too: a detector is trained on what
+it will see.
 
 >>> tiled = cut_tiles(dataset, TrainingTiles(size=640, overlap=128), work / "tiles", seed=0)
 >>> tiled.column("key")[0]
@@ -38,9 +38,9 @@ __all__ = ["boxes_in_tile", "cut_tiles"]
 class _Tile:
     window: Window
     boxes: Boxes
-    """In pixels of the tile."""
+    """Boxes in pixels of the tile."""
     file: str
-    """Name; "" for an image that is no larger than a tile and stays as it is."""
+    """File name; "" for an image that is not larger than a tile and is used as it is."""
 
 
 def cut_tiles(
@@ -51,20 +51,20 @@ def cut_tiles(
     seed: int,
     progress: Callable[[int, int], None] | None = None,
 ) -> Dataset:
-    """The train and val splits with every image larger than a tile replaced by its tiles.
+    """Return the train and val splits with every image larger than a tile replaced by its tiles.
 
-    Tiles are written as PNG, without loss and the same bytes each time. Boxes are clipped to their tile. Those that
-    show less than ``tiles.min_visible`` of what a tile could show of them are left out there. Of the tiles that show
-    nothing of any box the share ``tiles.keep_empty`` is kept, chosen by ``seed``, the image's key and the place; a tile
-    that shows only remains of boxes is left out: it is neither with nor without a defect.
+    Tiles are lossless PNG files with the same bytes each time. Boxes are clipped to their tile. A box is left out of a
+    tile that shows less than ``tiles.min_visible`` of what a tile could show of it. Of the tiles without any part of a
+    box the share ``tiles.keep_empty`` is kept, chosen by ``seed``, the image's key and the position. A tile that shows
+    only remains of boxes is left out, because it is neither with nor without a defect.
 
     Args:
-        folder: Receives the tiles; whole or not there, and one that is there is replaced.
-        progress: Called with images done and images in all.
+        folder: Target folder for the tiles, written completely or not at all; an existing one is replaced.
+        progress: Called with the images done and their total.
 
     Raises:
         DataError: An image cannot be read, or the folder cannot be written.
-        ImageError: An image is damaged, or takes more than ``tiles.max_tiles``.
+        ImageError: An image is damaged, or needs more than ``tiles.max_tiles``.
     """
     splits = dataset.column("split")
     dataset = dataset.take([row for row, split in enumerate(splits) if split in (Split.TRAIN, Split.VAL)])
@@ -97,14 +97,14 @@ def _cut_image(
     if len(windows) == 1:
         return [_Tile(windows[0], known, "")]
     made = []
-    for window, boxes, file in _worth_a_tile(windows, known, tiles, f"{seed} {key}"):
+    for window, boxes, file in _select_tiles(windows, known, tiles, f"{seed} {key}"):
         part = pixels[window.y : window.y + window.height, window.x : window.x + window.width]
         Image.fromarray(part).save(folder / f"{row:07d}-{file}", "PNG", compress_level=1)
         made.append(_Tile(window, boxes, f"{row:07d}-{file}"))
     return made
 
 
-def _worth_a_tile(
+def _select_tiles(
     windows: tuple[Window, ...], boxes: Boxes, tiles: TrainingTiles, origin: str
 ) -> Iterator[tuple[Window, Boxes, str]]:
     for window in windows:
@@ -115,11 +115,11 @@ def _worth_a_tile(
 
 
 def boxes_in_tile(boxes: Boxes, window: Window, min_visible: float) -> tuple[Boxes, bool]:
-    """The boxes that a tile shows, clipped to it and in its pixels; and whether it shows anything of any box.
+    """Return the boxes in a tile, clipped and in its pixels, and whether it shows any part of a box.
 
     Args:
-        min_visible: Of a box, the share of the most that a tile of this size could show of it: of its area, when it is
-            smaller than the tile.
+        min_visible: Minimum share of what a tile of this size could show of a box: of its area, if it is smaller than
+            the tile.
     """
     size = np.array([window.width, window.height], dtype=np.float64)
     moved = boxes.xyxy - np.array([window.x, window.y] * 2)
@@ -132,7 +132,7 @@ def boxes_in_tile(boxes: Boxes, window: Window, min_visible: float) -> tuple[Box
 
 
 def _share(text: str) -> float:
-    """A number from 0 to below 1 that depends on the text alone."""
+    """Return a number from 0 to below 1 that depends only on the text."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64
 
 
@@ -150,5 +150,5 @@ def _joined(dataset: Dataset, cut: list[list[_Tile]], folder: Path) -> Dataset:
     xyxy = np.concatenate([np.empty((0, 4)), *(tile.boxes.xyxy for _, tile in rows)])
     class_ids = np.concatenate([np.empty(0, np.int32), *(tile.boxes.class_ids for _, tile in rows)])
     boxes = {"image": image, "class_id": class_ids} | dict(zip(("x1", "y1", "x2", "y2"), xyxy.T, strict=True))
-    # Small images stay the files that they are.
+    # Small images keep their own files.
     return Dataset.from_columns(dataset.name, dataset.class_names, taken, boxes, white_level=dataset.white_level)

@@ -1,1 +1,1 @@
-"""How good a bundle is: what the evaluation of every task does alike."""
+"""Evaluate a bundle: the parts that all tasks share."""

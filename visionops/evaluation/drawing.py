@@ -1,4 +1,4 @@
-"""What the pictures of every task share: colours, axes, panels and the form of an example."""
+"""Draw the pictures of evaluations: colours, axes, panels and examples that all tasks share."""
 
 from __future__ import annotations
 
@@ -29,31 +29,31 @@ __all__ = [
     "side_by_side",
 ]
 
-# Okabe and Ito's palette: told apart with every kind of colour vision.
+# Okabe and Ito's palette: distinguishable with every kind of colour vision.
 BLUE, GREEN, ORANGE, PURPLE, SKY, LIGHT_ORANGE = "#0072B2", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#E69F00"
 _LINES = (BLUE, LIGHT_ORANGE, GREEN, ORANGE, PURPLE, SKY, "#000000")
 _STYLES = ("-", "--", ":", "-.")
 _PANEL = 480
-"""Pixels of the longer side of an example."""
+"""Length of the longer side of an example, in pixels."""
 _HEAD = 30
 LEGEND_ROWS = 14
-"""More lines than this are not named in a chart."""
+"""Maximum number of lines that a chart names in its legend."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Picture:
-    """A file in the evaluation's folder, and what it shows."""
+    """A picture file in the evaluation's folder, and its description."""
 
     path: Path
     title: str
     caption: str
     is_wide: bool = False
-    """Takes the whole width of the report."""
+    """Whether it takes the whole width of the report."""
 
 
 def figure(width: float, height: float) -> Any:
-    """A figure of so many inches, at 100 pixels an inch."""
-    # Not pyplot: it keeps global state and looks for a display.
+    """Return a figure of ``width`` x ``height`` inches, at 100 pixels per inch."""
+    # Not pyplot, which keeps global state and looks for a display.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -63,19 +63,19 @@ def figure(width: float, height: float) -> Any:
 
 
 def save(made: Any, path: Path) -> Path:
-    """Write a figure; returns where."""
+    """Write a figure; return its path."""
     made.savefig(path)
     return path
 
 
 def line_style(position: int) -> dict[str, Any]:
-    """Colour and dashes of the line at ``position``: none comes twice among the first 28."""
+    """Return colour and dashes of the line at ``position``; the first 28 styles all differ."""
     style = _STYLES[position // len(_LINES) % len(_STYLES)]
     return {"color": _LINES[position % len(_LINES)], "linestyle": style, "linewidth": 1.6}
 
 
 def finish_unit_axes(axes: Any, x: str, y: str) -> None:
-    """Axes from 0 to 1 with these names, a grid and a legend beside them."""
+    """Set axes from 0 to 1 with these names, a grid and a legend beside them."""
     axes.set(xlabel=x, ylabel=y, xlim=(0, 1), ylim=(0, 1.02))
     axes.grid(color="0.9")
     axes.spines[["top", "right"]].set_visible(False)
@@ -83,12 +83,12 @@ def finish_unit_axes(axes: Any, x: str, y: str) -> None:
 
 
 def place_legend(axes: Any) -> None:
-    """Right of the axes, where it hides nothing."""
+    """Place the legend to the right of the axes, where it hides nothing."""
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, fontsize=9)
 
 
 def draw_confusion(axes: Any, counts: npt.NDArray[np.int64], labels: Sequence[str]) -> Any:
-    """A confusion matrix with count and share of the row in each cell; returns the image, for a colour bar."""
+    """Draw a confusion matrix with count and share of the row in each cell; return the image, for a colour bar."""
     total = counts.sum(axis=1, keepdims=True)
     share = np.divide(counts, total, out=np.zeros(counts.shape), where=total > 0)
     image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
@@ -103,14 +103,14 @@ def draw_confusion(axes: Any, counts: npt.NDArray[np.int64], labels: Sequence[st
 
 
 def fit_panel(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Scaled to the size of an example's panel, uint8 (h, w, 3)."""
+    """Scale an image to the panel size of an example, uint8 (h, w, 3)."""
     gain = _PANEL / max(pixels.shape[:2])
     size = (max(1, round(pixels.shape[1] * gain)), max(1, round(pixels.shape[0] * gain)))
     return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC))
 
 
 def side_by_side(panels: Sequence[tuple[str, Image.Image]]) -> Image.Image:
-    """Panels of one size beside each other, each under its title."""
+    """Place panels of one size side by side, each under its title."""
     width, height = panels[0][1].size
     sheet = Image.new("RGB", ((width + 6) * len(panels) - 6, height + _HEAD), "white")
     draw = ImageDraw.Draw(sheet)

@@ -1,4 +1,4 @@
-"""What the evaluation of every task does alike: take the test split, read its images, take the time."""
+"""Take the test split, read its images and measure latency: the steps of every task's evaluation."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ __all__ = ["class_ids_in_bundle", "measure_latency", "read_test_image", "select_
 
 
 def select_test(dataset: Dataset) -> Dataset:
-    """The test split.
+    """Return the test split.
 
     Raises:
         DataError: It has no images.
     """
     test = dataset.select_split(Split.TEST)
     if not test.num_images:
-        raise DataError(f"{test.name}: the test split has no images; give it some, or let data.split.test cut it")
+        raise DataError(f"{test.name}: the test split has no images; add some, or set data.split.test")
     return test
 
 
 def class_ids_in_bundle(
     name: str, folder: Path, class_names: Sequence[str], known: Sequence[str]
 ) -> npt.NDArray[np.int32]:
-    """For each class of a data set its id in the bundle: by name, whatever the order.
+    """Return the id in the bundle of each class of a data set, matched by name in any order.
 
     Args:
-        name: Of the data set.
-        folder: Of the bundle.
-        known: Classes of the bundle, in its order.
+        name: Name of the data set.
+        folder: Folder of the bundle.
+        known: Classes of the bundle, in order.
 
     Raises:
         DataError: The bundle does not know a class.
@@ -48,10 +48,10 @@ def class_ids_in_bundle(
 
 
 def read_test_image(test: Dataset, row: int) -> bytes:
-    """The encoded bytes of one image.
+    """Return the encoded bytes of one image.
 
     Raises:
-        DataError: They cannot be read.
+        DataError: The image cannot be read.
     """
     key, path = test.images["key"][row].as_py(), test.images["path"][row].as_py()
     try:
@@ -61,10 +61,12 @@ def read_test_image(test: Dataset, row: int) -> bytes:
 
 
 def measure_latency(predictor: Predictor, test: Dataset, count: int) -> dict[str, float]:
-    """Milliseconds from encoded bytes to `Prediction`, one image at a time: ``latency_ms_p50``, ``latency_ms_p95``.
+    """Return the milliseconds from encoded bytes to `Prediction`, as ``latency_ms_p50`` and ``latency_ms_p95``.
+
+    Images run one at a time.
 
     Args:
-        count: Images to take, at most.
+        count: Maximum number of images to use.
     """
     predictor.warm_up()
     spans = []

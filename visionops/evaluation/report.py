@@ -1,4 +1,4 @@
-"""`evaluation.json` and the self-contained `report.html` of an evaluation."""
+"""Write and read `evaluation.json`, and write the self-contained `report.html`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from visionops.evaluation.settings import Scoring
 __all__ = ["NO_GALLERY", "Page", "load_evaluation", "write_report", "writing"]
 
 NO_GALLERY = "Not drawn: evaluation.worst_images is 0."
-"""In place of the worst images."""
+"""Text in place of the worst images."""
 
 _JSON = "evaluation.json"
 _TITLES = {
@@ -30,38 +30,38 @@ _TITLES = {
     "pr_auc": "PR AUC",
 }
 _MAX_EMBEDDED = 3_400_000
-"""Bytes of pictures in the report: 4.6 MB once encoded, so that a dashboard's frame still opens it at once."""
+"""Maximum size of the report's pictures in bytes: 4.6 MB after encoding, which a dashboard's frame opens at once."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Page:
-    """What a task shows around the figures."""
+    """Texts that a task shows around the metrics."""
 
     notes: str
-    """How the figures are defined: a paragraph under them."""
+    """Definition of the metrics: a paragraph below them."""
     table: str
-    """What a row of ``per_class`` is: "class", "attribute"."""
+    """Heading for a row of ``per_class``: "class", "attribute"."""
     columns: tuple[tuple[str, str], ...]
-    """Figures of a row and how they are called; ``instances`` is a count."""
+    """Metrics of a row and their titles; ``instances`` is a count."""
     charts: Sequence[Picture]
     worst: Sequence[Picture]
     worst_notes: str
-    """How the worst images are ranked; or that there are none."""
+    """How the worst images are ranked, or that there are none."""
     best: Sequence[Picture]
     legend: tuple[tuple[str, str], ...] = ()
-    """Colours in the pictures of images, as CSS has them, and what they mean."""
+    """Colours in the pictures, as CSS values, and their meaning."""
 
 
 @contextlib.contextmanager
 def writing(evaluation: Evaluation) -> Iterator[Evaluation]:
-    """The same evaluation in a temporary folder, which takes the place of its own when the block ends well.
+    """Yield the evaluation in a temporary folder, which replaces its own folder if the block succeeds.
 
     Raises:
         DataError: The folder cannot be written.
     """
     try:
         evaluation.folder.mkdir(parents=True, exist_ok=True)
-        # New files, never new bytes in the old ones: those may be hard links into the artifact of an earlier run.
+        # Write new files, never into the old ones: those may be hard links into the artifact of an earlier run.
         with atomic_folder(evaluation.folder, replace=True) as folder:
             yield dataclasses.replace(evaluation, folder=folder)
     except OSError as error:
@@ -82,7 +82,7 @@ def write_report(evaluation: Evaluation, scoring: Scoring, page: Page) -> None:
 
 
 def load_evaluation(folder: Path) -> Evaluation:
-    """Read what `evaluate` wrote.
+    """Read what `write_report` wrote.
 
     Raises:
         DataError: The folder has no usable ``evaluation.json``.
@@ -136,7 +136,7 @@ def _interval_text(evaluation: Evaluation, metric: str) -> str:
 
 
 def _embed(pictures: Sequence[Picture]) -> dict[Path, str]:
-    """Data URLs of the pictures, in order, as far as the budget goes; the others stay files beside the report."""
+    """Return data URLs of the pictures, in order, until the size limit; the others stay files beside the report."""
     sources: dict[Path, str] = {}
     left = _MAX_EMBEDDED
     for picture in pictures:

@@ -1,6 +1,6 @@
-"""Bootstrap resamples of the test images, and what is computed on many of them at once.
+"""Draw bootstrap resamples of the test images, and compute metrics on many of them at once.
 
-What is not defined on a resample is NaN and stays out of means.
+A metric that is not defined on a resample is NaN and excluded from means.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ __all__ = ["Floats", "mean_defined", "percentile_intervals", "ratio", "resample"
 
 Floats = npt.NDArray[np.float64]
 
-_SEED = 20170  # any; all evaluations share it, so that their replicates compare draw by draw
+_SEED = 20170  # arbitrary, but shared by all evaluations, so that their replicates can be compared draw by draw
 _CELLS = 1_000_000
-"""Weights held at once: bounds the memory, whatever the number of images and resamples."""
+"""Maximum number of weights in memory at once, for any number of images and resamples."""
 
 
 def resample(num_images: int, resamples: int) -> Iterator[Floats]:
-    """Bootstrap draws, in batches of a bounded size: float64 (some, images), how often each image was drawn.
+    """Yield bootstrap draws in batches: float64 (draws, images), how often each image was drawn.
 
-    The draws depend on the two numbers alone.
+    The draws depend only on the two numbers.
     """
     random = np.random.default_rng(_SEED)
     batch = max(1, _CELLS // num_images)
@@ -34,7 +34,7 @@ def resample(num_images: int, resamples: int) -> Iterator[Floats]:
 
 
 def percentile_intervals(replicates: dict[str, Floats]) -> dict[str, tuple[float, float]]:
-    """95 % percentile intervals (Efron and Tibshirani, An introduction to the bootstrap, 1993, chapter 13)."""
+    """Return 95 % percentile intervals (Efron and Tibshirani, An introduction to the bootstrap, 1993, chapter 13)."""
     intervals = {}
     for name, values in replicates.items():
         defined = values[~np.isnan(values)]
@@ -45,13 +45,13 @@ def percentile_intervals(replicates: dict[str, Floats]) -> dict[str, tuple[float
 
 
 def mean_defined(values: Floats) -> Floats:
-    """Mean over the first axis of what is not NaN; NaN where all is."""
+    """Return the mean over the first axis, ignoring NaN; NaN where all values are NaN."""
     defined = ~np.isnan(values)
     return ratio(np.where(defined, values, 0).sum(axis=0), defined.sum(axis=0))
 
 
 def ratio(numerator: npt.ArrayLike, denominator: npt.ArrayLike) -> Floats:
-    """Divide, with NaN where the denominator is 0."""
+    """Divide; return NaN where the denominator is 0."""
     top, bottom = np.asarray(numerator, dtype=np.float64), np.asarray(denominator, dtype=np.float64)
     undefined = np.full(np.broadcast_shapes(top.shape, bottom.shape), np.nan)
     return np.asarray(np.divide(top, bottom, out=undefined, where=bottom != 0))

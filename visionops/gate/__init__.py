@@ -1,1 +1,1 @@
-"""When a challenger becomes champion."""
+"""Decide when a challenger becomes champion."""

@@ -1,8 +1,8 @@
-"""The gate: whether a challenger may replace the champion, decided from two evaluations on the same test images.
+"""Decide whether a challenger may replace the champion, from two evaluations on the same test images.
 
-A difference of figures is not enough: on few images it may be chance. The gate looks at paired bootstrap resamples and
-replaces a champion only when the challenger is ahead in nearly all of them. Without resamples there is no promotion.
-docs/decisions/021-gate.md has the rules and their error rates.
+A difference between two values is not enough: on few images it may be chance. The gate looks at paired bootstrap
+resamples, and replaces a champion only if the challenger is ahead in nearly all of them. Without resamples there is no
+promotion. docs/decisions/021-gate.md has the rules and their error rates.
 """
 
 from __future__ import annotations
@@ -20,34 +20,34 @@ from visionops.gate.settings import GateConfig
 __all__ = ["CLASS_DROP", "GateDecision", "class_figure", "decide"]
 
 CLASS_DROP = 0.1
-"""A class whose figure falls by more than this below the champion's is worth a warning."""
+"""Drop below the champion's value from which a class gets a warning."""
 
 _ROUNDING = 1e-9
-"""0.82 - 0.80 is a little less than 0.02 in binary."""
+"""Tolerance for rounding: 0.82 - 0.80 is slightly less than 0.02 in binary."""
 
 
 class GateDecision(BaseModel):
-    """Whether a challenger becomes champion, and why."""
+    """Decision whether a challenger becomes champion, and its reason."""
 
     model_config = ConfigDict(frozen=True)
 
     promote: bool
     reason: str
-    """One sentence with the numbers."""
+    """Reason in one sentence, with the numbers."""
     metric: str
     challenger: float
-    """Its figure on the whole test split."""
+    """The challenger's metric on the whole test split."""
     champion: float | None = None
-    """The figure to beat: the champion's, or that of a former one where it is better. None: no champion."""
+    """The metric to beat: the champion's, or that of a former champion if it is better. None: no champion."""
     minimum: float
     margin: float
-    """By how much the champion had to be beaten; below 0, by how much it might be missed."""
+    """Margin by which the champion had to be beaten; a negative one is the permitted loss."""
     compared: float | None = None
-    """The challenger's figure on the images that both were compared on, where these are not the whole test split."""
+    """The challenger's metric on the images that both were compared on, if these are not the whole test split."""
     champion_version: str | None = None
-    """The champion when this was decided; None: there was none. Another one by now makes the decision void."""
+    """Champion at the time of the decision; None: there was none. If the champion has changed, the decision is void."""
     warnings: tuple[str, ...] = ()
-    """What a person should look at, whatever was decided: classes that fell behind, floors that could not be judged."""
+    """Points for a person to check, whatever the decision: classes that got worse, floors that could not be judged."""
 
 
 def decide(
@@ -60,29 +60,29 @@ def decide(
     opponent: str = "the champion",
     champion_version: str | None = None,
 ) -> GateDecision:
-    """Judge a challenger: the absolute gate, the floors of classes, then the champion on the same test images.
+    """Judge a challenger: the absolute gate, the class floors, then the champion on the same test images.
 
     Args:
-        challenger: Scored on the whole test split.
-        champion: The model to beat; None where there is no champion.
-        max_loss: For a challenger that is cheaper, as a quantized one: how much it may miss the champion's figure by.
+        challenger: Evaluation on the whole test split.
+        champion: Evaluation of the model to beat; None if there is no champion.
+        max_loss: Permitted loss against the champion, for a challenger that is cheaper, such as a quantized one.
             Without it the champion must be beaten by the gate's margin.
-        compared: The challenger scored on the images that the champion was scored on, where these are not the whole
-            test split.
-        opponent: Names the model to beat in the reason.
+        compared: Evaluation of the challenger on the images that the champion was scored on, if these are not the
+            whole test split.
+        opponent: Name of the model to beat in the reason.
         champion_version: Version of the champion.
 
     Raises:
-        RegistryError: The two were scored on different test images, so their figures do not compare.
+        RegistryError: The two were scored on different test images, so they cannot be compared.
     """
     ours = compared or challenger
     if champion is not None and champion.test_fingerprint != ours.test_fingerprint:
         raise RegistryError(
-            "challenger and champion were scored on different test splits; score both on the present one"
+            "challenger and champion were scored on different test splits; score both on the current one"
         )
     name, value = gate.metric, challenger.metrics[gate.metric]
     floors, warnings = _floors(challenger, gate)
-    if not value >= gate.minimum:  # so that NaN is refused too
+    if not value >= gate.minimum:  # refuses NaN, too
         promote, reason = False, f"refused: {name} {value:.3f} is below the gate of {gate.minimum:.3f}"
     elif floors:
         promote, reason = False, f"refused: {floors}"
@@ -110,17 +110,17 @@ def decide(
 
 
 def class_figure(figures: Mapping[str, float], metric: str) -> tuple[str, float]:
-    """Return what one class is judged by, and its value: the gate's metric where it is known of a class, else recall.
+    """Return the metric that judges one class, and its value: the gate's metric if it exists per class, else recall.
 
-    Accuracy, balanced accuracy and areas under curves are of all classes together; what a class contributes to them is
-    its recall.
+    Accuracy, balanced accuracy and areas under curves cover all classes together; a class contributes its recall to
+    them.
     """
     name = metric if metric in figures else "recall"
     return name, figures.get(name, math.nan)
 
 
 def _floors(challenger: Evaluation, gate: GateConfig) -> tuple[str, tuple[str, ...]]:
-    """What breaks ``gate.per_class_minimum`` ("" for nothing), and warnings of what it could not judge."""
+    """Return the violations of ``gate.per_class_minimum`` ("" for none), and warnings for classes it cannot judge."""
     given, known = gate.per_class_minimum, challenger.per_class
     if given is None:
         return "", ()
@@ -132,17 +132,17 @@ def _floors(challenger: Evaluation, gate: GateConfig) -> tuple[str, tuple[str, .
             continue
         name, value = class_figure(known[row], gate.metric)
         if math.isnan(value):
-            unjudged.append(f"{name} of {row} is not defined, as nothing of it is in the test split")
+            unjudged.append(f"{name} of {row} is not defined, because the test split has no image of it")
         elif value < floor - _ROUNDING:
             broken.append(f"{name} of {row} {value:.3f} is below gate.per_class_minimum of {floor:.3f}")
-    if isinstance(given, dict):  # who names a class wants it judged
+    if isinstance(given, dict):  # a class that is named must be judged
         broken += [f"{text}; add test images for its gate.per_class_minimum" for text in unjudged]
         unjudged = []
     return "; ".join(broken), tuple(f"gate.per_class_minimum: {text}" for text in unjudged)
 
 
 def _fallen_classes(ours: Evaluation, theirs: Evaluation, metric: str, opponent: str) -> tuple[str, ...]:
-    """A warning for each class that is worse than the champion's by more than `CLASS_DROP`."""
+    """Return a warning for each class that is worse than the champion's by more than `CLASS_DROP`."""
     found = []
     for row in ours.per_class.keys() & theirs.per_class.keys():
         (name, new), (_, old) = (class_figure(e.per_class[row], metric) for e in (ours, theirs))
@@ -155,7 +155,7 @@ def _fallen_classes(ours: Evaluation, theirs: Evaluation, metric: str, opponent:
 def _compare(
     challenger: Evaluation, champion: Evaluation, gate: GateConfig, max_loss: float | None, opponent: str
 ) -> tuple[bool, str]:
-    """Whether the challenger holds out against the champion, and why."""
+    """Return whether the challenger wins against the champion, and why."""
     name, value, best = gate.metric, challenger.metrics[gate.metric], champion.metrics[gate.metric]
     figures = f"{name} {value:.3f}"
     if max_loss is None:
@@ -169,7 +169,7 @@ def _compare(
     if not value - best >= margin - _ROUNDING:
         return False, f"refused: {figures} {fails}"
     if not gate.confidence:
-        return True, f"promoted: {figures} {within}; gate.confidence is 0, so that the margin alone counts"
+        return True, f"promoted: {figures} {within}; gate.confidence is 0, so only the margin counts"
     pairs = _pairs(challenger, champion, name)
     if len(pairs) < gate.least_resamples:
         return False, f"refused: {figures} {beats}, but {_without_resamples(challenger, champion, gate, len(pairs))}"
@@ -179,7 +179,7 @@ def _compare(
             f"({gate.min_images} needed, gate.min_images); add test images"
         )
     ahead = _share_ahead(pairs, max_loss)
-    if ahead <= gate.confidence:  # one of 20 resamples against is what an equal challenger gets by chance, too
+    if ahead <= gate.confidence:  # an equal challenger also loses one of 20 resamples by chance
         return False, (
             f"refused: {figures} {beats}, but in only {_percent(ahead)} of resamples of the "
             f"{challenger.num_images} test images (more than {gate.confidence:.0%} needed): that may be chance"
@@ -188,18 +188,18 @@ def _compare(
 
 
 def _pairs(challenger: Evaluation, champion: Evaluation, metric: str) -> list[tuple[float, float]]:
-    """Both figures on each resample of the test images that defines them; none where the resamples do not pair."""
+    """Return both metrics on each resample that defines them; an empty list if the resamples do not pair."""
     ours, theirs = (evaluation.replicates.get(metric, ()) for evaluation in (challenger, champion))
     if len(ours) != len(theirs):
         return []
-    # A resample may lack a class, and with it the figure: it says nothing of who is ahead.
+    # A resample without a class may not define the metric, so it does not tell who is ahead.
     return [(o, t) for o, t in zip(ours, theirs, strict=True) if not (math.isnan(o) or math.isnan(t))]
 
 
 def _share_ahead(pairs: list[tuple[float, float]], max_loss: float | None) -> float:
-    """In what share of paired resamples the challenger is ahead; with ``max_loss``: misses by no more.
+    """Return the share of paired resamples where the challenger is ahead, or loses at most ``max_loss``.
 
-    A tie is not ahead. Counted for half, ties would let an equal challenger pass more often than the gate says.
+    A tie is not ahead. Counted as half, ties would let an equal challenger pass more often than the gate permits.
     """
     if max_loss is not None:
         return sum(o - t >= -max_loss - _ROUNDING for o, t in pairs) / len(pairs)
@@ -207,13 +207,13 @@ def _share_ahead(pairs: list[tuple[float, float]], max_loss: float | None) -> fl
 
 
 def _without_resamples(challenger: Evaluation, champion: Evaluation, gate: GateConfig, count: int) -> str:
-    """Why too few resamples compare, and how to get them."""
+    """Explain why too few resamples can be compared, and how to get more."""
     name = gate.metric
     ours, theirs = (len(evaluation.replicates.get(name, ())) for evaluation in (challenger, champion))
-    margin_alone = "gate.confidence: 0 lets the margin alone count"
+    margin_alone = "or set gate.confidence: 0 to compare by the margin alone"
     if not ours and not theirs:
         return (
-            f"{name} was not resampled, so that nothing says whether this is chance; evaluate with "
+            f"{name} was not resampled, so this may be chance; evaluate with "
             f"evaluation.resamples of {gate.least_resamples} or more ({margin_alone})"
         )
     if ours != theirs:
@@ -233,5 +233,5 @@ def _without_resamples(challenger: Evaluation, champion: Evaluation, gate: GateC
 
 
 def _percent(share: float) -> str:
-    """Round down, so that what is refused never reads as what is needed."""
+    """Format a share rounded down, so that a refused share never reads like the needed one."""
     return f"{math.floor(share * 100 + _ROUNDING)}%"

@@ -1,4 +1,4 @@
-"""What a challenger must reach."""
+"""Settings of the gate."""
 
 from __future__ import annotations
 
@@ -16,48 +16,47 @@ __all__ = ["GateConfig", "Judging"]
 
 
 class GateConfig(Settings):
-    """What a challenger must reach to become champion."""
+    """Requirements for a challenger to become champion."""
 
     metric: str = "map50"
-    """`TaskSpec.metrics` of the task; its first when absent."""
+    """Metric that is compared, one of `TaskSpec.metrics`; the task's first if absent."""
     minimum: float = Field(default=0.3, ge=0, le=1)
-    """The absolute gate."""
+    """Minimum value of the metric, with or without a champion."""
     margin: float = Field(default=0.005, ge=0, le=1)
-    """By how much the champion must be beaten, on the same test images."""
+    """Margin by which the champion must be beaten, on the same test images."""
     confidence: float = Field(default=0.95, ge=0, lt=1)
-    """In more than what share of resamples of the test images the challenger must be ahead, so that a champion is not
-    replaced on noise: a challenger that is no better passes once in 20 at 0.95, once in 5 at 0.8. 0: the margin alone
-    counts."""
+    """The challenger must be ahead in more than this share of resamples of the test images, so that noise does not
+    replace a champion: an equal challenger passes once in 20 at 0.95, once in 5 at 0.8. 0: only the margin counts."""
     min_images: int = Field(default=25, ge=1)
-    """With fewer test images to compare on, no champion is replaced: resamples of a few images are too sure. Not with
-    `confidence: 0`."""
+    """Minimum number of test images to compare on; with fewer, no champion is replaced, because resamples of a few
+    images are overconfident. Does not apply with `confidence: 0`."""
     per_class_minimum: float | dict[str, float] | None = None
-    """Floor of each class (of several attributes: of each attribute), as one number or by name: a class that collapses
-    hides in a mean. Judged by `metric` where it is known of a class, else by recall. Absent: none."""
+    """Minimum for each class (of several attributes: for each attribute), as one number or by name, because a mean
+    hides a class that fails. Judged by `metric` if it exists per class, else by recall. Absent: none."""
 
     @field_validator("per_class_minimum", mode="before")
     @classmethod
     def _check_floors(cls, given: Any) -> Any:
-        """Say in one line what a union of types would say in two."""
+        """Report a wrong type in one line, where a union of types would report it in two."""
         for floor in given.values() if isinstance(given, dict) else () if given is None else (given,):
             if isinstance(floor, bool) or not isinstance(floor, int | float) or not 0 <= floor <= 1:
                 raise ValueError("must be a number from 0 to 1, or one for each class: {crack: 0.5}")
-        # YAML reads a class that is called 1 as a number.
+        # YAML reads a class with the name 1 as a number.
         return {str(name): floor for name, floor in given.items()} if isinstance(given, dict) else given
 
     @property
     def least_resamples(self) -> int:
-        """Resamples below which a share as high as `confidence` says little: five must be able to speak against it."""
+        """Minimum number of resamples for `confidence`: at least five must be able to contradict it."""
         return math.ceil(round(5 / (1 - self.confidence), 6)) if self.confidence else 0
 
 
 class Judging(Settings):
-    """All that the gate reads of a use case."""
+    """All settings that the gate reads."""
 
     gate: GateConfig
     scoring: Scoring
-    """How the models to beat are scored."""
+    """How to score the models to beat."""
     validation: ValidationPolicy
-    """Which images look like one that a model learned from."""
+    """Which images count as duplicates of training images."""
     quantization: QuantizationConfig
-    """What a quantized challenger may lose."""
+    """Permitted loss of a quantized challenger."""

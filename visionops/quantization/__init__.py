@@ -1,1 +1,1 @@
-"""A model in 8-bit integers."""
+"""Quantize a model to 8-bit integers."""

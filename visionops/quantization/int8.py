@@ -1,6 +1,6 @@
-"""Post-training quantization: a bundle's graph in 8-bit integers, its ranges read off validation images.
+"""Quantize a bundle's graph to 8-bit integers after training, with ranges from validation images.
 
-NNCF writes OpenVINO's own form; docs/decisions/006-int8.md says why, and what stays in float.
+NNCF writes OpenVINO's own format; docs/decisions/006-int8.md says why, and which layers stay in float.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ def quantize_bundle(
     folder: Path,
     report: Callable[[int], object],
 ) -> ModelBundle:
-    """A bundle with both graphs that is served in INT8; the same images give the same bundle.
+    """Return a bundle with both graphs that is served in INT8; the same images always give the same bundle.
 
     Args:
-        bundle: Sealed in a float precision.
-        dataset: Up to ``plan.quantization.images`` of its val split set the ranges; all of it gives the card's
+        bundle: A bundle in a float precision.
+        dataset: Up to ``plan.quantization.images`` of its val split set the ranges; the whole val split sets the card's
             metrics.
-        folder: Receives the bundle, whole or not at all.
-        report: Told how many images were read.
+        folder: Target folder; receives the complete bundle or nothing.
+        report: Called with the number of images read.
 
     Raises:
         QuantizationError: The bundle is quantized already, there are no val images, or NNCF cannot quantize the graph.
@@ -74,7 +74,7 @@ def quantize_bundle(
         for name in bundle.card.files.keys() - {
             REFERENCE_FILE,
             HELD_OUT_FILE,
-        }:  # they would be what the float model said
+        }:  # else they would be the float model's metrics
             shutil.copy2(bundle.folder / name, unfinished / name)
         openvino.save_model(graph, unfinished / _GRAPH, compress_to_fp16=False)
         card = _card(bundle, images)
@@ -86,10 +86,10 @@ def quantize_bundle(
 
 
 def calibration_images(dataset: Dataset, count: int) -> Dataset:
-    """Up to ``count`` images of the val split, spread evenly over it.
+    """Return up to ``count`` images of the val split, spread evenly over it.
 
     Raises:
-        QuantizationError: It has none.
+        QuantizationError: The val split is empty.
     """
     val = dataset.select_split(Split.VAL)
     if not val.num_images:
@@ -98,14 +98,14 @@ def calibration_images(dataset: Dataset, count: int) -> Dataset:
 
 
 def quantization_folder(bundle: ModelBundle, dataset: Dataset, plan: QuantizationPlan) -> Path:
-    """Return where the quantized bundle is written before it becomes an artifact."""
+    """Return the folder for the quantized bundle before it becomes an artifact."""
     identity = f"{bundle.digest} {dataset.fingerprint()} {plan.quantization.model_dump_json()}"
     key = hashlib.sha256(identity.encode()).hexdigest()[:16]
     return visionops_home() / "quantization" / f"{plan.scoring.use_case.name}-{key}"
 
 
 class _Tensors:
-    """What a predictor hands to its engine, image after image: what the graph will be given in service."""
+    """The input tensors that a predictor passes to its engine, image by image, as in service."""
 
     def __init__(self, bundle: ModelBundle, images: Dataset, report: Callable[[int], object]) -> None:
         self._images = images
@@ -114,14 +114,14 @@ class _Tensors:
         self._seen: list[npt.NDArray[np.float32]] = []
         infer = self._predictor.engine.infer
 
-        def overhear(tensor: npt.NDArray[np.float32], **options: Any) -> list[npt.NDArray[np.float32]]:
+        def record(tensor: npt.NDArray[np.float32], **options: Any) -> list[npt.NDArray[np.float32]]:
             self._seen.append(tensor.copy())
             return infer(tensor, **options)
 
-        self._predictor.engine.infer = overhear  # type: ignore[method-assign]
+        self._predictor.engine.infer = record  # type: ignore[method-assign]
 
     def __iter__(self) -> Iterator[npt.NDArray[np.float32]]:
-        """float32 (1, 3, H, W) each."""
+        """Yield tensors, float32 (1, 3, H, W) each."""
         for row, (key, path) in enumerate(zip(self._images.column("key"), self._images.paths(), strict=True)):
             try:
                 data = path.read_bytes()
@@ -129,15 +129,15 @@ class _Tensors:
                 raise DataError(f"{key}: cannot be read ({error.strerror}: {path}); fetch the data again") from error
             self._seen.clear()
             self._predictor.infer(data, where=key)
-            self._report(row + 1)  # not after the yield: of the last image nothing more is asked
+            self._report(row + 1)  # before the yield: the consumer does not resume after the last image
             yield from self._seen
 
 
 def _quantize(bundle: ModelBundle, tensors: Iterable[npt.NDArray[np.float32]]) -> Any:
-    """The OpenVINO model that NNCF makes of the bundle's graph."""
+    """Return the OpenVINO model that NNCF makes of the bundle's graph."""
     import openvino
 
-    # Importing NNCF looks for a CUDA tool chain, and says so when there is none.
+    # On import NNCF looks for a CUDA tool chain, and logs a message if there is none.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     import nncf
     from nncf import errors
@@ -145,21 +145,21 @@ def _quantize(bundle: ModelBundle, tensors: Iterable[npt.NDArray[np.float32]]) -
 
     nncf.set_log_level(logging.ERROR)
     model = openvino.Core().read_model(bundle.model_path)
-    behind = _behind_last_layers(model)
+    excluded = _after_last_layers(model)
     try:
-        with contextlib.redirect_stdout(io.StringIO()):  # its progress bars; we have our own
+        with contextlib.redirect_stdout(io.StringIO()):  # hide NNCF's progress bars; we have our own
             quantized = nncf.quantize(
                 model,
                 nncf.Dataset(tensors),
-                subset_size=sys.maxsize,  # all: of an image in tiles there are several tensors
-                # SiLU gives negative values too: ranges that lie where the values do lose less.
+                subset_size=sys.maxsize,  # all tensors: a tiled image has several
+                # SiLU has negative outputs: asymmetric ranges fit its values better.
                 preset=nncf.QuantizationPreset.MIXED,
-                ignored_scope=nncf.IgnoredScope(names=behind, validate=False),
+                ignored_scope=nncf.IgnoredScope(names=excluded, validate=False),
                 advanced_parameters=nncf.AdvancedQuantizationParameters(
-                    # Without VNNI a CPU adds products up in 16 bits: weights of 7 bits cannot overflow them.
+                    # Without VNNI a CPU accumulates products in 16 bits: 7-bit weights cannot overflow them.
                     overflow_fix=nncf.OverflowFix.ENABLE,
-                    # The whole range that was seen. The mean over images, which is the default, cuts off what only
-                    # some images have: defects.
+                    # The whole observed range. The default, the mean over images, cuts off values that only some
+                    # images have: defects.
                     activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX,
                 ),
             )
@@ -174,11 +174,11 @@ def _quantize(bundle: ModelBundle, tensors: Iterable[npt.NDArray[np.float32]]) -
     return quantized
 
 
-def _behind_last_layers(model: Any) -> list[str]:
-    """Names of the operations behind the last learned layers: of a detector, what makes boxes and scores of them.
+def _after_last_layers(model: Any) -> list[str]:
+    """Return the operations after the last learned layers: for a detector, those that compute boxes and scores.
 
-    There pixels and probabilities stand side by side, for which one range of 256 steps is too coarse. A convolution
-    without a bias is passed by: it is the fixed one that takes the mean of a distribution over distances.
+    They mix pixels and probabilities, for which one range of 256 steps is too coarse. A convolution without a bias is
+    not a learned layer here: it is the fixed one that averages a distribution over distances.
     """
     found: dict[str, None] = {}
     waiting = [result.input_value(0).get_node() for result in model.get_results()]
@@ -201,14 +201,14 @@ def _is_learned_layer(op: Any) -> bool:
 
 
 def _is_constant(op: Any) -> bool:
-    """A constant, or one that is still to be brought into the shape of what it is added to, as a bias is."""
+    """Return whether an operation is a constant, or a constant that is reshaped for an addition, such as a bias."""
     while op.get_type_name() in {"Reshape", "Convert"}:
         op = op.input_value(0).get_node()
     return bool(op.get_type_name() == "Constant")
 
 
 def _number_names(model: Any) -> None:
-    """OpenVINO counts what it makes over the whole process: the same graph would be another file the second time."""
+    """Rename operations by position: OpenVINO numbers them per process, so a second run would write another file."""
     for number, op in enumerate(model.get_ordered_ops()):
         if op.get_type_name() not in {"Parameter", "Result"}:
             op.set_friendly_name(f"{op.get_type_name()}_{number}")
@@ -221,7 +221,7 @@ def _card(bundle: ModelBundle, images: Dataset) -> BundleCard:
 
 
 def _val_metrics(bundle: ModelBundle, dataset: Dataset, task: TaskSpec[Any], scoring: Scoring) -> dict[str, float]:
-    """The card's figures belong to the graph that is served."""
+    """Return the metrics of the graph that is served, for the card."""
     val = dataset.select_split(Split.VAL)
     as_test = val.replace_column("split", [Split.TEST.value] * val.num_images)
     known = comparison_set(as_test, [bundle.card]).dataset_for(bundle.card)

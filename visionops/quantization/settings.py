@@ -1,4 +1,4 @@
-"""What quantization reads and may lose."""
+"""Settings of quantization."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ __all__ = ["QuantizationConfig", "QuantizationPlan"]
 
 
 class QuantizationConfig(Settings):
-    """The champion in 8-bit integers: `--pipeline quantize`."""
+    """Quantization of the champion to 8-bit integers, with `--pipeline quantize`."""
 
     images: int = Field(default=300, ge=1, le=10_000)
-    """Of the val split, that set the ranges; all where there are fewer."""
+    """Number of val images that set the ranges; all if there are fewer."""
     max_loss: float = Field(default=0.01, ge=0, le=1)
-    """What `gate.metric` may lose on the same test images, against the champion or the float model it was made from,
-    whichever is better: 0.01 is one point of mAP50."""
+    """Permitted loss of `gate.metric` on the same test images, against the champion or the float model it was made
+    from, whichever is better: 0.01 is one point of mAP50."""
 
 
 class QuantizationPlan(Settings):
-    """All that a quantization reads of a use case."""
+    """All settings that a quantization reads."""
 
     quantization: QuantizationConfig
     scoring: Scoring
-    """How the figures of the quantized model are measured."""
+    """How to measure the quantized model."""

@@ -45,13 +45,13 @@ def masks(root: Path) -> dict[str, str]:
         ("a.png", "a-GT.tif"),
     ],
 )
-def test_masks_are_known(tmp_path, image, mask, levels):
+def test_masks_are_recognized(tmp_path, image, mask, levels):
     write_image(tmp_path / image, (64, 48))
     write_mask(tmp_path / mask, levels=levels)
     assert masks(tmp_path) == {mask: image}
 
 
-def test_what_only_looks_like_a_mask(tmp_path):
+def test_images_that_only_look_like_masks(tmp_path):
     write_image(tmp_path / "a.jpg", (64, 48))
     write_image(tmp_path / "a.png", (64, 48), seed=1)  # a second photograph
     write_image(tmp_path / "b.jpg", (64, 48))
@@ -62,7 +62,7 @@ def test_what_only_looks_like_a_mask(tmp_path):
     assert masks(tmp_path) == {}
 
 
-def test_masks_beside_photographs_of_the_same_pattern_are_told_apart(tmp_path):
+def test_masks_and_photographs_of_the_same_pattern_are_distinguished(tmp_path):
     for i in range(6):
         write_image(tmp_path / f"{i}.jpg", (64, 48), seed=i)
         if i % 2:

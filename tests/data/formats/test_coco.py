@@ -152,7 +152,7 @@ class TestOneFile:
     def test_classes_of_whole_images_are_no_boxes(self, tmp_path, simple):
         for annotation in simple["annotations"]:
             del annotation["bbox"]
-        with pytest.raises(AnnotationError, match="classes of whole images; sort the images into a folder a class"):
+        with pytest.raises(AnnotationError, match="classes of whole images; sort the images into a folder per class"):
             one(tmp_path, simple)
         simple["annotations"] = [{"image_id": 0, "file_name": "a.png", "segments_info": [{"id": 5, "category_id": 1}]}]
         with pytest.raises(AnnotationError, match="COCO panoptic holds segments, not objects"):

@@ -1,4 +1,4 @@
-"""Tables with a row a box."""
+"""Tables with one row per box."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_round_trip(format_: str, images: list[Made]) -> None:
         export_csv(Path(folder), images, [])
         inside = [max(box) <= 1.05 for image in images for _, box in image.boxes]
         if inside and all(inside):
-            return  # boxes within the first pixel only: taken for fractions
+            return  # boxes within the first pixel only, which count as fractions
         dataset = read_as(Path(folder), format_)
         rows = dataset.images.select(["key", "split"]).to_pylist()
         assert rows == [{"key": image.name, "split": image.split} for image in images]
@@ -57,7 +57,7 @@ def test_round_trip(format_: str, images: list[Made]) -> None:
 
 
 WANTED = [(20, 10, 60, 50), (0, 0, 10, 10)]
-"""Boxes of a.png: pit, Dent. b.png has none."""
+"""Boxes of a.png: pit, Dent. b.png has no box."""
 
 TABLES = {
     "tensorflow": "filename,width,height,class,xmin,ymin,xmax,ymax\n"
@@ -110,7 +110,7 @@ TABLES = {
 
 @pytest.mark.parametrize("format_", ["auto", "csv"])
 @pytest.mark.parametrize("kind", TABLES)
-def test_every_kind_says_the_same(tmp_path: Path, kind: str, format_: str) -> None:
+def test_every_layout_reads_the_same(tmp_path: Path, kind: str, format_: str) -> None:
     tables = {"labels.tsv" if kind == "tabs" else "labels.csv": TABLES[kind]}
     if "/m/01" in TABLES[kind]:
         tables["class-descriptions-boxable.csv"] = "/m/01,pit\n/m/02,Dent\n/m/03,Scratch\n"
@@ -157,7 +157,7 @@ ROWS: dict[str, list[list[Any]]] = {
 @pytest.mark.parametrize("format_", ["auto", "csv"])
 @pytest.mark.parametrize("kind", ROWS)
 @pytest.mark.parametrize("suffix", ["xlsx", "parquet", "tsv"])
-def test_every_file_says_the_same(tmp_path: Path, kind: str, suffix: str, format_: str) -> None:
+def test_every_file_type_reads_the_same(tmp_path: Path, kind: str, suffix: str, format_: str) -> None:
     header, *rows = ROWS[kind]
     if suffix == "parquet":
         columns = dict(zip(header, map(list, zip(*rows, strict=True)), strict=True))
@@ -214,11 +214,11 @@ def test_fractions_may_reach_over_the_border(tmp_path: Path) -> None:
     ],
 )
 def test_numbers_without_a_header_are_not_guessed(tmp_path: Path, row: str) -> None:
-    with pytest.raises(AnnotationError, match=r"t\.csv:1: rows such as .*no header says which number is what"):
+    with pytest.raises(AnnotationError, match=r"t\.csv:1: rows such as .*but have no header"):
         read(tmp_path, {"t.csv": f"{row}\n"})
 
 
-def test_automl_says_splits(tmp_path: Path) -> None:
+def test_automl_gives_splits(tmp_path: Path) -> None:
     dataset = read(tmp_path, {"labels.csv": TABLES["automl"]})
     assert dataset.images.column("split").to_pylist() == ["train", "test"]
 
@@ -261,12 +261,12 @@ def test_two_tables_of_the_same_images_are_refused(tmp_path: Path) -> None:
         )
 
 
-def test_fractions_are_told_and_said(tmp_path: Path) -> None:
+def test_fractions_are_recognized_and_noted(tmp_path: Path) -> None:
     dataset = read(
         tmp_path, {"t.csv": "filename,xmin,ymin,xmax,ymax,class\na.png,0.1,0.1,0.3,0.5,pit\nb.png,0,0,1,1,pit\n"}
     )
     assert boxes(dataset) == [(20, 10, 60, 50), (0, 0, 200, 100)]
-    assert "t.csv: all boxes are fractions of their images, and are read as such." in dataset.notes
+    assert "t.csv: all boxes are fractions of their images, and are scaled to pixels." in dataset.notes
     (tmp_path / "t.csv").write_text("filename,xmin,ymin,xmax,ymax,class\na.png,0,0,1,1,pit\n")
     assert boxes(read_as(tmp_path, "csv")) == [(0, 0, 1, 1)]
 
@@ -293,14 +293,17 @@ def test_bad_rows_are_findings_with_their_lines(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ("filename,xmin,ymin,xmax,ymax,class\na.png,1,2,3,4,pit\na.png,1,2\n", r"t\.csv:3: has 3 values for 6 columns"),
-        ("filename,xmin,ymin,xmax,ymax,x1,y1,x2,y2\na.png,1,2,3,4,1,2,3,4\n", "box is not clear .*x1.*columns: 'file"),
-        ("filename,xmin,ymin,xmax,class\na.png,1,2,3,pit\n", "box is not clear .*'filename', 'xmin', 'ymin', 'xmax'"),
+        (
+            "filename,xmin,ymin,xmax,ymax,class\na.png,1,2,3,4,pit\na.png,1,2\n",
+            r"t\.csv:3: has 3 values, expected 6 columns",
+        ),
+        ("filename,xmin,ymin,xmax,ymax,x1,y1,x2,y2\na.png,1,2,3,4,1,2,3,4\n", "box are ambiguous .*x1.*columns: 'file"),
+        ("filename,xmin,ymin,xmax,class\na.png,1,2,3,pit\n", "box are ambiguous .*'filename', 'xmin', 'ymin', 'xmax'"),
         ("filename,class\na.png,pit\n", "no columns of boxes"),
         ('filename,xmin,ymin,xmax,ymax,class\n"a.png,1,2,3,4,pit\n', r"t\.csv:2: not a row of a CSV"),
     ],
 )
-def test_what_cannot_be_read_is_refused(tmp_path: Path, table: str, message: str) -> None:
+def test_unreadable_tables_are_refused(tmp_path: Path, table: str, message: str) -> None:
     with pytest.raises(AnnotationError, match=message):
         read(tmp_path, {"t.csv": table}, format_="csv")
 

@@ -28,7 +28,7 @@ def image(shapes: str, name: str = "a.jpg", more: str = "") -> str:
 
 
 def one(root, shapes: str, labels: str = LABELS):
-    """A task of one image, a.jpg."""
+    """Read a task with one image, a.jpg."""
     write_image(root / "images/a.jpg")
     (root / "annotations.xml").write_text(cvat_xml(image(shapes), labels), encoding="utf-8")
     return read_as(root, "auto")
@@ -147,7 +147,7 @@ def test_subsets_are_splits(tmp_path):
     assert not dataset.findings
 
 
-def test_a_file_a_task(tmp_path):
+def test_one_file_per_task(tmp_path):
     for seed, (task, subset) in enumerate((("one", "Train"), ("two", "Val"))):
         write_image(tmp_path / task / "images/a.jpg", seed=seed)
         meta = f"<subset>{subset}</subset>"
@@ -216,7 +216,7 @@ def test_malformed_files(tmp_path, text, message):
         read_as(tmp_path, "cvat")
 
 
-def test_a_large_file_is_not_held_whole(tmp_path, monkeypatch):
+def test_a_large_file_is_read_in_parts(tmp_path, monkeypatch):
     monkeypatch.setattr("visionops.data.formats.xml_files._CHUNK_BYTES", 64)
     images = [Made(f"{i}.png", 8, 8, [("a", (1.0, 1.0, 5.0, 6.25))]) for i in range(30)]
     dataset = read_as(export_cvat(tmp_path, images, ["b", "a"]), "auto")

@@ -1,4 +1,4 @@
-"""FiftyOne's labels.json: boxes and classes, with and without a list of classes; what is wrong with single labels."""
+"""FiftyOne's labels.json: boxes and classes, with and without a list of classes, and invalid labels."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ def test_classes_of_whole_images(tmp_path: Path, labels):
 @pytest.mark.parametrize(
     ("target", "code", "message"),
     [
-        ([{"label": 7, "bounding_box": [0, 0, 1, 1]}], Code.UNKNOWN_CATEGORY, "has no class of the file"),
-        ([{"label": 0, "bounding_box": [0, 0, 1]}], Code.BAD_BOX, "is no x, y, width and height"),
+        ([{"label": 7, "bounding_box": [0, 0, 1, 1]}], Code.UNKNOWN_CATEGORY, "has no class that the file declares"),
+        ([{"label": 0, "bounding_box": [0, 0, 1]}], Code.BAD_BOX, "expected x, y, width and height"),
         ([{"label": 0, "bounding_box": [0, 0, -1, 1]}], Code.BAD_BOX, "negative size"),
-        (3, Code.BAD_BOX, "is no list of boxes"),
+        (3, Code.BAD_BOX, "is not a list of boxes"),
     ],
 )
 def test_a_label_that_cannot_be_read_is_a_finding(tmp_path: Path, target, code, message):

@@ -22,7 +22,7 @@ def read(root, **labels) -> Dataset:
 
 
 def answers(dataset: Dataset) -> dict[str, tuple[str, str | None]]:
-    """Image to its split and class."""
+    """Return a mapping of images to their split and class."""
     names = (*dataset.attributes[0].class_names, None)
     class_ids = dataset.label_array()[:, 0]
     columns = zip(dataset.column("key"), dataset.column("split"), class_ids, strict=True)
@@ -53,7 +53,7 @@ def test_each_folder_is_a_class_in_alphabetical_order(tmp_path):
 @pytest.mark.parametrize(
     ("folder", "split"), [("train", "train"), ("Training", "train"), ("VALID", "val"), ("validation", "val")]
 )
-def test_splits_are_told_by_their_names(tmp_path, folder, split):
+def test_splits_are_recognized_by_their_names(tmp_path, folder, split):
     write_folders(
         tmp_path, {f"{folder}/b": [1], f"{folder}/a": [2], "Test/a": [3], "Inference": [4], "Inference/x": [5]}
     )
@@ -174,7 +174,7 @@ class_folders = st.text(st.characters(categories=["L", "Nd"]), min_size=1, max_s
     names=st.lists(class_folders, min_size=2, max_size=4, unique_by=str.casefold),
     splits=st.sets(st.sampled_from(["train", "val", "test"])),
 )
-def test_what_is_written_is_read(tmp_path, names, splits):
+def test_round_trip(tmp_path, names, splits):
     names = [name for name in names if name.casefold() not in {"train", "val", "test", "valid"}]
     root = tmp_path / "case"
     shutil.rmtree(root, ignore_errors=True)
@@ -214,5 +214,5 @@ def test_splits_inside_the_class_folders(tmp_path):
             "pit/Train/x/c.png": ("train", "pit"),
         }
         assert dataset.notes == ("The folders inside the class folders are the splits.",)
-    write_image(tmp_path / "pit/e.png", seed=9)  # not all of them: such folders may mean anything
+    write_image(tmp_path / "pit/e.png", seed=9)  # not all images are in such folders: they may have another meaning
     assert {split for split, _ in answers(read_as(tmp_path, "auto")).values()} == {""}

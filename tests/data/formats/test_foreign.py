@@ -1,4 +1,4 @@
-"""What no reader reads is refused by its name, never read as something else."""
+"""Unsupported formats are refused by name, and never read as another format."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_a_class_may_be_called_after_masks(tmp_path):
     assert read_as(tmp_path, "auto").attributes[0].class_names == ("mask_worn_wrong", "with_mask", "without_mask")
 
 
-def test_a_format_that_is_read_wins(tmp_path):
+def test_a_supported_format_takes_precedence(tmp_path):
     write_foreign(tmp_path, "vott")
     (tmp_path / "vott-export.csv").write_text(
         '"image","xmin","ymin","xmax","ymax","label"\n"a.jpg",20,10,60,50,"pit"\n'

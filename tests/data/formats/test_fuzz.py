@@ -1,4 +1,4 @@
-"""Damaged data sets of every format; `make fuzz` reads many more of the same."""
+"""Damaged data sets of every format; `make fuzz` reads many more of them."""
 
 from __future__ import annotations
 
@@ -17,4 +17,4 @@ def test_damage_is_a_data_set_or_one_line(tmp_path, case):
     outcomes = fuzz_case(case, tmp_path, range(40))
     assert not outcomes.failures
     assert outcomes.count == 40
-    assert outcomes.clean + outcomes.with_findings or case.format == "mvtec"  # the undamaged files are read
+    assert outcomes.clean + outcomes.with_findings or case.format == "mvtec"  # undamaged files are read

@@ -152,7 +152,7 @@ def test_columns_of_classes_are_attributes(tmp_path, kind):
     dataset = read_as(tmp_path, "auto")
     assert dataset.attributes == (Attribute("label", ("bent", "ok")), Attribute("rust", ("false", "true"), "true"))
     assert dataset.label_array()[:2].tolist() == [[1, 1], [0, 0]]
-    assert "Columns of the metadata that are no labels, left out: text (12 values in 12 rows)." in dataset.notes
+    assert "Columns of the metadata that are not labels, left out: text (12 values in 12 rows)." in dataset.notes
     one = read_as(
         tmp_path, "imagefolder", labels={"state": {"column": "label", "classes": {"a": ["ok"], "b": ["bent"]}}}
     )
@@ -191,7 +191,7 @@ def test_names_that_lead_elsewhere(tmp_path, name):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "has no row of an image"),
+        ("", "has no row with an image"),
         ('{"name": "a.png"}\n', "metadata.jsonl:1: lacks the column file_name"),
         ('{"file_name": "a.png", "label": "x"}\n{"file_name\n', "metadata.jsonl:2: not valid JSON"),
         ('{"file_name": "a.png"}\n[1]\n', "metadata.jsonl:2: must be an object"),
@@ -200,7 +200,10 @@ def test_names_that_lead_elsewhere(tmp_path, name):
             "metadata.jsonl:1: file_name must be the name of a file",
         ),
         ('{"file_name": "a.png"}\n', "has no column of labels"),
-        ('{"file_name": "b.png", "label": "x"}\n{"file_name": "c.png", "label": "y"}\n', "no image of the metadata is"),
+        (
+            '{"file_name": "b.png", "label": "x"}\n{"file_name": "c.png", "label": "y"}\n',
+            "no image of the metadata exists",
+        ),
     ],
 )
 def test_metadata_that_cannot_be_read(tmp_path, text, words):
@@ -231,7 +234,7 @@ corner = st.floats(0, 15)
     ),
     kind=st.sampled_from(["jsonl", "parquet"]),
 )
-def test_what_is_written_is_read(tmp_path_factory, made, kind):
+def test_round_trip(tmp_path_factory, made, kind):
     assume(all(safe_name(f"{name}.png") for name in made))  # "a:.png" may be a drive
     root = tmp_path_factory.mktemp("made")
     rows = []
@@ -246,20 +249,20 @@ def test_what_is_written_is_read(tmp_path_factory, made, kind):
         schema = pa.schema([("file_name", pa.string()), ("objects", objects_type)])
         pq.write_table(pa.Table.from_pylist(rows, schema=schema), root / "metadata.parquet")
     dataset = read_as(root, "imagefolder")
-    if dataset.findings:  # names that look the same, which no reader can tell apart
+    if dataset.findings:  # names that look the same, which no reader can distinguish
         assert {f.code for f in dataset.findings} <= {Code.AMBIGUOUS_NAME, Code.ORPHAN_IMAGE}
         return
     assert dataset.column("key") == [f"{name}.png" for name in made]
     written = [(x, y, x + w, y + h) for objects in made.values() for _, x, y, w, h in objects]
     np.testing.assert_allclose(dataset.box_arrays()[2], np.array(written).reshape(-1, 4), atol=1e-6)
-    asked = [o[0] for objects in made.values() for o in objects]
+    categories = [o[0] for objects in made.values() for o in objects]
     folded = [name.casefold() for name in dataset.class_names]
     assert list(dataset.class_names) == sorted(dataset.class_names)
-    assert [c.casefold() in folded for c in asked] == [True] * len(asked)
+    assert [c.casefold() in folded for c in categories] == [True] * len(categories)
 
 
 def mutated(value, chance: random.Random):
-    """One value somewhere in a JSON value replaced."""
+    """Return a JSON value with one value somewhere in it replaced."""
     odd = [None, True, -1, 10**30, 1e300, float("nan"), float("inf"), "", "\ud800", "../x", [], {}, [[[]]], {"bbox": 1}]
     if chance.random() < 0.25 or not isinstance(value, dict | list) or not value:
         return chance.choice(odd)

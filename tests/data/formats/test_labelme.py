@@ -26,7 +26,7 @@ BOX = shape([[1, 2], [9, 7]])
 
 
 def one(root, *shapes, format_="auto"):
-    """A folder of one image, a.jpg, and its file."""
+    """Return a folder with one image, a.jpg, and its file."""
     write_image(root / "a.jpg")
     write_json(root / "a.json", labelme_json("a.jpg", list(shapes)))
     return read_as(root, format_)
@@ -112,7 +112,7 @@ def test_images_in_another_folder(tmp_path, written):
         dataset = read_as(tmp_path, format_)
         assert dataset.column("key") == ["images/a.jpg"]
         assert not dataset.findings
-    assert any("its own name counts" in note for note in dataset.notes) is ("old" in written)
+    assert any("its own name is used" in note for note in dataset.notes) is ("old" in written)
 
 
 def test_image_path_counts_where_it_is_there(tmp_path):
@@ -120,7 +120,7 @@ def test_image_path_counts_where_it_is_there(tmp_path):
     write_json(tmp_path / "annotations/a.json", labelme_json("../images/b.jpg", [BOX]))
     dataset = read_as(tmp_path, "auto")
     assert dataset.column("key") == ["images/b.jpg"]
-    assert "imagePath counts" in dataset.notes[0]
+    assert "imagePath is used" in dataset.notes[0]
 
 
 def test_renamed_pairs_keep_the_old_path(tmp_path):

@@ -1,4 +1,4 @@
-"""An image that is missing in one split is missing: it is not the image of the same name in another split."""
+"""A missing image of one split is never matched with an image of the same name in another split."""
 
 from __future__ import annotations
 

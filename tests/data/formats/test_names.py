@@ -1,4 +1,4 @@
-"""One way to match names: each kind of difference, in order of trust, and never a guess."""
+"""Name matching: each kind of difference, in order of trust, and never a guess."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_each_kind_of_difference(file, name, level):
         ("zzzzzzzz-a.jpg", "a.jpg"),
     ],
 )
-def test_what_is_another_file(file, name):
+def test_names_of_other_files(file, name):
     assert found([file], name) == Match(None)
 
 
@@ -66,7 +66,7 @@ def test_what_is_another_file(file, name):
     [
         (["line1/a.jpg", "line2/a.jpg"], "a.jpg"),
         (["A.jpg", "a.JPG"], "a.jpg"),
-        ([NFC, NFD], NFC),  # they look the same: nobody knows which was meant
+        ([NFC, NFD], NFC),  # they look the same, so the intended one is unknown
         (["images/a.jpg", "data/a.jpg"], "a.jpg"),
         (["0a1b2c3d-a.jpg", "ffffffff-a.jpg"], "a.jpg"),
     ],
@@ -77,11 +77,11 @@ def test_two_files_of_one_name_are_named(files, name):
     assert sorted(match.rivals) == sorted(files)
 
 
-def test_names_that_look_alike_are_told_apart_where_both_are_meant():
+def test_names_that_look_alike_are_distinguished_if_both_are_declared():
     assert [match.file for match in NameIndex([NFC, NFD]).match([NFC, NFD])] == [NFC, NFD]
 
 
-def test_what_one_name_means_exactly_is_no_file_of_another_name():
+def test_an_exact_match_is_not_matched_by_another_name():
     exact, other = NameIndex(["a.jpg"]).match(["a.jpg", "A.jpg"])
     assert (exact.file, other.file, other.rivals) == ("a.jpg", None, ())
 

@@ -1,4 +1,4 @@
-"""Export a data set as each annotation tool does, and read back the same classes, names, splits and boxes."""
+"""Export a data set like each annotation tool, and read back the same classes, names, splits and boxes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from visionops.data.files import safe_name
 from visionops.data.formats.assembly import fold_name
 
 _PRINTABLE = st.characters(exclude_categories=["Cc", "Cs", "Cn", "Co", "Zl", "Zp"], exclude_characters="/\\")
-"""Any printable character, with those that join emoji and mark directions; not the two slashes."""
+"""Any printable character, including those that join emoji and mark directions, except the two slashes."""
 _ODD = (
     "caf\u00e9", "cafe\u0301", "\u05e9\u05dc\u05d5\u05dd", "\u0645\u0631\u062d\u0628\u0627",
     "\U0001f469\u200d\U0001f52c", "a b", " a", "a ", "100%",
@@ -33,29 +33,30 @@ _TEXTS = st.one_of(st.sampled_from(_ODD), st.text(_PRINTABLE, min_size=1, max_si
 
 
 def _is_name(stem: str) -> bool:
-    """Not hidden, nor what `safe_name` refuses (a drive letter), nor longer than file systems take."""
+    """Return whether a name is not hidden, accepted by `safe_name` (no drive letter), and short enough for file
+    systems."""
     return not stem.startswith(".") and safe_name(f"{stem}.png") is not None and len(stem.encode()) < 100
 
 
 def _is_class(name: str) -> bool:
-    """With surrounding blanks no reader keeps; labelme's own two words are no classes."""
+    """Return whether a name is a class: readers strip surrounding spaces, and labelme reserves two words."""
     return name == name.strip() != "" and name not in ("__ignore__", "_background_")
 
 
 _STEMS = _TEXTS.filter(_is_name)
 _FOLDERS = st.one_of(st.just(""), st.just(""), _STEMS.filter(lambda t: t.casefold() not in _WORDS))
 _WORDS = frozenset({"train", "val", "test", "images", "masks", "labels"})
-"""Folders that say something else to a reader."""
+"""Folder names with another meaning for a reader."""
 
 
 def _in_a_list(name: tuple[str, str]) -> str:
-    """Return the part of a name that a list of VOC keeps: no blanks at its ends, no numbers after it."""
+    """Return the part of a name that a VOC list keeps: no spaces at its ends, no numbers after it."""
     return re.sub(r"(\s+[-\d.]+)+$", "", "/".join(name).strip())
 
 
 @st.composite
 def data_sets(draw: st.DrawFn) -> tuple[list[Made], list[str]]:
-    """Some images and their classes, all of which have a box."""
+    """Draw images and their classes, each of which has a box."""
     stems = draw(st.lists(st.tuples(_FOLDERS, _STEMS), min_size=2, max_size=5, unique_by=_in_a_list))
     classes = draw(st.lists(_TEXTS.filter(_is_class), min_size=1, max_size=4, unique_by=fold_name))
     splits = draw(st.sampled_from([("train", "val"), ("train", "val", "test")]))
@@ -77,7 +78,7 @@ def _all_odd(folder: str, split: str, class_name: str) -> tuple[list[Made], list
 
 
 class Tool(NamedTuple):
-    """A format, and where its tool puts an image."""
+    """A format, and the folder in which its tool puts an image."""
 
     format: str
     export: Callable[[Path, Sequence[Made], Sequence[str]], Any]
@@ -104,7 +105,7 @@ TOOLS = [
 @example(made=_all_odd("x/", "val", "\u00e9"))
 @example(made=([Made("a.png", 9, 9, [("b", (1, 2, 3, 4))], "train"), Made(" /a.png", 9, 9, [], "val")], ["b"]))
 @example(made=([Made("a.png", 100, 101, [(name, (1, 2, 3, 4)) for name in _ODD[2:5]])], list(_ODD[2:5])))
-def test_what_a_tool_writes_is_read_back(tool, made):
+def test_exports_are_read_back(tool, made):
     images, classes = made
     root = Path(tempfile.mkdtemp()).resolve()
     try:
@@ -122,7 +123,7 @@ def _assert_same(dataset, tool: Tool, images: list[Made], classes: list[str]) ->
     keys = [tool.place.format(split=image.split, name=image.name).replace("//", "/").lstrip("/") for image in images]
     assert sorted(rows) == sorted(keys)
     splits, boxes_of = dataset.column("split"), dataset.boxes_by_image()
-    lone = len({image.split for image in images}) == 1  # one split alone is none, where a file does not declare it
+    lone = len({image.split for image in images}) == 1  # a single split is none, unless a file declares it
     for image, key in zip(images, keys, strict=True):
         found = boxes_of[rows[key]]
         if tool.has_splits and not lone:

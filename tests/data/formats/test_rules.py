@@ -118,7 +118,7 @@ def test_every_value_has_a_class_or_is_not_known(values):
 
 
 @pytest.mark.parametrize("raw", ["", " ", "nan", "NaN", "-nan", "?", "N/A", "n/a", "#N/A", "<NA>", "< na >"])
-def test_what_programs_write_for_no_value_is_no_class(raw):
+def test_texts_for_no_value_are_not_classes(raw):
     by_values = LabelReader.by_values("a", ["b", raw, "c"])
     assert by_values.attribute.class_names == ("b", "c")
     assert by_values.class_id(raw) == UNKNOWN
@@ -138,7 +138,7 @@ def test_what_may_be_a_missing_value_stays_a_class_and_is_noted(raw):
 
 
 @pytest.mark.parametrize("raw", ["inf", "-inf", "infinity", "1_000", "1e999", "0x10", "٣", "nan"])
-def test_what_only_python_reads_as_a_number_is_none(raw):
+def test_numbers_that_only_python_reads_are_text(raw):
     assert number_of(raw) is None
     assert reader(ranges={"low": (-1e300, 5), "high": (6, 1e300)}).class_id(raw) in (OUTSIDE, UNKNOWN)
 
@@ -149,15 +149,15 @@ def test_values_that_differ_in_case_or_spaces_are_one_class():
     assert by_values.attribute.class_names == ("Red", "blue", "light blue")
     assert [by_values.class_id(raw) for raw in raws] == [0, 1, 0, 0, 2, 2, 1]
     assert by_values.notes(raws, "colour") == [
-        "'RED', 'red' of column colour taken for 'Red': only case or spaces differ.",
-        "'Light  Blue' of column colour taken for 'light blue': only case or spaces differ.",
+        "'RED', 'red' of column colour read as 'Red': only case or spaces differ.",
+        "'Light  Blue' of column colour read as 'light blue': only case or spaces differ.",
     ]
 
 
 def test_a_rule_matches_as_written_first_and_then_folded():
     read = reader(classes={"upper": ["A"], "lower": ["a"], "b": ["b"]}, drop=["Drop it"])
     assert [read.class_id(raw) for raw in ("A", "a", "B", " b", "dropit")] == [0, 1, 2, 2, DROPPED]
-    assert read.notes(["A", "a", "B"], "letter") == ["'B' of column letter taken for 'b': only case or spaces differ."]
+    assert read.notes(["A", "a", "B"], "letter") == ["'B' of column letter read as 'b': only case or spaces differ."]
     assert reader(classes={"x": ["A"], "y": ["a"], "z": ["Ä"]}).class_id("ä") == 2
 
 
@@ -185,7 +185,7 @@ def test_the_order_of_classes_does_not_depend_on_the_rows(raws):
 def test_a_refusal_says_what_is_near():
     read = reader(classes={"scratch": ["scratch"], "pit": ["pit", True]})
     assert read.refusal("Scrach", ["Scrach", "scratch"]) == (
-        "'Scrach' is no value of defect; did you mean 'scratch'?; or add it to a class, unknown or drop of "
+        "'Scrach' is not a value of defect; did you mean 'scratch'?; or add it to a class, unknown or drop of "
         "data.labels.defect"
     )
     assert "known: scratch, pit, true" in read.refusal("7", ["7"])

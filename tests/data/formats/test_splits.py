@@ -1,4 +1,4 @@
-"""Which split names of folders and files say: one rule for all readers."""
+"""Splits from names of folders and files: one rule for all readers."""
 
 from __future__ import annotations
 

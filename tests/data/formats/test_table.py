@@ -69,7 +69,7 @@ def test_rows_answer_by_their_rules_and_lots_are_merged(tmp_path):
     assert dataset.paths()[3] == tmp_path / "s3/0.png"
 
 
-def test_only_the_lots_asked_for(tmp_path):
+def test_only_the_configured_lots(tmp_path):
     dataset = read(write_lots(tmp_path, ROWS, {"s1": 3, "s2": 1, "s3": 2}), labels=LABELS, lots=["s1"])
     assert dataset.column("key") == ["s1/0.png", "s1/1.png", "s1/2.png"]
     assert "1 row of attributes.csv left out: data.lots does not take the lot." in dataset.notes
@@ -84,7 +84,7 @@ def test_without_rules_every_column_is_an_attribute(tmp_path):
 
 def test_a_column_of_identifiers_is_no_attribute(tmp_path):
     rows = "filename,label,part\n" + "".join(f"s1/{i}.png,{i % 2},p{i}\n" for i in range(30))
-    with pytest.raises(AnnotationError, match="column 'part' has 30 values for 30 images, which are no classes"):
+    with pytest.raises(AnnotationError, match="column 'part' has 30 values for 30 images, which are not classes"):
         read(write_lots(tmp_path, rows, {"s1": 30}))
 
 
@@ -97,7 +97,7 @@ def test_groups_and_weights(tmp_path):
     assert dataset.column("group") == ["a", "a", "b"]
     assert not dataset.notes
     (tmp_path / "attributes.csv").write_text("file,p,part\ns1/0.png,often,a\n")
-    with pytest.raises(AnnotationError, match=r"attributes.csv:2: column p: 'often' is no number"):
+    with pytest.raises(AnnotationError, match=r"attributes.csv:2: column p: 'often' is not a number"):
         read(tmp_path, labels={"state": {"column": "part", "classes": {"a": ["a"], "b": ["b"]}}}, weights=weights)
 
 
@@ -134,7 +134,7 @@ def test_a_value_outside_the_mapping_has_its_line_and_column(tmp_path):
     dataset = read(write_lots(tmp_path, rows, {"s1": 2, "s2": 1}), labels=LABELS)
     assert found(dataset) == [(Code.UNKNOWN_LABEL, Severity.ERROR, "attributes.csv:2")]
     assert dataset.findings[0].message == (
-        "column hair: '7' is no value of hair_color; known: 0, 3; or add it to a class, unknown or drop of "
+        "column hair: '7' is not a value of hair_color; known: 0, 3; or add it to a class, unknown or drop of "
         "data.labels.hair_color (2 rows have it)"
     )
     assert dataset.findings[0].images == ("s1/0.png", "s1/1.png")
@@ -147,7 +147,7 @@ def test_missing_files_have_no_path(tmp_path):
 
 
 def test_when_every_file_is_missing_the_first_is_named(tmp_path):
-    with pytest.raises(AnnotationError, match=r"attributes.csv:2: no image of the table is there, such as .*s1/0.png"):
+    with pytest.raises(AnnotationError, match=r"attributes.csv:2: no image of the table exists, such as .*s1/0.png"):
         read(write_lots(tmp_path, ROWS, {"other": 1}), labels=LABELS)
 
 
@@ -158,7 +158,7 @@ def test_repeated_rows(tmp_path):
         (Code.DUPLICATE_ROW, Severity.WARNING, "attributes.csv:5"),
         (Code.CONTRADICTING_ROW, Severity.ERROR, "attributes.csv:6"),
     ]
-    assert "stands in line 2 already, with the same labels" in dataset.findings[0].message
+    assert "is already in line 2, with the same labels" in dataset.findings[0].message
     assert "contradicts line 3 of the same image: hair '0' and '3'" in dataset.findings[1].message
     assert dataset.column("key") == ["s1/0.png", "s2/0.png"]
 
@@ -196,8 +196,8 @@ def test_the_line_of_a_byte_that_is_not_utf_8(tmp_path):
     ("rows", "settings", "words"),
     [
         ("", {}, "attributes.csv:1: the table is empty"),
-        ("file,a\n", {}, "has no row of an image"),
-        ("file,a,a\ns1/0.png,0,1\n", {}, ":1: column 'a' stands twice"),
+        ("file,a\n", {}, "has no row with an image"),
+        ("file,a,a\ns1/0.png,0,1\n", {}, ":1: column 'a' is duplicated"),
         ("file;a\ns1/0.png;0\n", {}, "has one column, 'file;a'; set data.delimiter"),
         ("file\ns1/0.png\n", {}, "has one column, 'file'"),
         ("s1/0.png,0\ns1/1.png,1\n", {}, ":1: the first line names an image, no columns; name them with data.columns"),
@@ -213,7 +213,7 @@ def test_the_line_of_a_byte_that_is_not_utf_8(tmp_path):
         ("file,a\ns1/0.png,0\n", {"group_column": "a"}, "has no column of labels"),
         (",file,a\n0,s1/0.png,0\n", {}, "the first column has no name; set data.image_column"),
         ("file,a\ns1/0.png,0\n", {"table": "attribute.csv"}, "not found; set data.table; there are: attributes.csv"),
-        ("file,a\ns1/0.png,0\n", {"table": "../x.csv"}, "leads out of the data set"),
+        ("file,a\ns1/0.png,0\n", {"table": "../x.csv"}, "is outside the data set"),
     ],
 )
 def test_a_table_that_cannot_be_read(tmp_path, rows, settings, words):
@@ -229,7 +229,7 @@ def test_a_field_without_an_end_does_not_take_the_memory(tmp_path):
         read(write_lots(tmp_path, rows, {"s1": 1}))
 
 
-def test_classification_asks_one_question(tmp_path):
+def test_classification_has_one_attribute(tmp_path):
     write_lots(tmp_path, ROWS, {"s1": 2, "s2": 1})
     with pytest.raises(
         DataError, match="classification has one, and the table glasses, hair, age; name one, or set task"
@@ -253,7 +253,7 @@ values = st.text(st.characters(codec="utf-8", exclude_categories=["C"]), max_siz
     quoting=st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
     encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]),
 )
-def test_what_a_csv_writer_writes_is_read(tmp_path, rows, header, delimiter, quoting, encoding):
+def test_output_of_a_csv_writer_is_read(tmp_path, rows, header, delimiter, quoting, encoding):
     assume(all(len(name.encode()) < 200 and safe_name(name) for name in rows))
     first = next(iter(rows))
     (tmp_path / first).write_bytes(b"x")

@@ -73,7 +73,7 @@ def evidence(root: Path, **data) -> Evidence | None:
 
 
 def read_by_settings(root: Path) -> Dataset:
-    """As the configuration says that the evidence proposes."""
+    """Read with the settings that the evidence proposes."""
     return read_as(root, "table", **evidence(root).settings)
 
 
@@ -92,7 +92,7 @@ def read_by_settings(root: Path) -> Dataset:
         ("x.xlsx", {}),
     ],
 )
-def test_a_table_of_any_kind_says_the_same(tmp_path, name, options):
+def test_tables_of_all_kinds_read_the_same(tmp_path, name, options):
     write_images(tmp_path)
     write_table(tmp_path / name, HEADER, CELLS, **options)
     found = evidence(tmp_path)
@@ -148,7 +148,7 @@ def test_names_match_as_in_all_readers(tmp_path, written, lies):
     for dataset in (read_as(tmp_path, "auto"), read_as(tmp_path, "table")):
         assert answers(dataset) == {lies.format(one): ("ab"[i % 2],) for i, one in enumerate(ids)}
         assert not dataset.findings
-        exact = (written, lies) == ("{}.png", "images/{}.png")  # a usual folder of images
+        exact = (written, lies) == ("{}.png", "images/{}.png")  # a common image folder
         assert any("found by" in note for note in dataset.notes) is not exact
 
 
@@ -181,11 +181,11 @@ def test_columns_that_are_no_labels_are_left_out_and_named(tmp_path):
     dataset = read_as(tmp_path, "auto")
     assert [a.name for a in dataset.attributes] == ["kind"]
     assert (
-        "Columns of t.csv that are no labels, left out: part (40 values in 40 rows), gap (40 values in 40 rows), "
+        "Columns of t.csv that are not labels, left out: part (40 values in 40 rows), gap (40 values in 40 rows), "
         "line (one value), remark (free text)."
     ) in dataset.notes
     assert dataset.split_counts() == {"train": 20, "test": 20}
-    assert "Column usage of t.csv says the splits." in dataset.notes
+    assert "Column usage of t.csv gives the splits." in dataset.notes
     found = evidence(tmp_path)
     assert found.settings == {
         "table": "t.csv",
@@ -325,7 +325,7 @@ def test_parquet_and_excel_agree(tmp_path, rows):
         for j, value in enumerate(row, start=1):
             book.active.cell(i, j).value = value
             if isinstance(value, str):
-                book.active.cell(i, j).data_type = "s"  # "=x" is no formula
+                book.active.cell(i, j).data_type = "s"  # "=x" is not a formula
     book.save(tmp_path / "t.xlsx")
     parquet, excel = (list(read_rows(tmp_path / f"t.{kind}", ",")) for kind in ("parquet", "xlsx"))
     assert parquet == excel
@@ -350,7 +350,7 @@ def test_a_damaged_table_is_one_line_or_a_data_set(tmp_path, name):
 
 
 def damaged(whole: bytes, chance: random.Random) -> bytes:
-    """Some bytes changed, cut or put in; of a zip archive those of a part of it, every other time."""
+    """Return bytes with some changed, cut or inserted; for a zip archive, every other time inside one of its parts."""
     if whole[:2] == b"PK" and chance.random() < 0.7:
         stream = io.BytesIO()
         with zipfile.ZipFile(io.BytesIO(whole)) as old, zipfile.ZipFile(stream, "w") as new:
@@ -380,7 +380,7 @@ def test_an_excel_file_that_unpacks_without_end_is_refused(tmp_path):
         read_as(tmp_path, "table", table="t.xlsx")
 
 
-# What must come of the cases and of the real data
+# Expected results of the cases and of the real data
 
 
 @pytest.mark.real_data

@@ -1,4 +1,4 @@
-"""Images that annotations name by URLs are found in the folder, whatever the reader."""
+"""Images that annotations name by URLs are found in the folder by every reader."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ def entry(*regions, name="a.jpg", **more):
 
 
 def one(root, *regions, format_="auto", **more):
-    """An export of one image, a.jpg."""
+    """Return an export with one image, a.jpg."""
     write_image(root / "a.jpg")
     write_json(root / "via_region_data.json", {"a.jpg9": entry(*regions, **more)})
     return read_as(root, format_)
@@ -183,7 +183,7 @@ def test_an_export_beside_its_project_counts_once(tmp_path):
     dataset = read_as(tmp_path, "auto")
     assert (dataset.num_images, dataset.num_boxes) == (2, 1)
     assert len(dataset.notes) == 2
-    assert "holds the same regions as via_project" in dataset.notes[0]
+    assert "has the same regions as via_project" in dataset.notes[0]
     assert not dataset.findings
 
 

@@ -18,7 +18,7 @@ def codes(dataset):
 
 
 def one(root, xml: str):
-    """A VOC folder of one image, a.jpg."""
+    """Return a VOC folder with one image, a.jpg."""
     (root / "Annotations").mkdir()
     write_image(root / "JPEGImages/a.jpg")
     (root / "Annotations/a.xml").write_text(xml)
@@ -40,7 +40,7 @@ def test_lists_give_the_splits(tmp_path):
     assert [(f.code, f.where) for f in dataset.findings] == [(Code.ORPHAN_IMAGE, "JPEGImages/000005.jpg")]
 
 
-def test_trainval_is_train_where_nothing_else_is_said(tmp_path):
+def test_trainval_is_train_without_other_lists(tmp_path):
     root = write_voc(tmp_path)
     (root / "ImageSets/Main/train.txt").unlink()
     assert read_as(root, "voc", "made-up").split_counts() == {"train": 1, "val": 1, "test": 1}
@@ -51,7 +51,7 @@ def test_lists_that_contradict_or_name_the_absent(tmp_path):
     (root / "ImageSets/Main/test.txt").write_text("000000\n000099\n")
     dataset = read_as(root, "voc", "made-up")
     assert codes(dataset).count(Code.DUPLICATE_NAME) == 1
-    assert "stand in train and in test" in dataset.findings[0].message
+    assert "are in train and in test" in dataset.findings[0].message
     assert dataset.findings[-1].where == "ImageSets/Main/test.txt:2"
     assert dataset.findings[-1].code is Code.UNKNOWN_IMAGE
 
@@ -144,7 +144,7 @@ def test_every_format_has_its_reader(tmp_path):
 def write_pair(
     root, image: str, xml: str, objects=(("pit", (1, 1, 5, 6)),), filename: str | None = None, seed: int = 0
 ):
-    """An image and its VOC file, at any places below the root."""
+    """Write an image and its VOC file at any places below the root."""
     write_image(root / image, seed=seed)
     (root / xml).parent.mkdir(parents=True, exist_ok=True)
     declared = image.rpartition("/")[2] if filename is None else filename

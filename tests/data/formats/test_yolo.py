@@ -17,7 +17,7 @@ def codes(dataset: Dataset) -> list[Code]:
 
 
 def yolo(root: Path, *lines: str, split: str = "train") -> Dataset:
-    """A data set of one 20 x 16 image whose label file has ``lines``."""
+    """Return a data set with one 20 x 16 image whose label file has ``lines``."""
     write_image(root / "images/train/0.jpg")
     (root / "labels/train").mkdir(parents=True)
     (root / "labels/train/0.txt").write_text("\n".join(lines))
@@ -86,16 +86,16 @@ class TestRead:
             ("train: images/train\nnames: [a, [b]]", "'names' must list"),
             ("train: images/train\nnames: {x: a}", "whole numbers"),
             ("train: images/train\nnames: [a]\nnc: 2", "'nc' is 2, but 'names' has 1"),
-            ("train: 3\nnames: [a]", "3 is not there"),
+            ("train: 3\nnames: [a]", "3 is missing"),
             ("train: {a: b}\nnames: [a]", "'train' must be a folder"),
             ("train: [[3]]\nnames: [a]", "'train' must be a folder"),
             ("path: [3]\ntrain: images/train\nnames: [a]", "'path' must be a folder"),
-            ("train: images/train\nnames: {0: a, 00: b}", "same number twice"),
+            ("train: images/train\nnames: {0: a, 00: b}", "duplicate number"),
             ("train: images/train\nnames: [a]\nkpt_shape: [4]", "'kpt_shape' must be"),
             ("train: images/train\ntask: obb\nnames: [a]", "oriented boxes (OBB"),
-            ("train: images/absent\nnames: [a]", "is not there"),
-            ("train: ../../elsewhere\nnames: [a]", "lies outside"),
-            ("train: /etc\nnames: [a]", "lies outside"),
+            ("train: images/absent\nnames: [a]", "is missing"),
+            ("train: ../../elsewhere\nnames: [a]", "is outside"),
+            ("train: /etc\nnames: [a]", "is outside"),
         ],
     )
     def test_malformed_data_file(self, tmp_path, text, message):
@@ -116,7 +116,7 @@ class TestRead:
         (root / "b.yaml").touch()
         assert read_as(root, "yolo", "made-up").num_images == 8, "only one of them names classes"
         (root / "b.yaml").write_text("names: [scratch, pit]")
-        with pytest.raises(AnnotationError, match=r"a\.yaml, b\.yaml: rename one"):
+        with pytest.raises(AnnotationError, match=r"a\.yaml, b\.yaml; rename one"):
             read_as(root, "yolo", "made-up")
         (root / "a.yaml").unlink()
         (root / "b.yaml").unlink()
@@ -154,7 +154,7 @@ class TestRead:
         dataset = read_as(root, "yolo", "made-up")
         assert dataset.split_counts() == {"train": 8}
         assert codes(dataset) == [Code.DUPLICATE_NAME]
-        assert "4 images stand in train and in val" in dataset.findings[0].message
+        assert "4 images are in train and in val" in dataset.findings[0].message
         (root / "data.yaml").write_text("train: [images/train, images/train]\nnames: [scratch, pit]\n")
         assert "twice in train" in read_as(root, "yolo", "made-up").findings[0].message
 
@@ -203,7 +203,7 @@ def test_labels_of_any_case_and_with_an_upload_hash(tmp_path):
 
 @pytest.mark.parametrize("key", ["nc", "names", "path", "train", "task", "kpt_shape", "other"])
 @pytest.mark.parametrize("value", ["*i", "[*i]", "&self [*self]"])
-def test_aliases_that_swell_are_refused(tmp_path, key, value):
+def test_aliases_that_expand_too_far_are_refused(tmp_path, key, value):
     yolo(tmp_path, "0 0.5 0.5 0.5 0.5")
     swelling = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
         f"{name}: &{name} [{', '.join(f'*{before}' for _ in range(9))}]\n"
@@ -214,7 +214,7 @@ def test_aliases_that_swell_are_refused(tmp_path, key, value):
         read_as(tmp_path, "yolo")
 
 
-def test_aliases_stand_for_what_they_name(tmp_path):
+def test_aliases_are_resolved(tmp_path):
     yolo(tmp_path, "0 0.5 0.5 0.5 0.5")
     (tmp_path / "data.yaml").write_text("train: &all images/train\nval: *all\nnames: &names [a, b]\nshown: *names\n")
     assert read_as(tmp_path, "yolo").class_names == ("a", "b")

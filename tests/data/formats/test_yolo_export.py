@@ -23,7 +23,7 @@ MAX_SIDE = 20_000
 
 
 def clip(xyxy: np.ndarray, width: int, height: int) -> list[tuple[float, ...]]:
-    """The independent route: intersection of two rectangles, box by box."""
+    """Clip independently of the tested code: intersect two rectangles, box by box."""
     result = []
     for x1, y1, x2, y2 in xyxy.tolist():
         box = (max(x1, 0), max(y1, 0), min(x2, width), min(y2, height))
@@ -172,7 +172,7 @@ class TestWrite:
         (tmp_path / "mine").mkdir()
         (tmp_path / "mine/work.txt").touch()
         for folder in ("mine", "mine/work.txt"):
-            with pytest.raises(DataError, match="is no YOLO data set"):
+            with pytest.raises(DataError, match="is not a YOLO data set"):
                 write_yolo(dataset, tmp_path / folder)
         (tmp_path / "empty").mkdir()
         write_yolo(dataset, tmp_path / "empty")
@@ -221,11 +221,11 @@ coordinate = st.floats(-MAX_SIDE, 2 * MAX_SIDE, allow_nan=False, width=64)
 
 @st.composite
 def boxes(draw):
-    """Image size and 100 boxes that may lie anywhere about it."""
+    """Draw an image size and 100 boxes anywhere around it."""
     width, height = draw(st.integers(1, MAX_SIDE)), draw(st.integers(1, MAX_SIDE))
     seed = draw(st.integers(0, 2**32 - 1))
     rng = np.random.default_rng(seed)
-    # Most by chance, over the border too; some, the nasty ones, by hypothesis.
+    # Most are random, also over the border; hypothesis draws some difficult ones.
     chance = rng.uniform(-0.5, 1.5, (80, 4)) * [width, height, width, height]
     nasty = draw(hnp.arrays(np.float64, (20, 4), elements=coordinate))
     corners = np.concatenate([chance, nasty])
@@ -247,7 +247,7 @@ def test_boxes_come_back_within_a_ten_thousandth_of_a_pixel(case, picture, tmp_p
     assert copy.column("width") == [12]
     scale = np.array([width, height] * 2) / 12
     expected = np.array(clip(xyxy, width, height)).reshape(-1, 4)
-    # What is thinner than 1e-8 px may round to nothing: it is still there, as a line.
+    # A box thinner than 1e-8 px may round to nothing: it still exists, as a line.
     assert copy.num_boxes == len(expected)
     np.testing.assert_allclose(copy.box_arrays()[2] * scale, expected, atol=1e-4, rtol=0)
 

@@ -1,4 +1,4 @@
-"""YOLO as tools write it: round trips, layouts that were seen or are likely, and mutations of them."""
+"""YOLO exports of tools: round trips, layouts that were seen or are likely, and mutations of them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ MADE = [
 
 
 def write(root: Path, *texts: tuple[str, str]) -> Path:
-    """Files by name: images 20 x 16 where the name is one of an image, else texts."""
+    """Write files by name: 20 x 16 images for image names, else texts."""
     for name, text in texts:
         if name.lower().endswith((".jpg", ".png")):
             write_made(root / name, 20, 16)
@@ -46,7 +46,7 @@ def codes(dataset: Dataset) -> list[Code]:
 
 
 def boxes_by_name(dataset: Dataset) -> dict[str, tuple[list[str], np.ndarray]]:
-    """Image name to its classes and boxes, in order of lines."""
+    """Return a mapping of image names to their classes and boxes, in the order of lines."""
     found = {}
     for row, key in enumerate(dataset.column("key")):
         boxes = dataset.boxes_of(row)
@@ -55,13 +55,13 @@ def boxes_by_name(dataset: Dataset) -> dict[str, tuple[list[str], np.ndarray]]:
 
 
 names = st.text(st.characters(exclude_categories=("C", "Zl", "Zp"), exclude_characters="/\\"), min_size=1, max_size=12)
-# "A:.png" in the topmost folder looks like a drive and is refused by all readers.
+# "A:.png" in the top folder looks like a drive and is refused by all readers.
 names = names.filter(lambda name: name.isprintable() and name[0] != "." and name[1:2] != ":")
 
 
 @st.composite
 def collections(draw) -> tuple[list[Made], list[str]]:
-    """Images with any printable names, unlike in more than case; classes likewise."""
+    """Draw images with any printable names that differ in more than case; classes likewise."""
     stems = draw(st.lists(names.map(str.strip).filter(bool), min_size=1, max_size=4, unique_by=fold_name))
     reserved = {"classes", "train", "valid", "names", "labels", "predefined_classes", "class_names"}
     stems = [
@@ -83,7 +83,7 @@ def collections(draw) -> tuple[list[Made], list[str]]:
 @pytest.mark.parametrize("export", EXPORTS)
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(made=collections())
-def test_what_tools_write_reads_back(export, made):
+def test_exports_are_read_back(export, made):
     images, classes = made
     with tempfile.TemporaryDirectory() as folder:
         root = export(Path(folder) / "x", images, classes)
@@ -267,13 +267,13 @@ def test_splits_of_layouts(tmp_path):
 class TestNotes:
     def test_places_of_another_machine_are_said(self, tmp_path):
         dataset = read_as(write(tmp_path, *LAYOUTS["folders_of_another_machine"]), "yolo")
-        assert "data.yaml: train: /content/datasets/x/train/images is found as train/images." in dataset.notes
+        assert "data.yaml: train: /content/datasets/x/train/images is found at train/images." in dataset.notes
         moved = read_as(write(tmp_path / "l", *LAYOUTS["lists_of_another_machine"]), "yolo")
         assert any("1 image found by the end of a path of another machine" in note for note in moved.notes)
 
     def test_a_place_that_lost_its_split_is_not_taken(self, tmp_path):
         texts = [("data.yaml", f"train: /x/train/images\nval: /x/valid/images\n{YAML}"), ("images/a.jpg", "")]
-        with pytest.raises(AnnotationError, match="train: /x/train/images lies outside"):
+        with pytest.raises(AnnotationError, match="train: /x/train/images is outside"):
             read_as(write(tmp_path, *texts, ("labels/a.txt", BOX)), "yolo")
 
     def test_names(self, tmp_path):
@@ -300,7 +300,7 @@ class TestNotes:
 
     def test_images_without_labels_are_counted(self, tmp_path):
         dataset = read_as(export_labelimg_yolo(tmp_path, MADE, ["pit", "scratch"]), "yolo")
-        assert "1 image without a label file, taken as without objects (c.jpg)." in dataset.notes
+        assert "1 image without a label file, treated as without objects (c.jpg)." in dataset.notes
 
 
 class TestLabelFiles:
@@ -357,14 +357,14 @@ class TestLabelFiles:
 
 
 def lines(root: Path, *rows: str, yaml: str = "train: images\nnames: [a, b]\n") -> Dataset:
-    """An image of 20 x 16 for each row."""
+    """Return a data set with one 20 x 16 image for each row."""
     for number, row in enumerate(rows):
         write(root, (f"images/{number}.jpg", ""), (f"labels/{number}.txt", row))
     return read_as(write(root, ("data.yaml", yaml)), "yolo")
 
 
 def tilted(cx: float, cy: float, w: float, h: float, angle: float) -> str:
-    """Four corners of a rectangle in an image of 20 x 16."""
+    """Return four corners of a rectangle in a 20 x 16 image."""
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     corners = np.array([[-w, -h], [w, -h], [w, h], [-w, h]]) / 2 @ turn.T + (cx, cy)
     return "0 " + " ".join(f"{value:.6f}" for value in (corners / (20, 16)).ravel())
@@ -433,7 +433,7 @@ class TestLines:
         assert "not pixels" in dataset.findings[0].message
         assert "classes 5, 6, 7, … are not in 'names'" in dataset.findings[1].message
 
-    def test_shapes_that_are_none_and_lines_of_nothing(self, tmp_path):
+    def test_invalid_shapes_and_empty_lines(self, tmp_path):
         with pytest.raises(AnnotationError, match="'kpt_shape' must be"):
             lines(tmp_path, BOX, yaml="train: images\nnames: [a]\nkpt_shape: 42\n")
         assert codes(lines(tmp_path, BOX, ",,,")) == [Code.BAD_BOX]

@@ -194,8 +194,8 @@ FATES = {
     "image": r'ImagePullBackOff \(Back-off pulling image "x:1"\); check image and image_pull_secrets',
     "config": r'CreateContainerConfigError \(secret "s3" not found\); create the Secret',
     "crash": r"server exits again and again \(smoke image 1: upload: not a readable image\); see kubectl logs -n",
-    "fetch": r"fetch exits again and again \(s3://models/x: is not there; deploy the model again\)",
-    "damaged": r"fetch exits again and again \(s3://models/x: is not there; deploy the model again\)",
+    "fetch": r"fetch exits again and again \(s3://models/x: missing; deploy the model again\)",
+    "damaged": r"fetch exits again and again \(s3://models/x: missing; deploy the model again\)",
     "oom": r"killed, out of memory; raise resources.limits.memory",
     "quota": r"exceeded quota: team, requested: cpu=1, used: cpu=4, limited: cpu=4; raise the ResourceQuota",
 }

@@ -72,7 +72,7 @@ def test_a_check_of_ones_own_refuses_an_image_and_the_policy_may_leave_it_out(tm
     assert (finding.code, finding.severity, finding.images) == (Code.OWN_CHECK, Severity.ERROR, ("a.png",))
     with pytest.raises(ValidationStopped, match=r"^a\.png: mean grey value 5 of 255 is below 30; light the part$"):
         report.raise_if_stopped()
-    assert "Refused by a check of your own" in report.card
+    assert "Refused by a custom check" in report.card
     lenient = POLICY.model_copy(update={"severities": {Code.OWN_CHECK: Severity.WARNING}})
     report = validate_by(component(DarkFlavor(), darkest=30), dataset, lenient)
     report.raise_if_stopped()

@@ -1,4 +1,4 @@
-"""Unpack 7z, by py7zr, which checks little of what it reads."""
+"""Unpack 7z archives with py7zr, which checks little of its input."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from visionops.data.archives.sink import MAX_LINK_BYTES, Sink, refuse, refuse_en
 __all__ = ["unpack_7z"]
 
 _SIP = 4096
-"""Bytes of packed data that py7zr gets at once: some of its decoders give all that comes of them, up to 32,768-fold."""
+"""Bytes of packed data to pass to py7zr at once: some of its decoders return all output of them, up to 32,768-fold."""
 _BROKEN_7Z = (struct.error, LookupError, TypeError, AttributeError, AssertionError, ArithmeticError, MemoryError)
-"""What py7zr also raises on damaged files, which it reads with few checks."""
+"""Other errors that py7zr raises on damaged files, which it reads with few checks."""
 
-# By their numbers in 7z. py7zr knows more: of those, PPMd crashes Python on damaged data, and the others are rare.
+# Allowed methods, by their ids in 7z. Of the others, PPMd crashes Python on damaged data, and the rest are rare.
 _7Z_METHODS = frozenset(
     bytes.fromhex(number)
     for number in (
@@ -56,7 +56,7 @@ def unpack_7z(path: Path, sink: Sink) -> None:
 
 
 class _SippedFile(io.FileIO):
-    """A 7z file that gives packed data in small pieces, and its header whole."""
+    """A 7z file that returns packed data in small chunks, and its header as a whole."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, "rb")
@@ -88,7 +88,7 @@ def _check_methods(archive: SevenZipFile, path: Path) -> None:
 
 
 def _extract_7z(archive: SevenZipFile, path: Path, sink: Sink) -> None:
-    """Judge all names and sizes, then let py7zr push its data into files that we open: it writes none itself."""
+    """Check all names and sizes, then let py7zr write its data into files that we open: it opens none itself."""
     from py7zr.io import NullIO, Py7zIO, WriterFactory
 
     class FileWriter(NullIO):
@@ -124,15 +124,15 @@ def _extract_7z(archive: SevenZipFile, path: Path, sink: Sink) -> None:
         if member.is_directory:
             continue
         declared += member.uncompressed
-        told = member.filename.replace("\\", "/")
-        name = sink.name(told)
+        stored = member.filename.replace("\\", "/")
+        name = sink.name(stored)
         key = str(sink.folder / PurePosixPath(member.filename))
         if key in wanted:
-            refuse(path, told, "is there twice")
+            refuse(path, stored, "occurs twice")
         if member.is_symlink and member.uncompressed > MAX_LINK_BYTES:
-            refuse(path, told, "is a link of unlikely length")
+            refuse(path, stored, "is a link that is too long")
         if not member.is_symlink and member.st_fmt not in (None, 0, stat.S_IFREG):
-            refuse(path, told, "is a device or pipe")
+            refuse(path, stored, "is a device or pipe")
         writer = LinkWriter if member.is_symlink else FileWriter
         wanted[key] = NullIO if name is None else functools.partial(writer, name)
     if declared > sink.limit:

@@ -1,4 +1,4 @@
-"""The folder that members of an archive are written to, within the limits."""
+"""Write members of an archive into a folder, within limits."""
 
 from __future__ import annotations
 
@@ -24,34 +24,34 @@ __all__ = [
 
 MAX_MEMBERS = 5_000_000
 MAX_EXPANSION = 200
-"""How many times its own size an archive may unpack to; a GiB it may in any case. Images hardly shrink."""
+"""Maximum ratio of unpacked to packed size; one GiB is always allowed. Images hardly compress."""
 FREE_EXPANSION = 1 << 30
 CHUNK = 1 << 20
 MAX_LINK_BYTES = 4096
 
 
 class Sink:
-    """The folder that members are written to, within the limits."""
+    """A folder that receives the members of an archive, within limits."""
 
     def __init__(self, path: Path, folder: Path) -> None:
         self.path, self.folder = path, folder
         self.limit = max(FREE_EXPANSION, path.stat().st_size * MAX_EXPANSION)
-        """Bytes of all files together."""
+        """Maximum number of bytes of all files together."""
         self.members = 0
         self._bytes = 0
         self._links: list[_Link] = []
 
     def count(self) -> None:
-        """Count one member, of whatever kind."""
+        """Count one member of any kind."""
         self.members += 1
         if self.members > MAX_MEMBERS:
             raise DataError(f"{self.path}: holds more than {MAX_MEMBERS} files; split it")
 
-    def name(self, told: str) -> str | None:
-        """Return the relative path of a member that is a file or link; None for what Finder adds."""
-        name = None if told[1:2] == ":" else safe_name(told)
+    def name(self, member: str) -> str | None:
+        """Return the relative path of a member that is a file or link; None for files that Finder adds."""
+        name = None if member[1:2] == ":" else safe_name(member)
         if name is None:
-            refuse(self.path, told, "is not a plain path below the archive")
+            refuse(self.path, member, "is not a plain path inside the archive")
         parts = name.split("/")
         return None if "__MACOSX" in parts or parts[-1].startswith("._") else name
 
@@ -65,8 +65,8 @@ class Sink:
             self._refuse_twice(name)
 
     def write(self, file: IO[bytes], chunk: bytes | bytearray) -> None:
-        """Write a piece of a file, and count its bytes."""
-        # Counted as it comes: what a header declares is not what is in there.
+        """Write a chunk of a file, and count its bytes."""
+        # Counted while writing: the size in a header may be wrong.
         self._bytes += len(chunk)
         if self._bytes > self.limit:
             self.refuse_bomb()
@@ -79,25 +79,25 @@ class Sink:
                 self.write(file, chunk)
 
     def link(self, name: str, target: str, *, is_hard: bool = False) -> None:
-        """Remember a link, for `make_links`."""
+        """Store a link for `make_links`."""
         self._links.append(_Link(name, target, is_hard))
 
     def refuse_bomb(self) -> NoReturn:
-        """Raise for an archive that unpacks to too much."""
+        """Raise for an archive that unpacks to too many bytes."""
         raise DataError(f"{self.path}: unpacks to more than {self.limit} bytes; refused as a decompression bomb")
 
     def make_links(self) -> None:
-        """Make the links: after all files, so that none is written through one. Each must end at a file of ours."""
+        """Create the links after all files, so that no file is written through one. Each must end at a file here."""
         top = self.folder.resolve()
         for name, link, is_hard in self._links:
             destination = posixpath.normpath(posixpath.join("" if is_hard else posixpath.dirname(name), link))
             if posixpath.isabs(destination) or destination.split("/")[0] == ".." or destination[1:2] == ":":
-                refuse(self.path, name, "is a link out of the archive")
+                refuse(self.path, name, "is a link to a place outside the archive")
             target = self.folder / name
             if target.parent.resolve() != top / posixpath.dirname(name):
                 refuse(self.path, name, "is a link below a link")
             if is_hard and destination == name and target.is_file():
-                continue  # tar writes a file that is named twice so
+                continue  # tar repeats a file in this way
             target.parent.mkdir(parents=True, exist_ok=True)
             try:
                 target.symlink_to(posixpath.relpath(destination, posixpath.dirname(name) or "."))
@@ -107,25 +107,25 @@ class Sink:
             try:
                 real = (self.folder / name).resolve(strict=True)
             except (OSError, RuntimeError):
-                refuse(self.path, name, "is a link to what the archive does not hold")
+                refuse(self.path, name, "is a link to a file that is not in the archive")
             if not real.is_relative_to(top):
-                refuse(self.path, name, "is a link out of the archive")
+                refuse(self.path, name, "is a link to a place outside the archive")
 
     def _refuse_twice(self, name: str) -> NoReturn:
         target = self.folder / name
         status = target.lstat()
         if stat.S_ISDIR(status.st_mode):
-            refuse(self.path, name, "is a file and a folder at once")
+            refuse(self.path, name, "is both a file and a folder")
         same = (p for p in sorted(target.parent.iterdir()) if os.path.samestat(p.lstat(), status))
         other = posixpath.join(posixpath.dirname(name), next(same).name)
-        why = "is there twice" if other == name else f"is one file with {other!r} on this disk"
+        why = "occurs twice" if other == name else f"is the same file as {other!r} on this disk"
         refuse(self.path, name, why)
 
 
 class _Link(NamedTuple):
     name: str
     target: str
-    """Relative to the link's folder if it is symbolic, to the archive's top if it is hard."""
+    """Relative to the link's folder if it is symbolic, to the archive's top if it is a hard link."""
     is_hard: bool
 
 

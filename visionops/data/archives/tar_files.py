@@ -1,4 +1,4 @@
-"""Unpack tar, plain or compressed."""
+"""Unpack tar archives, plain or compressed."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 def unpack_tar(path: Path, head: bytes, sink: Sink) -> None:
     """Unpack a tar archive, which begins with ``head``, into ``sink``; raise as `unpack` does."""
     with contextlib.closing(_tar_opener(path, head)(path)) as stream:
-        # Headers come on top of the files, and need not be small.
+        # Headers count in addition to the files, and may be large.
         limited: Any = _TarStream(stream, 2 * sink.limit)
         archive = tarfile.open(fileobj=limited, mode="r:")  # noqa: SIM115 - the stream is closed, above
         while (info := archive.next()) is not None:
-            archive.members = []  # type: ignore[attr-defined]  # it would keep all of them
+            archive.members = []  # type: ignore[attr-defined]  # otherwise it would keep all of them
             sink.count()
             if info.isdir():
                 continue
@@ -43,16 +43,16 @@ def unpack_tar(path: Path, head: bytes, sink: Sink) -> None:
                 assert data is not None  # only folders and devices have none
                 with data:
                     sink.save(name, data)
-        # The checksum of gzip stands behind the end of the tar: unread, a flipped bit would go unseen.
+        # The checksum of gzip is after the end of the tar: it must be read to notice a flipped bit.
         rest = 0
         while chunk := stream.read(CHUNK):
             rest += len(chunk)
             if rest > FREE_EXPANSION:
-                raise DataError(f"{path}: goes on for more than {FREE_EXPANSION} bytes behind its end; pack it again")
+                raise DataError(f"{path}: has more than {FREE_EXPANSION} bytes after its end; pack it again")
 
 
 class _TarStream:
-    """An unpacked tar, read forward, with a limit on each read and on all.
+    """An unpacked tar, read forward, with a limit on each read and on the total.
 
     tarfile reads a header of any declared length at once, and one of negative length again and again.
     """

@@ -1,4 +1,4 @@
-"""Unpack an archive of whatever format."""
+"""Unpack an archive of any supported format."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def unpack(path: Path, folder: Path) -> None:
     """Unpack an archive into an empty folder.
 
     Raises:
-        DataError: The archive is damaged, encrypted, too large when unpacked, or holds what must not be written.
+        DataError: The archive is damaged, encrypted, too large when unpacked, or has a forbidden member.
         OSError: The folder cannot be written.
     """
     sink = Sink(path, folder)
@@ -39,7 +39,7 @@ def unpack(path: Path, folder: Path) -> None:
         text = str(error) or type(error).__name__
         raise DataError(f"{path}: not a whole zip, tar or 7z archive ({text}); fetch or pack it again") from error
     except OSError as error:
-        if error.errno is not None:  # the disk, not the archive
+        if error.errno is not None:  # an error of the disk, not of the archive
             raise
         raise DataError(f"{path}: not a whole zip, tar or 7z archive ({error}); fetch or pack it again") from error
     except NotImplementedError as error:
@@ -66,12 +66,12 @@ def _unpack(path: Path, sink: Sink) -> None:
         except tarfile.ReadError:
             if sink.members or not zipfile.is_zipfile(path):
                 raise
-            unpack_zip(path, sink)  # with something before it, as in an archive that unpacks itself
+            unpack_zip(path, sink)  # with data before it, such as a self-extracting archive
 
 
 @functools.cache
 def _broken() -> tuple[type[Exception], ...]:
-    """What the libraries raise when an archive is damaged."""
+    """Return the errors that the libraries raise for a damaged archive."""
     errors: list[type[Exception]] = list(_BROKEN)
     with contextlib.suppress(ImportError):
         from backports.zstd import ZstdError

@@ -1,4 +1,4 @@
-"""Find the data of an unpacked archive."""
+"""Find the data in an unpacked archive."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from visionops.data.files import IMAGE_SUFFIXES
 
 __all__ = ["unwrap"]
 
-# Folders that mean something to a reader: an archive with one of them at its top is not wrapped in a folder.
+# Folders that readers know: an archive with one of them at its top has no wrapper folder.
 _LAYOUT_FOLDERS = frozenset(
     {"train", "val", "valid", "test", "inference", "images", "labels", "annotations", "jpegimages", "imagesets"}
 )
@@ -16,10 +16,10 @@ _DESKTOP_FILES = frozenset({"thumbs.db", "desktop.ini"})
 
 
 def unwrap(folder: Path) -> Path:
-    """Return the folder below which the data of an unpacked archive lie: that inside of folders that hold only one.
+    """Return the folder of the data in an unpacked archive, below any folders that hold only one folder.
 
-    A folder that means something to a reader (``train``, ``images``) is no wrapping, nor is, below the first, one of
-    nothing but images (a class) or of splits with ``_annotations.coco.json`` (a product).
+    A folder that readers know (``train``, ``images``) is not a wrapper. Below the first level, neither is a folder with
+    only images (a class), nor one of splits with ``_annotations.coco.json`` (a product).
     """
     top = folder
     while (inner := _only_folder(folder)) and (folder == top or _is_wrapped(inner)):

@@ -1,4 +1,4 @@
-"""Names of a zip as they were meant, whatever program wrote them."""
+"""Decode the names in a zip archive, whatever program wrote them."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ __all__ = ["zip_names"]
 _UTF8_FLAG = 0x800
 _UNICODE_PATH = 0x7075
 _NOT_IN_NAMES = re.compile("[\u2500-\u259f\u0370-\u03ff\u2200-\u23ff]")
-"""Box drawings, Greek and mathematics, of which code page 437 is full and names of files are not."""
+"""Box drawings, Greek and mathematics, which are common in code page 437 but not in file names."""
 
 
 def zip_names(infos: Collection[zipfile.ZipInfo]) -> list[str]:
-    """Names as they were meant: those without the flag for UTF-8 come decoded by code page 437."""
-    told = [info.filename if info.flag_bits & _UTF8_FLAG else _unicode_path(info) for info in infos]
-    raw = [info.filename.encode("cp437") for info, name in zip(infos, told, strict=True) if name is None]
+    """Return the decoded names; zipfile decodes names without the flag for UTF-8 as code page 437."""
+    declared = [info.filename if info.flag_bits & _UTF8_FLAG else _unicode_path(info) for info in infos]
+    raw = [info.filename.encode("cp437") for info, name in zip(infos, declared, strict=True) if name is None]
     encoding = _encoding(raw)
     left = iter(raw)
-    return [next(left).decode(encoding) if name is None else name for name in told]
+    return [next(left).decode(encoding) if name is None else name for name in declared]
 
 
 def _unicode_path(info: zipfile.ZipInfo) -> str | None:
-    """The name in UTF-8 beside one that is not: Info-ZIP's extra field, with the checksum of the name it is for."""
+    """Return the UTF-8 name in Info-ZIP's extra field, if the checksum of its original name matches; else None."""
     extra = info.extra
     while len(extra) >= 4:
         kind, size = struct.unpack("<HH", extra[:4])
@@ -39,7 +39,7 @@ def _unicode_path(info: zipfile.ZipInfo) -> str | None:
 
 
 def _encoding(names: Collection[bytes]) -> str:
-    """Return the encoding of names of one archive that declares none; the rule is in the package's docstring."""
+    """Return the encoding of names in an archive that declares none; the package's docstring has the rule."""
     unusual = [name for name in names if not name.isascii()]
     if all(_decodes(name, "utf-8") for name in unusual):
         return "utf-8"
@@ -57,5 +57,5 @@ def _decodes(name: bytes, encoding: str) -> bool:
 
 
 def _is_cp932(name: bytes) -> bool:
-    # One-byte katakana would make nearly any bytes valid.
+    # One-byte katakana would make almost any bytes valid.
     return _decodes(name, "cp932") and not re.search("[\uff61-\uff9f]", name.decode("cp932"))

@@ -1,7 +1,7 @@
-"""Labelled data sets as people have them, read into the one form we use.
+"""Read labelled data sets in the formats that people have into the one form that we use.
 
-Each format has a module that is a `Reader`: ``detect`` says whether a folder is of the format and why, ``read`` reads
-it. `READERS` lists them; nothing else names them one by one.
+Each format has a module that is a `Reader`: ``detect`` returns whether a folder has the format and why, ``read`` reads
+it. `READERS` lists them; no other code names them one by one.
 """
 
 from __future__ import annotations
@@ -56,17 +56,17 @@ READERS: dict[Format, Reader] = {
     Format.MVTEC: mvtec,
     Format.IMAGEFOLDER: imagefolder,
 }
-"""Every format that is read. Their order breaks no tie: two that fit equally well are an error."""
+"""Readers of all formats. Their order does not matter: two formats that fit equally well are an error."""
 
 
 _ARCHIVE_SUFFIXES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 
 _WITHOUT_A_MARK = (Format.FOLDERS, Format.TABLE)
-"""Formats that any images in folders, or with a table of anything beside them, may seem to be."""
+"""Formats that any images in folders, or images beside any table, may seem to have."""
 
 
 class Recognition(NamedTuple):
-    """The format of a folder, and what shows it."""
+    """Format of a folder, and the evidence for it."""
 
     format: Format
     evidence: Evidence
@@ -76,11 +76,11 @@ def recognize(listing: Listing, data: DataConfig) -> Recognition:
     """Find the format of a folder.
 
     Args:
-        data: With ``format: auto`` every reader is asked; its other settings narrow down what fits.
+        data: With ``format: auto`` all readers are tried; other settings narrow down what fits.
 
     Raises:
-        AnnotationError: Nothing fits, or several formats fit equally well; the message lists them. Or there are labels
-            that no reader reads, and beside them at most class folders or an attribute table.
+        AnnotationError: No format fits, or several fit equally well; the message lists them. Or there are labels that
+            no reader supports, beside class folders or an attribute table at most.
     """
     found = _candidates(listing, data)
     best = max((evidence.strength for evidence in found.values()), default=None)
@@ -105,7 +105,7 @@ def _refuse_foreign(listing: Listing, first: list[Recognition]) -> None:
     if foreign is not None:
         rather = f"; or set data.format: {first[0].format.value} to read {first[0].evidence.summary}" if first else ""
         raise AnnotationError(
-            f"{listing.path(foreign.file)}: this is {foreign.what}, which is not read; {foreign.mend}{rather}"
+            f"{listing.path(foreign.file)}: this is {foreign.what}, which is not read; {foreign.fix}{rather}"
         )
 
 
@@ -140,19 +140,19 @@ def read_dataset(
 ) -> Dataset:
     """Read the images and labels below ``root``.
 
-    Sizes are as the annotation files declare them (0: not declared; YOLO declares none, so its come from the headers).
-    Nothing is decoded or hashed, but pairs that may be image and mask. What cannot be represented becomes a finding of
-    the data set.
+    Sizes are those in the annotation files (0 if not declared; YOLO declares none, so they are read from the image
+    headers). No image is decoded or hashed, except pairs that may be image and mask. Content that the data set cannot
+    represent becomes a finding.
 
     Args:
-        root: A folder of this machine, as `visionops.data.sources.fetch` gives it.
-        name: Of the data set.
-        fit: Checks what was read, and as what, and may add to it, as `TaskSpec.fit_dataset` does.
-        known: The files below ``root`` and their format, where `recognize` has found it already.
+        root: A folder on this machine, as `visionops.data.sources.fetch` returns it.
+        name: Name of the data set.
+        fit: Checks the data set for the format that was read, and may add to it, like `TaskSpec.fit_dataset`.
+        known: The files below ``root`` and their format, if `recognize` has found them already.
 
     Raises:
-        AnnotationError: An annotation file is absent or malformed as a whole, or the format is not clear.
-        DataError: The folder, a product or a category is not there.
+        AnnotationError: An annotation file is missing or malformed as a whole, or the format is ambiguous.
+        DataError: The folder, a product or a category is missing.
     """
     root = root.absolute()
     if not root.is_dir():
@@ -170,7 +170,7 @@ def read_dataset(
 
 
 def _listed(root: Path, data: DataConfig) -> tuple[Listing, Format, list[str]]:
-    """The files, the format to read, and a note where it is not the one that ``data.format`` says."""
+    """Return the files, the format to read, and a note if it differs from ``data.format``."""
     listing = Listing(root)
     if data.format is Format.AUTO:
         return listing, recognize(listing, data).format, []
@@ -186,7 +186,7 @@ def _listed(root: Path, data: DataConfig) -> tuple[Listing, Format, list[str]]:
 
 
 def keep_categories(dataset: Dataset, categories: tuple[str, ...]) -> Dataset:
-    """Drop the boxes of all other classes; images stay. Names match as `fold_name` says; the order stays.
+    """Drop the boxes of all other classes; keep all images. Names are compared by `fold_name`; the order stays.
 
     Raises:
         DataError: A category is not a class of the data set.
@@ -194,6 +194,6 @@ def keep_categories(dataset: Dataset, categories: tuple[str, ...]) -> Dataset:
     known = {fold_name(name): i for i, name in enumerate(dataset.class_names)}
     for category in categories:
         if fold_name(category) not in known:
-            mend = suggest(category, dataset.class_names)
-            raise DataError(f"data.categories: the data set has no class {category!r}; {mend}")
+            fix = suggest(category, dataset.class_names)
+            raise DataError(f"data.categories: the data set has no class {category!r}; {fix}")
     return dataset.select_classes(sorted({known[fold_name(category)] for category in categories}))

@@ -1,4 +1,4 @@
-"""What all readers of boxes share: images found by name, classes under one rule, columns that grow file by file."""
+"""Assemble a data set of boxes, for all readers: match images by name, merge class names, collect columns."""
 
 from __future__ import annotations
 
@@ -22,35 +22,35 @@ from visionops.errors import ImageError
 __all__ = ["DROPPED", "Assembly", "ClassNames", "ImageEntry", "examples", "fold_name"]
 
 DROPPED = -1
-"""In place of a row: the image is left out, and a finding says why."""
+"""Marks an image that is left out, in place of a row; a finding gives the reason."""
 
 
 class ImageEntry(NamedTuple):
-    """An image as an annotation file declares it."""
+    """An image in an annotation file."""
 
     name: str
-    """As written there."""
+    """Name as written in the file."""
     where: str
-    """The place that says so, for messages: "annotations.json: image 7"."""
+    """Place of the entry for messages: "annotations.json: image 7"."""
     split: Split = Split.NONE
     width: int = 0
-    """Pixels after EXIF rotation; 0 where not declared."""
+    """Width in pixels after EXIF rotation; 0 if not declared."""
     height: int = 0
 
 
 def fold_name(name: str) -> str:
-    """What class names share that mean the same: they may differ in case, spaces and Unicode normal form."""
+    """Return a key that is equal for class names that differ only in case, spaces and Unicode normal form."""
     return "".join(unicodedata.normalize("NFC", name).casefold().split())
 
 
 def examples(names: Iterable[str], most: int = 3) -> str:
-    """``a.jpg, b.jpg, c.jpg, …``."""
+    """Return a list for messages: ``a.jpg, b.jpg, c.jpg, …``."""
     known = list(names)
     return ", ".join(known[:most]) + (", …" if len(known) > most else "")
 
 
 class ClassNames:
-    """Class names in order of appearance. Those that `fold_name` makes equal are one class, by its first spelling."""
+    """Class names in order of appearance. Names that `fold_name` makes equal are one class, with the first spelling."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
@@ -59,10 +59,10 @@ class ClassNames:
         self._spellings: set[str] = set()
 
     def id_of(self, name: str, place: str = "") -> int:
-        """The id of a class, new or known; a note says when two spellings are one class.
+        """Return the id of a class, new or known; add a note if two spellings become one class.
 
         Args:
-            place: Names the annotation file, in the note.
+            place: Name of the annotation file in the note.
         """
         folded = fold_name(name)
         if folded not in self._ids:
@@ -77,7 +77,7 @@ class ClassNames:
 
 
 class Assembly:
-    """A data set of boxes in the making."""
+    """A data set of boxes under construction."""
 
     def __init__(self, listing: Listing) -> None:
         self.listing = listing
@@ -88,14 +88,14 @@ class Assembly:
         self.heights: list[int] = []
         self.findings: list[Finding] = []
         self.notes: list[str] = []
-        self.missing = "the file is not there; add the file or remove the entry"
-        """What findings say of an image without a file."""
+        self.missing = "the file is missing; add the file or remove the entry"
+        """Message in findings for an image without a file."""
         self.claimed: set[str] = set()
-        """Image files that an annotation names, used or not: they are no orphans."""
+        """Image files that an annotation names, used or not: they are not orphans."""
         self._splits: list[Split] = []
         self._row_of: dict[str, int] = {}
         self._homes: dict[str, str] = {}
-        """Key of a missing image to where it should lie."""
+        """Maps the key of a missing image to the folder where it should be."""
         self._plain: dict[int, bool] = {}
         self._loose: dict[Level, list[str]] = {}
         self._boxes: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.float64]]] = []
@@ -104,15 +104,15 @@ class Assembly:
         self._single_ids: list[str] = []
 
     def found(self, code: Code, where: str, message: str, images: tuple[str, ...] = ()) -> None:
-        """Add a finding of the code's default severity."""
+        """Add a finding with the default severity of its code."""
         self.findings.append(Finding.of(code, where, message, images))
 
     def reserve(self, declared: Iterable[str], bases: Bases = EXACT_BASES) -> None:
-        """Keep the images that these names mean from names of other annotation files, as `NameIndex.reserve` says.
+        """Reserve the images with these names, so that other annotation files cannot match them (`NameIndex.reserve`).
 
         Args:
             declared: Names as written.
-            bases: What they may be relative to.
+            bases: Folders that they may be relative to.
         """
         names = list(declared)
         self.index.reserve((plain for name in names if (plain := declared_path(name))), bases)
@@ -120,21 +120,21 @@ class Assembly:
     def add_images(self, entries: Sequence[ImageEntry], bases: Bases = EXACT_BASES) -> list[int]:
         """Add the images of one annotation file.
 
-        A name that leads out of the data set or matches several files is an error and its image left out; a file that
-        is not there is an error and its image stays, without a path; a file named twice is one image.
+        A name that points outside the data set or matches several files is an error, and its image is left out. A
+        missing file is an error, and its image stays without a path. A file that is named twice is one image.
 
         Args:
-            bases: What the names may be relative to.
+            bases: Folders that the names may be relative to.
 
         Returns:
-            The row of each entry, or `DROPPED`.
+            Row of each entry, or `DROPPED`.
         """
         found = list(self._matches(entries, bases))
         home = self.home(bases) if any(match.file is None for _, _, match in found) else ""
         return [DROPPED if name is None else self.add_match(entry, name, match, home) for entry, name, match in found]
 
     def home(self, bases: Bases) -> str:
-        """The best of the prefixes below which an image lies; ``""`` where there is none."""
+        """Return the best prefix below which there are images; ``""`` if there is none."""
         folders = self._image_folders
         return next((base for rank in bases for base in rank if base.rstrip("/") in folders), "")
 
@@ -143,14 +143,14 @@ class Assembly:
         return frozenset(map(folder_of, self.listing.images))
 
     def find_images(self, entries: Sequence[ImageEntry], bases: Bases = EXACT_BASES) -> list[str | None]:
-        """Find the file of each entry without adding an image, for readers that compare the rows of an image first.
+        """Find the file of each entry without adding an image, for readers that first compare the rows of an image.
 
         Args:
-            bases: What the names may be relative to.
+            bases: Folders that the names may be relative to.
 
         Returns:
-            For each entry the file, or the name as declared where there is none; None where a finding says that it
-            cannot be used.
+            For each entry the file, or the declared name if there is none; None if a finding reports that it cannot
+            be used.
         """
         keys: list[str | None] = []
         for entry, name, match in self._matches(entries, bases):
@@ -162,13 +162,13 @@ class Assembly:
         return keys
 
     def _matches(self, entries: Sequence[ImageEntry], bases: Bases) -> Iterator[tuple[ImageEntry, str | None, Match]]:
-        """Each entry with its plain name and its match; no name where it leads out of the data set."""
+        """Yield each entry with its plain name and its match; the name is None if it points outside the data set."""
         plain = [declared_path(entry.name) for entry in entries]
         usable = [name for name in plain if name is not None]
         matches = iter(find_declared(self.index, (entry.name for entry in entries), usable, bases))
         for entry, name in zip(entries, plain, strict=True):
             if name is None:
-                message = f"file name {entry.name!r} is not a plain path below the data set; write it as one"
+                message = f"file name {entry.name!r} is not a plain path inside the data set; correct it"
                 self.found(Code.UNSAFE_NAME, entry.where, message)
                 yield entry, None, Match(None)
                 continue
@@ -178,19 +178,19 @@ class Assembly:
             yield entry, name, match
 
     def claim(self, declared: str, bases: Bases = EXACT_BASES) -> None:
-        """Remember that an annotation names a file, though its image is left out."""
+        """Record that an annotation names a file, though its image is left out."""
         name = declared_path(declared)
         if name is not None:
             found = find_declared(self.index, [declared], [name], bases)
             self.claimed.update(match.file for match in found if match.file)
 
     def add_match(self, entry: ImageEntry, name: str, match: Match, home: str = "") -> int:
-        """Add an image whose file has been looked for; as `add_images`.
+        """Add an image whose file has been searched; otherwise as `add_images`.
 
         Args:
-            name: What notes and findings call the image, and its key where there is no file.
-            home: Where the image should lie, as `home` says: part of the key where an image of the same name is
-                missing elsewhere, too.
+            name: Name of the image in notes and findings, and its key if there is no file.
+            home: Folder where the image should be, as `home` returns it: part of the key if an image with the same
+                name is missing elsewhere, too.
         """
         if match.rivals:
             return self._refuse(entry, match)
@@ -211,14 +211,14 @@ class Assembly:
             self._loose.setdefault(match.level, []).append(f"{entry.name} is {match.file}")
 
     def add_absent(self, entry: ImageEntry) -> int:
-        """Add an image that has no file, for which the reader has a finding of its own; the row."""
+        """Add an image without a file, for which the reader adds its own finding; return the row."""
         if entry.name in self._row_of:
             self._report_twice(entry, self._row_of[entry.name], entry.name)
             return self._row_of[entry.name]
         return self.add_file(entry.name, entry)
 
     def add_file(self, key: str, entry: ImageEntry) -> int:
-        """Add an image by the name of its file, which may be absent; the row."""
+        """Add an image by the name of its file, which may be missing; return the row."""
         row = self._row_of[key] = len(self.keys)
         self.claimed.add(key)
         self.keys.append(key)
@@ -243,15 +243,15 @@ class Assembly:
         first, second = self._splits[row], entry.split
         if first is not second:
             known = [split.value or "no split" for split in (first, second)]
-            message = f"{key} stands in {known[0]} and in {known[1]}; the first is kept; list each image once"
+            message = f"{key} is in {known[0]} and in {known[1]}; the first is kept; list each image once"
         else:
-            message = f"file name {entry.name!r} is listed before; its boxes are joined; list each file once"
+            message = f"file name {entry.name!r} is listed twice; its boxes are merged; list each file once"
         self.found(Code.DUPLICATE_NAME, entry.where, message, (key,))
 
     def size_of(self, row: int) -> tuple[int, int]:
-        """Width and height of an image, in pixels after EXIF rotation: as declared, else as its header says.
+        """Return width and height of an image, in pixels after EXIF rotation: as declared, else from its header.
 
-        ``(0, 0)`` where neither is known.
+        Returns ``(0, 0)`` if neither is known.
         """
         if not (self.widths[row] and self.heights[row]) and self.keys[row] in self.listing.files:
             try:
@@ -259,7 +259,7 @@ class Assembly:
                 self.widths[row], self.heights[row] = header.width, header.height
                 self._plain[row] = header.is_plain
             except ImageError:
-                pass  # validation decodes every image and says what is wrong with this one
+                pass  # validation decodes every image and reports the problem
         return self.widths[row], self.heights[row]
 
     def add_boxes(
@@ -274,7 +274,7 @@ class Assembly:
         self._source_ids += source_ids
 
     def add_box(self, row: int, class_name: str, xyxy: Sequence[float], where: str) -> None:
-        """Add one box, in pixels; where it is not finite or has a negative size, a finding in its place.
+        """Add one box, in pixels; add a finding instead if it is not finite or has a negative size.
 
         Boxes of an image left out (`DROPPED`) are ignored.
         """
@@ -298,14 +298,14 @@ class Assembly:
         within: Sequence[str] = ("",),
         leave_out: Collection[int] = (),
     ) -> Dataset:
-        """Build the data set, with a finding for each kind of file that lies beside what was read.
+        """Build the data set, with a finding for each kind of file that was not read.
 
         Args:
             name: Name of the data set.
-            sort_classes: Order classes by name, for formats that do not order them.
-            labels: Label files that belong to no image.
-            within: Prefixes of the files that concern the data set.
-            leave_out: Rows of images to leave out, which a finding names.
+            sort_classes: Sort classes by name, for formats that do not order them.
+            labels: Label files without an image.
+            within: Prefixes of the files that belong to the data set.
+            leave_out: Rows of images to leave out; the reader adds findings for them.
         """
         report_beside(self.listing, self.claimed, self.findings, labels=labels, within=within)
         self.notes += self.loose_notes()
@@ -319,7 +319,7 @@ class Assembly:
             new_ids[order] = np.arange(len(names))
             names, class_ids = [names[i] for i in order], new_ids[class_ids]
         corners = {c: np.ascontiguousarray(xyxy[:, i]) for i, c in enumerate(("x1", "y1", "x2", "y2"))}
-        root = f"{self.listing.path('')}/".replace("//", "/")  # text: a Path for each image costs more than the rest
+        root = f"{self.listing.path('')}/".replace("//", "/")  # text: one Path per image would cost more than the rest
         files = [self.listing.files.get(key) for key in self.keys]
         images = {
             "key": self.keys,
@@ -336,7 +336,7 @@ class Assembly:
         return dataset.take([row for row in range(len(self.keys)) if row not in leave_out]) if leave_out else dataset
 
     def loose_notes(self) -> list[str]:
-        """Count what was found by less than its exact name, a note for each kind of difference."""
+        """Return a note for each kind of difference by which images were found despite an inexact name."""
         return [
             f"{counted(len(pairs), 'image')} found by less than the exact name, despite a difference in "
             f"{level.difference} ({examples(pairs, 2)})."

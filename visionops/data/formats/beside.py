@@ -1,7 +1,7 @@
-"""What lies beside the labelled images and is left out: one finding for each kind of file, with a count and examples.
+"""Report files beside the labelled images that are left out: one finding per kind, with a count and examples.
 
-Kinds: images that nothing labels, masks, images that no installed library reads, labels without an image, files whose
-names are no Unicode, and hidden files or files of the system.
+Kinds: images without labels, masks, images that no installed library reads, labels without an image, files whose names
+are not Unicode, and hidden or system files.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ __all__ = ["find_masks", "report_beside"]
 
 _MOST_GREY_LEVELS = 16
 _EXTREME_SHARE = 0.9
-"""Share of the pixels of a mask with soft edges that are black or white, or nearly so."""
+"""Minimum share of black, white or nearly such pixels in a mask with soft edges."""
 _SAMPLE = 40
-"""Pairs of one pattern that are decoded before the rest is taken to be alike."""
+"""Number of pairs of one pattern to decode before the rest is assumed to be alike."""
 _MOST_PARTNERS = 4
-"""Images of one stem that a mask is compared with: some projects number the images of each class from 1."""
+"""Maximum number of images with one stem to compare a mask with: some projects number images per class from 1."""
 
 
 def report_beside(
@@ -44,11 +44,11 @@ def report_beside(
 
     Args:
         listing: All files.
-        claimed: Image files that belong to the data set, or that a finding names already.
-        findings: Where to add them.
-        labels: Label files that belong to no image.
-        within: Prefixes of the files that concern the data set.
-        orphans: Whether images that are neither claimed nor masks are reported; not where they serve batch inference.
+        claimed: Image files that belong to the data set, or that a finding already names.
+        findings: List that receives the findings.
+        labels: Label files without an image.
+        within: Prefixes of the files that belong to the data set.
+        orphans: Whether to report images that are neither claimed nor masks; False if they are for batch inference.
     """
     concerned = tuple(within)
     rest = [name for name in listing.images if name not in claimed and name.startswith(concerned)]
@@ -72,10 +72,10 @@ def report_beside(
         unreadable,
         f"of a type that no installed library reads ({types}); it is left out; convert it to PNG or JPEG{also}",
     )
-    _report(findings, Code.UNKNOWN_IMAGE, list(labels), "there is no image for these labels; add it or remove the file")
-    message = "the name is no Unicode; it is left out; rename the file, or its folder"
+    _report(findings, Code.UNKNOWN_IMAGE, list(labels), "no image for these labels; add it or remove the file")
+    message = "the name is not Unicode; it is left out; rename the file, or its folder"
     _report(findings, Code.UNSAFE_NAME, list(listing.garbled), message)
-    _report(findings, Code.SYSTEM_FILE, list(listing.hidden), "hidden, or left by the system; it is not looked at")
+    _report(findings, Code.SYSTEM_FILE, list(listing.hidden), "hidden or a system file; it is ignored")
 
 
 def _report(findings: list[Finding], code: Code, names: list[str], message: str) -> None:
@@ -87,14 +87,14 @@ def _report(findings: list[Finding], code: Code, names: list[str], message: str)
 
 
 def find_masks(listing: Listing) -> dict[str, str]:
-    """Find which images are masks of another one: pixels that mark where something is. A listing is searched once.
+    """Find images that are masks of another image: pixels that mark objects. A listing is searched only once.
 
-    A mask shares the stem of its image (``a.jpg`` and ``a.png``), adds a word to it (``a_mask.png``), or lies under
-    the same stem in a folder of masks; it has the size of the image, and at most 16 grey levels or, with soft edges,
-    at least 90 % of its pixels black or white. Its image has more levels than that.
+    A mask shares the stem of its image (``a.jpg`` and ``a.png``), adds a word to it (``a_mask.png``), or has the same
+    stem in a folder of masks. It has the size of the image, and at most 16 grey levels or, with soft edges, at least
+    90 % of its pixels black or white. Its image has more levels than that.
 
     Returns:
-        Mask to image.
+        A mapping of masks to their images.
     """
     if listing.masks is not None:
         return listing.masks
@@ -138,7 +138,7 @@ def _partners(name: str, by_stem: dict[str, list[str]], by_tail: dict[str, list[
 
 
 def _elsewhere(name: str, others: Iterable[str]) -> list[str]:
-    """Images of that stem in fewer folders of masks: those with the most of the path in common, a few at most."""
+    """Return images with that stem in fewer mask folders: a few with the longest common path."""
     own = _Place.of(name)
     fewer = own.masks or 1
     outside = [(other, place) for other in others if other != name and (place := _Place.of(other)).masks < fewer]
@@ -147,12 +147,12 @@ def _elsewhere(name: str, others: Iterable[str]) -> list[str]:
 
 
 class _Place(NamedTuple):
-    """Where a file lies."""
+    """Place of a file."""
 
     parts: frozenset[str]
-    """Folders of its path that are not of masks, folded."""
+    """Folders of its path that are not mask folders, folded."""
     masks: int
-    """Folders of its path that may be of masks."""
+    """Number of folders of its path that may be mask folders."""
 
     @classmethod
     def of(cls, name: str) -> _Place:
@@ -171,7 +171,7 @@ def _is_mask_of(listing: Listing, name: str, image: str) -> bool:
 
 def _grey(path: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
     with Image.open(path) as image:
-        # Palette indices are the labels of a colour-coded mask; their colours would blend into one grey.
+        # Palette indices are the labels of a colour-coded mask; converted colours would merge into one grey.
         return np.asarray(image if image.mode in ("L", "P", "1") else image.convert("L")).astype(np.uint8)
 
 

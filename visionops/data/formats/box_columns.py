@@ -1,4 +1,4 @@
-"""Which column of a table of boxes says what: the image, the class, the box, the split."""
+"""Find the columns of a table of boxes: image, class, box and split."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _IMAGE = (
     *("imageurl", "imgurl", "url", "fileurl", "images", "photo", "picture"),
     *("file", "fname", "image", "img", "imageid", "imgid", "imageindex", "frame", "externalid", "fileid", "name", "id"),
 )
-"""Names of the column of images, the plainest first; in lower case, letters and digits only, as below."""
+"""Names of the image column, the plainest first; in lower case, letters and digits only, like all names below."""
 _LABEL = (
     *("classname", "labelname", "categoryname", "class", "label", "category", "objectclass", "objectname", "object"),
     *("findinglabel", "labels", "target", "species", "classid", "labelid", "categoryid", "type", "name"),
@@ -67,14 +67,14 @@ _GROUPS = ("isgroupof", "iscrowd", "crowd")
 _AUTOML_SETS = frozenset({"TRAIN", "VALIDATION", "VALIDATE", "TEST", "UNASSIGNED", ""})
 _MOSTLY = 0.9
 _SIZED_WIDTH = 8
-"""Columns of a row with a box and the size of its image."""
+"""Number of columns of a row with a box and the size of its image."""
 _MOST_OF_A_MARK = 10
-"""Numbers beyond are no marks or grades."""
+"""Maximum value of a mark or grade."""
 _MOST_NUMBERS = 6
-"""Columns of a row with a box that are numbers: the box, and the size of the image or marks such as occluded."""
+"""Maximum number of numeric columns in a row with a box: the box, and the image size or marks such as occluded."""
 _AUTOML_WIDTH = 11
 _AUTOML_NAMED = 3
-"""Columns of a row without a box: set, path, label."""
+"""Number of columns of a row without a box: set, path, label."""
 
 
 class Layout(NamedTuple):
@@ -82,24 +82,24 @@ class Layout(NamedTuple):
 
     image: int
     box: tuple[int, ...]
-    """Four columns, one that holds ``[x, y, width, height]``, or eight of four points."""
+    """Four columns, one column with ``[x, y, width, height]``, or eight columns of four points."""
     kind: str
     """``corners``, ``size``, ``centre`` or ``points``."""
     label: int | None = None
     split: int | None = None
     size: tuple[int, int] | None = None
-    """Width and height of the image."""
+    """Columns of the image's width and height."""
     groups: int | None = None
-    """Whether the box is around a group."""
+    """Column that marks boxes around groups."""
     has_header: bool = True
     fractions: bool = False
-    """Whether the format has fractions of the image by definition."""
+    """Whether boxes are fractions of the image by definition of the format."""
     width: int = 0
     """Number of columns."""
 
 
 def find_layout(rows: Sequence[Sequence[str]]) -> Layout | None:
-    """Find the columns of a table by its first rows; None where it is no table of boxes, or is not clear."""
+    """Find the columns of a table from its first rows; return None if it is not a table of boxes, or is ambiguous."""
     if not rows:
         return None
     names = [_plain(name) for name in rows[0]]
@@ -109,18 +109,18 @@ def find_layout(rows: Sequence[Sequence[str]]) -> Layout | None:
 
 
 def holds_boxes(rows: Sequence[Sequence[str]]) -> bool:
-    """Whether a row of the table is a box, be it clear or not; VIA's tables are such, too."""
+    """Return whether a row of the table is a box, ambiguous or not; VIA's tables count, too."""
     names = {_plain(name) for name in rows[0]}
     is_named = not names.isdisjoint(_OF_VIA) or {"bboxx", "bboxy"} <= names or bool(_boxes(list(names)))
     return is_named or find_layout(rows) is not None or _lacks_header(rows)
 
 
 def explain(rows: Sequence[Sequence[str]]) -> str:
-    """Say why the columns of a table are not clear, for a message; empty where it is no table of boxes."""
+    """Explain for a message why the columns of a table are ambiguous; return "" if it is not a table of boxes."""
     header = rows[0]
     if _lacks_header(rows):
         return (
-            f"rows such as {', '.join(header)[:80]} look like boxes, but no header says which number is what; add one, "
+            f"rows such as {', '.join(header)[:80]} look like boxes, but have no header; add one, "
             "such as filename,class,xmin,ymin,xmax,ymax"
         )
     names = [_plain(name) for name in header]
@@ -130,17 +130,17 @@ def explain(rows: Sequence[Sequence[str]]) -> str:
     listed = ", ".join(map(repr, header))
     if len(kinds) > 1:
         found = " or ".join(", ".join(header[i] for i in box) for _, box in kinds)
-        return f"which columns are the box is not clear ({found}; columns: {listed}); remove all but one box"
+        return f"the columns of the box are ambiguous ({found}; columns: {listed}); remove all but one box"
     parts = {name for names in (*_CORNERS, *_SIZES, *_CENTRES) for name in names if len(name) > 1 or name in "xy"}
     if kinds:
-        return f"no column names the images (columns: {listed}); call it filename"
+        return f"no column names the images (columns: {listed}); name one filename"
     if len({_BOX_PREFIX.sub("", name) for name in names} & parts) > 1:
-        return f"which columns are the box is not clear (columns: {listed}); call them xmin, ymin, xmax, ymax"
+        return f"the columns of the box are ambiguous (columns: {listed}); name them xmin, ymin, xmax, ymax"
     return ""
 
 
 def padded(cells: list[str], layout: Layout) -> list[str]:
-    """A row with the empty cells at its end that AutoML leaves out, and without those beyond the last column."""
+    """Return a row with the empty cells at its end that AutoML omits, and without cells beyond the last column."""
     if not layout.has_header and layout.width == _AUTOML_WIDTH and 2 <= len(cells) <= _AUTOML_NAMED:
         return cells + [""] * (layout.width - len(cells))
     return cells[: layout.width] if not any(cells[layout.width :]) else cells
@@ -151,7 +151,7 @@ def _plain(name: str) -> str:
 
 
 def _boxes(names: list[str]) -> list[tuple[str, tuple[int, ...]]]:
-    """The columns that may be the box: one kind where it is clear."""
+    """Return the columns that may be the box: one kind if it is unambiguous."""
     bare = [_BOX_PREFIX.sub("", name) for name in names]
     marked = [b if b != n else "" for b, n in zip(bare, names, strict=True)]  # bbox_width beside the image's width
     both = [b if m or b not in marked else "" for b, m in zip(bare, marked, strict=True)]  # x_center and box_width
@@ -169,7 +169,7 @@ def _boxes(names: list[str]) -> list[tuple[str, tuple[int, ...]]]:
 def _smaller(
     kinds: list[tuple[str, tuple[int, ...]]], rows: Sequence[Sequence[str]]
 ) -> list[tuple[str, tuple[int, ...]]]:
-    """Of two boxes with one place and two sizes the one whose size never exceeds the other, which is the image's."""
+    """Return which of two boxes with one position is the object: the smaller one; the other has the image's size."""
     if len(kinds) != 2 or kinds[0][0] == "corners" or kinds[0][1][:2] != kinds[1][1][:2]:
         return kinds
     for box, image in (kinds, kinds[::-1]):
@@ -220,18 +220,18 @@ def _is_image(cell: str) -> bool:
 
 
 def _retinanet(rows: Sequence[Sequence[str]]) -> Layout | None:
-    """``path,x1,y1,x2,y2,class`` without a header."""
+    """Return the layout of ``path,x1,y1,x2,y2,class`` without a header."""
     if not all(len(row) == 6 and _is_image(row[0]) and _are_box(row[1:5]) for row in rows):
         return None
     corners = [[number_of(cell) or 0 for cell in row[1:5]] for row in rows if row[1]]
     ordered = sum(x1 < x2 and y1 < y2 for x1, y1, x2, y2 in corners)
-    if not corners or ordered < _MOSTLY * len(corners):  # else the numbers are attributes
+    if not corners or ordered < _MOSTLY * len(corners):  # otherwise the numbers are attributes
         return None
     return Layout(0, (1, 2, 3, 4), "corners", 5, has_header=False, width=6)
 
 
 def _makesense(rows: Sequence[Sequence[str]]) -> Layout | None:
-    """``label,x,y,width,height,path`` and the size of the image, without a header."""
+    """Return the layout of ``label,x,y,width,height,path`` and the size of the image, without a header."""
     if not all(len(row) == _SIZED_WIDTH and _is_image(row[5]) and _are_box(row[1:5]) for row in rows):
         return None
     for row in rows:
@@ -242,7 +242,7 @@ def _makesense(rows: Sequence[Sequence[str]]) -> Layout | None:
 
 
 def _sku(rows: Sequence[Sequence[str]]) -> Layout | None:
-    """``path,x1,y1,x2,y2,class`` and the size of the image, as SKU-110K has it, without a header."""
+    """Return SKU-110K's layout of ``path,x1,y1,x2,y2,class`` and the size of the image, without a header."""
     if not all(len(row) == _SIZED_WIDTH and _is_image(row[0]) and _are_box(row[1:5]) for row in rows):
         return None
     for row in rows:
@@ -253,7 +253,7 @@ def _sku(rows: Sequence[Sequence[str]]) -> Layout | None:
 
 
 def _lacks_header(rows: Sequence[Sequence[str]]) -> bool:
-    """Whether rows are an image, a class and four numbers side by side that may well be a box."""
+    """Return whether rows are an image, a class and four adjacent numbers that are probably a box."""
     width = len(rows[0])
     image = next((i for i, cell in enumerate(rows[0]) if _is_image(cell)), None)
     if image is None or not 5 <= width <= 10 or any(len(row) != width or not _is_image(row[image]) for row in rows):
@@ -270,7 +270,7 @@ def _lacks_header(rows: Sequence[Sequence[str]]) -> bool:
 
 
 def _automl(rows: Sequence[Sequence[str]]) -> Layout | None:
-    """``set,path,label`` and the corners x1,y1,x2,y1,x2,y2,x1,y2, of which two may be empty; without a header."""
+    """Return AutoML's layout, ``set,path,label`` and x1,y1,x2,y1,x2,y2,x1,y2, two possibly empty, without a header."""
     full = [row for row in rows if len(row) == _AUTOML_WIDTH]
     named = all(
         (len(row) == _AUTOML_WIDTH or 2 <= len(row) <= _AUTOML_NAMED)

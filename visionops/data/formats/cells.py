@@ -1,7 +1,7 @@
-"""Tables as rows of text, whatever file they lie in: CSV and TSV, Parquet, Excel.
+"""Read tables as rows of text from CSV, TSV, Parquet or Excel files.
 
-Text files are UTF-8, or what a byte-order mark says; fields may be quoted as in RFC 4180. Typed cells become text by
-one rule (`cell_text`), so that a table says the same in each of the formats.
+Text files are UTF-8, or the encoding of their byte-order mark; fields may be quoted as in RFC 4180. Typed cells become
+text by one rule (`cell_text`), so that a table reads the same in each format.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ __all__ = [
 ]
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet", ".xlsx")
-"""Lower-case suffixes of the files that may be tables."""
+"""Lower-case suffixes of files that may be tables."""
 DELIMITERS = (",", ";", "\t", "whitespace")
-"""What may separate columns, the most usual first."""
+"""Possible column separators, the most common first."""
 
 _HEAD_ROWS = 400
 _HEAD_BYTES = 65_536
@@ -62,11 +62,11 @@ _EXCEL_FAULTS = (
     zipfile.BadZipFile,
     zlib.error,
 )
-"""What openpyxl and the libraries below it raise for damaged files."""
+"""Errors of openpyxl and its libraries for damaged files."""
 
 
 def cell_text(value: Any) -> str:
-    """A typed cell as the text that a CSV would hold: 1.0 -> "1", True -> "true", none and NaN -> "", dates ISO."""
+    """Return a typed cell as CSV text: 1.0 -> "1", True -> "true", None and NaN -> "", dates in ISO format."""
     if value is None or isinstance(value, str):
         return (value or "").strip()
     if isinstance(value, bool):
@@ -87,7 +87,7 @@ def _number_text(value: float | decimal.Decimal) -> str:
 
 
 def is_text_table(name: str) -> bool:
-    """Whether a table is text with a delimiter, to judge by its name."""
+    """Return whether a table is text with a delimiter, judged by its name."""
     return not name.lower().endswith((".parquet", ".xlsx", ".xls"))
 
 
@@ -95,15 +95,15 @@ def read_rows(file: Path, delimiter: str, *, lists: bool = False) -> Iterator[tu
     """Read a table row by row, the header first.
 
     Args:
-        file: Its suffix says what it is; any other than ``.parquet`` and ``.xlsx`` is text.
+        file: File whose suffix sets its type; any other than ``.parquet`` and ``.xlsx`` is text.
         delimiter: One character, or ``whitespace``; for text only.
-        lists: Whether columns of lists of numbers are read, too, as ``[1.0, 2.0]``; for Parquet only.
+        lists: Whether to read columns of number lists, too, as ``[1.0, 2.0]``; for Parquet only.
 
     Yields:
         Line number, counted from 1, and stripped cells of each row that is not blank.
 
     Raises:
-        AnnotationError: The file is not there, or is not what its suffix says.
+        AnnotationError: The file is missing, or does not match its suffix.
     """
     suffix = file.suffix.lower()
     if suffix == ".parquet":
@@ -117,7 +117,7 @@ def read_rows(file: Path, delimiter: str, *, lists: bool = False) -> Iterator[tu
 
 
 def head_rows(file: Path, delimiter: str, *, lists: bool = False) -> list[tuple[int, list[str]]]:
-    """Read the first rows of a table, at most 400 or those in its first 64 KiB; none where it cannot be read."""
+    """Read the first rows of a table, at most 400 or its first 64 KiB; return an empty list if it cannot be read."""
     try:
         if not is_text_table(file.name):
             return list(itertools.islice(read_rows(file, delimiter, lists=lists), _HEAD_ROWS))
@@ -132,7 +132,7 @@ def head_rows(file: Path, delimiter: str, *, lists: bool = False) -> list[tuple[
     try:
         rows.extend(itertools.islice(_text_rows(io.StringIO(text, newline=""), file, delimiter), _HEAD_ROWS))
     except AnnotationError:
-        return rows if len(data) == _HEAD_BYTES else []  # the cut may lie within a quoted field
+        return rows if len(data) == _HEAD_BYTES else []  # the cut may be inside a quoted field
     return rows
 
 
@@ -176,22 +176,22 @@ def _read_bytes(file: Path) -> bytes:
 def _read_text(file: Path) -> str:
     data = _read_bytes(file)
     encoding = _encoding(data)
-    mend = "save the table as UTF-8"
+    fix = "save the table as UTF-8"
     try:
         text = data.decode(encoding)
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         is_utf16 = encoding == "utf-16"
         what = "not UTF-16, as its first bytes say" if is_utf16 else f"byte 0x{data[error.start]:02x} is not UTF-8"
-        raise AnnotationError(f"{file}:{line}: {what}; {mend}") from error
+        raise AnnotationError(f"{file}:{line}: {what}; {fix}") from error
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
-        raise AnnotationError(f"{file}:{line}: holds zero bytes, as UTF-16 without a byte-order mark does; {mend}")
+        raise AnnotationError(f"{file}:{line}: holds zero bytes, as UTF-16 without a byte-order mark does; {fix}")
     return text
 
 
 def _parquet_rows(file: Path, *, lists: bool) -> Iterator[tuple[int, list[str]]]:
-    """The header counts as line 1. Columns of lists, records and bytes are no labels and are not read."""
+    """Yield rows, with the header as line 1. Columns of lists, records and bytes are not labels and are skipped."""
     if not file.exists():
         _read_bytes(file)
     try:
@@ -212,7 +212,7 @@ def _parquet_rows(file: Path, *, lists: bool) -> Iterator[tuple[int, list[str]]]
 def _is_plain(field: Any) -> bool:
     kind = field.type
     nested = pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
-    return not nested and not field.name.startswith("__index_level_")  # which pandas writes for its row numbers
+    return not nested and not field.name.startswith("__index_level_")  # pandas writes these for row numbers
 
 
 def _is_numbers(field: Any) -> bool:
@@ -222,10 +222,10 @@ def _is_numbers(field: Any) -> bool:
 
 
 def note_unread_sheets(file: Path, place: str) -> list[str]:
-    """Say which sheets of an Excel file are not read, as `read_rows` reads the first with any cell.
+    """Return a note on the sheets of an Excel file that `read_rows`, which reads the first non-empty one, skips.
 
     Args:
-        place: How the note names the file.
+        place: Name of the file in the note.
     """
     if file.suffix.lower() != ".xlsx":
         return []
@@ -234,7 +234,7 @@ def note_unread_sheets(file: Path, place: str) -> list[str]:
 
 
 def _excel_rows(file: Path) -> Iterator[tuple[int, list[str]]]:
-    """Rows of the first sheet that holds any cell."""
+    """Yield the rows of the first sheet with any cell."""
     rows = next((rows for _, rows in _sheets(file) if rows), [])
     width = len(rows[0][1]) if rows else 0
     for number, cells in rows:
@@ -242,7 +242,7 @@ def _excel_rows(file: Path) -> Iterator[tuple[int, list[str]]]:
 
 
 def _sheets(file: Path) -> Iterator[tuple[str, list[tuple[int, list[str]]]]]:
-    """The title and the rows of each sheet."""
+    """Yield the title and the rows of each sheet."""
     try:
         import openpyxl
     except ImportError as error:
@@ -253,7 +253,7 @@ def _sheets(file: Path) -> Iterator[tuple[str, list[tuple[int, list[str]]]]]:
             if sum(entry.file_size for entry in archive.infolist()) > _MOST_EXCEL_BYTES:
                 raise ValueError("it unpacks to more than 512 MiB")
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of styles and validations that openpyxl leaves out
+            warnings.simplefilter("ignore")  # for styles and validations that openpyxl drops
             book = openpyxl.load_workbook(io.BytesIO(data), read_only=True, data_only=True)
             for sheet in book.worksheets:
                 yield str(sheet.title), _sheet_rows(sheet)
@@ -262,7 +262,7 @@ def _sheets(file: Path) -> Iterator[tuple[str, list[tuple[int, list[str]]]]]:
 
 
 def _sheet_rows(sheet: Any) -> list[tuple[int, list[str]]]:
-    sheet.reset_dimensions()  # some programs write them wrong
+    sheet.reset_dimensions()  # some programs write wrong dimensions
     rows = []
     for number, row in enumerate(sheet.iter_rows(values_only=True), start=1):
         cells = [cell_text(value) for value in row]

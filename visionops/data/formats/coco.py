@@ -1,4 +1,4 @@
-"""COCO files of any name and in any folder: which there are, which split each is, and where its images lie."""
+"""Find COCO files with any name in any folder, their splits, and the folders of their images."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from visionops.errors import AnnotationError
 __all__ = ["detect", "read"]
 
 _MOST_SAMPLED = 40
-"""JSON files that are looked into; more than that are a file per image, which COCO is not."""
+"""Maximum number of JSON files to inspect; more indicate one file per image, which is not COCO."""
 _OTHER_TASKS = ("captions", "person_keypoints", "panoptic", "stuff", "image_info")
-"""What the files of COCO's other tasks are called, beside ``instances``."""
+"""Names of files for COCO's other tasks, beside ``instances``."""
 _INSTANCES = re.compile(r"^instances_(.+)$", re.IGNORECASE)
 
 
 def detect(listing: Listing, data: DataConfig) -> Evidence | None:
     """Find COCO files by their content."""
     if data.annotations is None and products_in(listing):
-        return None  # the VISION shape, which has a reader of its own
+        return None  # the VISION layout has its own reader
     files = _find_files(listing, data)
     if not files:
         return None
@@ -42,10 +42,10 @@ def detect(listing: Listing, data: DataConfig) -> Evidence | None:
 
 
 def read(listing: Listing, data: DataConfig, name: str) -> Dataset:
-    """Read all COCO files, or those that ``data.annotations`` names.
+    """Read all COCO files, or those in ``data.annotations``.
 
-    File names are relative to the folder of the JSON file, or match as `visionops.data.formats.names` says. Of several
-    files, each that names a split (``instances_val2017.json``) is that split; a single file gives none.
+    File names are relative to the folder of the JSON file, or match as in `visionops.data.formats.names`. With several
+    files, each file name gives the split (``instances_val2017.json``); a single file gives none.
     """
     files = _chosen(listing, data) or _find_files(listing, data)
     if not files:
@@ -66,13 +66,13 @@ _ORDER = (Split.TRAIN, Split.VAL, Split.TEST, Split.NONE, Split.UNLABELLED)
 
 
 def _wanted(data: DataConfig) -> tuple[str, ...]:
-    """The files that the configuration names, as relative POSIX paths."""
+    """Return the configured files as relative POSIX paths."""
     names = (data.annotations,) if isinstance(data.annotations, str) else data.annotations or ()
     return tuple(name.replace("\\", "/").removeprefix("./") for name in names)
 
 
 def _chosen(listing: Listing, data: DataConfig) -> list[str]:
-    """The files that the configuration names, all of which must be there."""
+    """Return the configured files; raise if one is missing."""
     files = []
     for name in _wanted(data):
         file = listing.find(name)
@@ -86,11 +86,11 @@ def _chosen(listing: Listing, data: DataConfig) -> list[str]:
 
 
 def _find_files(listing: Listing, data: DataConfig) -> list[str]:
-    """The COCO files, in order of their names."""
+    """Return the COCO files, sorted by name."""
     found = listing.by_suffix.get(".json", [])
     if data.annotations is not None:
         found = [file for name in _wanted(data) if (file := listing.find(name))]
-    if len(found) > _MOST_SAMPLED:  # look at the largest: a COCO file is larger than one for a single image
+    if len(found) > _MOST_SAMPLED:  # inspect the largest: a COCO file is larger than a file for one image
         found = sorted(found, key=lambda name: -listing.files[name].num_bytes)[:_MOST_SAMPLED]
     return sorted(name for name in found if _is_coco_file(listing, name))
 
@@ -103,7 +103,7 @@ def _is_coco_file(listing: Listing, name: str) -> bool:
 
 
 def _of_one_task(listing: Listing, files: list[str]) -> list[str]:
-    """``instances_*`` where the files of COCO's other tasks lie beside them.
+    """Return only ``instances_*`` if files of COCO's other tasks are beside them.
 
     Raises:
         AnnotationError: Two files list the same images.
@@ -129,10 +129,10 @@ def _of_one_task(listing: Listing, files: list[str]) -> list[str]:
 
 
 def _refuse_other_labels(listing: Listing, file: str, raw: dict[str, Any]) -> None:
-    """Refuse files whose annotations are of whole images or of segments.
+    """Refuse a file whose annotations are for whole images or for segments.
 
     Raises:
-        AnnotationError: It is one, and no annotation has a box, polygon or mask of its own.
+        AnnotationError: The file has such annotations only: none has its own box, polygon or mask.
     """
     annotations = raw["annotations"]
     if not annotations or any(annotation.get("bbox") or annotation.get("segmentation") for annotation in annotations):
@@ -142,12 +142,12 @@ def _refuse_other_labels(listing: Listing, file: str, raw: dict[str, Any]) -> No
     if not any("bbox" in annotation or "segmentation" in annotation for annotation in annotations):
         raise AnnotationError(
             f"{listing.path(file)}: no annotation has a box, polygon or mask: they are classes of whole images; sort "
-            "the images into a folder a class and set data.format: folders, or export boxes"
+            "the images into a folder per class and set data.format: folders, or export boxes"
         )
 
 
 def _explain_absence(listing: Listing) -> None:
-    """Say why no file is COCO.
+    """Raise an error that explains why no file is COCO.
 
     Raises:
         AnnotationError: Always.
@@ -167,7 +167,7 @@ def _stem(file: str) -> str:
 
 
 def _bases(file: str) -> Bases:
-    """Where the images of an annotation file lie: beside it, in the folder of its subset, or in the usual folders."""
+    """Return the folders of a file's images: beside it, the folder of its subset, or the usual folders."""
     folder = folder_of(file)
     here = f"{folder}/" if folder else ""
     above = f"{folder_of(folder)}/" if folder_of(folder) else ""
@@ -184,9 +184,9 @@ def _bases(file: str) -> Bases:
 
 def _maker(raw: Any, files: list[str], listing: Listing) -> str:
     info = raw.get("info") if isinstance(raw, dict) else None
-    told = " ".join(str(info.get(key, "")) for key in ("contributor", "description")) if isinstance(info, dict) else ""
+    text = " ".join(str(info.get(key, "")) for key in ("contributor", "description")) if isinstance(info, dict) else ""
     for mark, maker in (("Label Studio", "Label Studio COCO"), ("roboflow", "Roboflow COCO"), ("COCO 20", "COCO 2017")):
-        if mark in told:
+        if mark in text:
             return maker
     if any(_INSTANCES.match(_stem(f)) and folder_of(f).rpartition("/")[2] == "annotations" for f in files):
         return "COCO 2017" if any(split.endswith("2017") for split in listing.folders) else "CVAT COCO 1.0"

@@ -1,8 +1,8 @@
-"""The content of COCO files: images, categories and annotations, checked and made rows of a data set.
+"""Read the content of COCO files: check images, categories and annotations, and add them to a data set.
 
 A COCO box is ``[x, y, width, height]`` from the upper left corner, in pixels, continuous: ``x2 = x + width``. An
-annotation without a box takes that of its polygons or of its run-length mask. Crowd annotations (``iscrowd``) outline
-groups, not objects: they are left out, and so is an image that has nothing else (`Code.CROWD_ONLY`).
+annotation without a box gets the box of its polygons or of its run-length mask. Crowd annotations (``iscrowd``) outline
+groups, not objects: they are left out, and so is an image without other annotations (`Code.CROWD_ONLY`).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _WHOLE_FRACTION = 1.0 + 1e-6
 
 
 def is_coco(raw: Any) -> bool:
-    """Whether a parsed JSON file holds COCO annotations of objects."""
+    """Return whether a parsed JSON file holds COCO annotations of objects."""
     if not isinstance(raw, dict) or not all(isinstance(raw.get(key), list) for key in _KEYS):
         return False
     first = next((row for row in raw["annotations"] if isinstance(row, dict)), None)
@@ -40,10 +40,10 @@ def is_coco(raw: Any) -> bool:
 
 
 def load_coco(listing: Listing, file: str) -> dict[str, Any]:
-    """Parse a COCO file and check its outermost shape.
+    """Parse a COCO file and check its top-level structure.
 
     Raises:
-        AnnotationError: It is not there, not JSON, or not COCO.
+        AnnotationError: It is missing, not JSON, or not COCO.
     """
     path = listing.path(file)
     raw = listing.read_json(file)
@@ -65,23 +65,23 @@ class CocoPart(NamedTuple):
     """An annotation file of a data set."""
 
     raw: dict[str, Any]
-    """As `load_coco` gives it."""
+    """Content from `load_coco`."""
     place: str
-    """How messages name the file."""
+    """Name of the file in messages."""
     bases: Bases
-    """What file names may be relative to."""
+    """Folders that file names may be relative to."""
     split: Split
 
 
 class CocoFiles:
-    """Several COCO files on their way to one data set."""
+    """Joins several COCO files into one data set."""
 
     def __init__(self, listing: Listing, *, crowds_are_objects: bool = False) -> None:
         self.assembly = Assembly(listing)
         self.crowds_are_objects = crowds_are_objects
         self.placeholders: set[int] = set()
         self.crowd_only: set[int] = set()
-        """Rows of images that have only crowds."""
+        """Rows of images that have only crowd annotations."""
 
     def add(self, parts: Sequence[CocoPart]) -> None:
         """Add all annotation files."""
@@ -92,7 +92,7 @@ class CocoFiles:
             _File(self, *part).read()
 
     def dataset(self, name: str, within: Sequence[str] = ("",)) -> Dataset:
-        """Build the data set, without the images that have only crowds, and the category that has no box by design."""
+        """Build the data set, without images that have only crowds and without the placeholder category."""
         dataset = self.assembly.dataset(name, within=within, leave_out=self.crowd_only)
         used = set(dataset.boxes.column("class_id").to_pylist()) if self.placeholders else set()
         unused = [i for i in self.placeholders if i not in used]
@@ -112,7 +112,7 @@ class _File:
     bases: Bases
     split: Split
     rows: dict[Any, int] = dataclasses.field(default_factory=dict)
-    """Image id to row, or `DROPPED`."""
+    """Maps an image id to its row, or `DROPPED`."""
 
     @property
     def assembly(self) -> Assembly:
@@ -147,7 +147,7 @@ class _File:
                 self._found(
                     Code.DUPLICATE_ID,
                     f"category {category_id}",
-                    f"stands twice; {name!r} is left out; give each category its own id",
+                    f"duplicate id; {name!r} is left out; give each category its own id",
                 )
                 continue
             classes[category_id] = self.assembly.classes.id_of(name, self.place)
@@ -155,7 +155,7 @@ class _File:
         return classes
 
     def _find_placeholder(self, classes: dict[Any, int]) -> None:
-        """Category 0 of a Roboflow export names the project and groups the others; it never has a box."""
+        """Find category 0 of a Roboflow export, which names the project, groups the others and never has a box."""
         groups = [row.get("supercategory") for row in self.raw["categories"] if row["id"] != 0]
         for row in self.raw["categories"]:
             if row["id"] == 0 and groups and all(group == row["name"] for group in groups):
@@ -166,10 +166,10 @@ class _File:
         ids: list[Any] = []
         for index, entry in enumerate(self.raw["images"]):
             image_id = self._get(entry, "id", "image", index, (int, str))
-            key = "coco_url" if "file_name" not in entry and "coco_url" in entry else "file_name"  # as LVIS has it
+            key = "coco_url" if "file_name" not in entry and "coco_url" in entry else "file_name"  # LVIS has coco_url
             declared = self._get(entry, key, "image", index, (str,))
             if image_id in self.rows:
-                message = f"stands twice; {declared!r} is left out; give each image its own id"
+                message = f"duplicate id; {declared!r} is left out; give each image its own id"
                 self._found(Code.DUPLICATE_ID, f"image {image_id}", message, (declared,))
                 self.assembly.claim(declared, self.bases)
                 continue
@@ -181,7 +181,7 @@ class _File:
 
     def _size(self, entry: dict[str, Any], key: str, index: int) -> int:
         value = entry.get(key)
-        if type(value) is int and 0 <= value <= _MAX_INT32:  # the usual case, for each of a hundred thousand images
+        if type(value) is int and 0 <= value <= _MAX_INT32:  # the common case, for each of a hundred thousand images
             return value
         if value is None:
             return 0
@@ -213,14 +213,14 @@ class _File:
         self.assembly.add_boxes(rows[keep], class_ids[keep].astype(np.int32), xyxy[keep], ids)
 
     def _in_pixels(self, xywh: npt.NDArray[np.float64], rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-        """Scale the boxes of a file whose every number is a fraction of the image (Azure writes such)."""
+        """Scale the boxes of a file in which every number is a fraction of the image, as Azure writes them."""
         finite = xywh[np.isfinite(xywh).all(axis=1) & (rows >= 0)]
         if not len(finite) or finite.min() < 0 or (finite[:, :2] + finite[:, 2:]).max() > _WHOLE_FRACTION:
             return xywh
-        if (finite == finite.round()).all():  # nothing or the first pixel, as far as anyone can tell
+        if (finite == finite.round()).all():  # no evidence: all boxes are empty or exactly the first pixel
             return xywh
         sizes = np.array([self.assembly.size_of(row) if row >= 0 else (0, 0) for row in rows.tolist()], np.float64)
-        self.assembly.notes.append(f"{self.place}: all boxes are fractions of their images, and are read as such.")
+        self.assembly.notes.append(f"{self.place}: all boxes are fractions of their images, and are scaled to pixels.")
         return xywh * np.hstack([sizes, sizes])
 
     def _report_crowds(self, rows: npt.NDArray[np.int64], crowd: npt.NDArray[np.bool_]) -> None:
@@ -235,8 +235,8 @@ class _File:
             self._found(
                 Code.CROWD_ONLY,
                 counted(len(keys), "image"),
-                f"only crowd annotations (iscrowd: 1), left out, as they would teach background: {examples(keys, 12)}; "
-                "set data.crowds: objects if each outlines one object",
+                "only crowd annotations (iscrowd: 1), left out, as they would count as background: "
+                f"{examples(keys, 12)}; set data.crowds: objects if each outlines one object",
                 keys,
             )
             self.files.crowd_only |= only
@@ -248,7 +248,7 @@ class _File:
         xywh: npt.NDArray[np.float64],
         source_ids: list[str],
     ) -> npt.NDArray[np.bool_]:
-        """Give annotations that share an id an id each; False for true copies: same id, image, class and box."""
+        """Give annotations that share an id new ids; return False for true copies: same id, image, class and box."""
         keep = np.ones(len(source_ids), np.bool_)
         if len(set(source_ids)) == len(source_ids):
             return keep
@@ -284,7 +284,7 @@ class _File:
         return np.fromiter(values, np.int64, len(values))
 
     def _xywh(self) -> npt.NDArray[np.float64]:
-        """(M, 4); a row of NaN where there is no box."""
+        """Return (M, 4); a row of NaN where there is no box."""
         raw = [a.get("bbox") for a in self.raw["annotations"]]
         for index, box in enumerate(raw) if not all(raw) else ():
             if not box:
@@ -359,10 +359,10 @@ class _File:
 
 
 def _box_of_mask(mask: dict[str, Any]) -> list[float]:
-    """Box of a run-length mask, ``[x, y, width, height]``; NaN where it is empty or malformed.
+    """Return the box of a run-length mask, ``[x, y, width, height]``; NaN if it is empty or malformed.
 
-    Runs go down the columns, background first; a string packs them as pycocotools does (`rleFrString`): the difference
-    to the run before the last, in groups of five bits.
+    Runs go down the columns, background first. A string packs them like pycocotools (`rleFrString`): differences to the
+    run before the last, in groups of five bits.
     """
     nothing = [float("nan")] * 4
     size, counts = mask.get("size"), mask.get("counts")
@@ -379,7 +379,7 @@ def _box_of_mask(mask: dict[str, Any]) -> list[float]:
     if not len(starts) or last.max() >= height * size[1]:
         return nothing
     x1, x2 = int((starts // height).min()), int((last // height).max()) + 1
-    wraps = (starts // height) != (last // height)  # a run over the end of a column touches both borders
+    wraps = (starts // height) != (last // height)  # a run beyond the end of a column touches both borders
     tops = np.where(wraps, 0, starts % height)
     bottoms = np.where(wraps, height - 1, last % height)
     y1, y2 = int(tops.min()), int(bottoms.max()) + 1
@@ -413,7 +413,7 @@ def _is_numbers(value: Any) -> bool:
 
 
 def _clamp(value: float) -> float:
-    """JSON integers have no limit; what no float64 holds is infinite."""
+    """Return a JSON number as float; integers that float64 cannot hold become infinite."""
     try:
         return float(value)
     except OverflowError:

@@ -1,8 +1,8 @@
-"""Tables with a row a box, as CSV, TSV, Parquet or Excel: TensorFlow, Roboflow, keras-retinanet, AutoML, Open Images.
+"""Read tables with one row per box: TensorFlow, Roboflow, keras-retinanet, AutoML, Open Images.
 
-Columns are known by their names, in any order and case. A row without a box is an image without objects. Boxes are
-pixels; where every number of a table lies within 0 and 1, they are fractions of the image. Boxes around groups
-(``IsGroupOf``) are crowds, as ``iscrowd`` is in COCO.
+Columns are recognized by their names, in any order and case. A row without a box is an image without objects. Boxes are
+in pixels; if every number of a table is between 0 and 1, they are fractions of the image. Boxes around groups
+(``IsGroupOf``) are crowds, like ``iscrowd`` in COCO.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ _MACHINE_ID = re.compile(r"/[mgt]/")
 _AUTOML_SPLITS = {"validate": Split.VAL, "unassigned": Split.NONE}
 _TRUE = frozenset({"1", "true", "yes"})
 _LARGEST_FRACTION = 1.05
-"""Boxes may reach over the border by a little."""
+"""Maximum fraction of a box, which may extend slightly over the border."""
 
 _Corners = tuple[float, float, float, float]
 
 
 def detect(listing: Listing, data: DataConfig) -> Evidence | None:
-    """Find tables whose columns are an image and a box."""
+    """Find tables with columns for an image and a box."""
     del data
     if not listing.images:
         return None
@@ -51,7 +51,7 @@ def detect(listing: Listing, data: DataConfig) -> Evidence | None:
     tables = [table for place in candidates if (table := _look_into(listing, place))]
     if not tables:
         unclear = next((place for place in candidates if _is_unclear(_head(listing, place)[1])), None)
-        reasons = [f"{unclear} has columns of boxes, but which is what is not clear"]
+        reasons = [f"{unclear} has columns of boxes, but they are ambiguous"]
         return Evidence(Strength.LIKELY, "a table of boxes", tuple(reasons)) if unclear else None
     first = tables[0]
     reasons = []
@@ -68,11 +68,11 @@ def detect(listing: Listing, data: DataConfig) -> Evidence | None:
 def read(listing: Listing, data: DataConfig, name: str) -> Dataset:
     """Read all tables of boxes.
 
-    The split of an image is what a column says, else the name of the table or of its folder where there are several,
-    else the folder of the image. Classes are in alphabetical order.
+    The split of an image comes from a column, else from the name of the table or its folder if there are several
+    tables, else from the folder of the image. Classes are in alphabetical order.
 
     Raises:
-        AnnotationError: There is no such table, its columns are not clear, or a row is short.
+        AnnotationError: There is no such table, its columns are ambiguous, or a row is too short.
     """
     candidates = _candidates(listing)
     tables = [table for place in candidates if (table := _look_into(listing, place))]
@@ -85,7 +85,7 @@ def read(listing: Listing, data: DataConfig, name: str) -> Dataset:
         if names := _descriptions(listing, place):
             reader.descriptions |= names
             others = [other for other in others if other != place]
-            reader.assembly.notes.append(f"Classes are called as {place} says.")
+            reader.assembly.notes.append(f"Class names are taken from {place}.")
     reader.add(tables)
     for table in tables:
         reader.assembly.notes += note_unread_sheets(listing.path(table.place), table.shown)
@@ -104,7 +104,7 @@ class _Table(NamedTuple):
 
     @property
     def shown(self) -> str:
-        """The place as text that can be stored: bytes that are no Unicode are escaped."""
+        """The place as storable text: bytes that are not Unicode are escaped."""
         return self.place.encode("utf-8", "backslashreplace").decode()
 
 
@@ -120,12 +120,12 @@ def _look_into(listing: Listing, place: str) -> _Table | None:
 
 
 def _head(listing: Listing, place: str) -> tuple[str, list[list[str]]]:
-    """The delimiter that parts the first row most often, and the first rows."""
+    """Return the delimiter that splits the first row most often, and the first rows."""
     if not is_text_table(place):
         return ",", [cells for _, cells in head_rows(listing.path(place), ",", lists=True)]
     heads = {d: [cells for _, cells in head_rows(listing.path(place), d)] for d in _DELIMITERS}
     delimiter = max(_DELIMITERS, key=lambda d: len(heads[d][0]) if heads[d] else 0)
-    if heads[delimiter] and len(heads[delimiter][0]) == 1:  # blanks may also lie within the cells of others
+    if heads[delimiter] and len(heads[delimiter][0]) == 1:  # spaces may also be within the cells of others
         delimiter = "whitespace"
         heads[delimiter] = [cells for _, cells in head_rows(listing.path(place), delimiter)]
     return delimiter, heads[delimiter]
@@ -136,7 +136,7 @@ def _is_unclear(rows: list[list[str]]) -> bool:
 
 
 def _descriptions(listing: Listing, place: str) -> dict[str, str]:
-    """The names that Open Images gives its classes, ``/m/0dv9c,Racket``; none where it is no such table."""
+    """Return the names that Open Images gives its classes, ``/m/0dv9c,Racket``; empty if it is not such a table."""
     if not all(len(row) == 2 and _MACHINE_ID.match(row[0]) for row in _head(listing, place)[1] or [[]]):
         return {}
     rows = [cells for _, cells in read_rows(listing.path(place), ",")]
@@ -144,10 +144,10 @@ def _descriptions(listing: Listing, place: str) -> dict[str, str]:
 
 
 def _refuse_damaged(listing: Listing, place: str) -> None:
-    """Read a table of whose head nothing can be read.
+    """Read a table whose head cannot be read.
 
     Raises:
-        AnnotationError: It is no text, or its quotes do not match.
+        AnnotationError: It is not text, or its quotes do not match.
     """
     if not _head(listing, place)[1]:
         for _ in read_rows(listing.path(place), ","):
@@ -155,7 +155,7 @@ def _refuse_damaged(listing: Listing, place: str) -> None:
 
 
 def _explain_absence(listing: Listing, candidates: list[str]) -> None:
-    """Say why no table is one of boxes.
+    """Raise an error that explains why there is no table of boxes.
 
     Raises:
         AnnotationError: Always.
@@ -174,7 +174,7 @@ def _explain_absence(listing: Listing, candidates: list[str]) -> None:
             "xmin, ymin, xmax, ymax and class"
         )
     raise AnnotationError(
-        f"{listing.root}: no table below it has a row a box (tables: {examples(candidates, 5) or 'none'}); write "
+        f"{listing.root}: no table below it has one row per box (tables: {examples(candidates, 5) or 'none'}); write "
         "a header with filename, xmin, ymin, xmax, ymax and class, or set data.format"
     )
 
@@ -186,7 +186,7 @@ class _Box(NamedTuple):
     line: int
     class_name: str
     numbers: _Corners
-    """As they stand; not a number where one is missing."""
+    """Numbers as written; NaN where one is missing."""
     is_group: bool
 
 
@@ -196,7 +196,7 @@ class _Image:
         self.size = size
         self.boxes: list[_Box] = []
         self.splits: dict[str, int] = {}
-        """Word of the column of splits to its first line."""
+        """Maps a word in the split column to its first line."""
 
 
 class _Reader:
@@ -207,13 +207,13 @@ class _Reader:
         self.several = several
         self.crowds_are_objects = crowds_are_objects
         self.descriptions: dict[str, str] = {}
-        """Number of a class to its name."""
+        """Maps the id of a class to its name."""
         self.bare: dict[int, bool] = {}
-        """Row to whether boxes around groups are all that it has."""
+        """Maps a row to whether it has only boxes around groups."""
         self.counts: Counter[str] = Counter()
         self.bad_splits: dict[str, list[str]] = {}
         self.table_of: dict[int, str] = {}
-        """Row to the table that it comes from."""
+        """Maps a row to its table."""
         self.classless: list[str] = []
 
     def add(self, tables: Sequence[_Table]) -> None:
@@ -228,7 +228,7 @@ class _Reader:
             self.classless.append(table.shown)
         scaled = self._are_fractions(table, images)
         if scaled and not table.layout.fractions:
-            note = f"{table.shown}: all boxes are fractions of their images, and are read as such."
+            note = f"{table.shown}: all boxes are fractions of their images, and are scaled to pixels."
             self.assembly.notes.append(note)
         shared = Counter[str]()
         rows = self._add_images(table, images)
@@ -257,10 +257,10 @@ class _Reader:
             where = f"{path}:{line}"
             if len(cells) != layout.width:
                 columns = counted(layout.width, "column")
-                raise AnnotationError(f"{where}: has {len(cells)} values for {columns}; correct the row")
+                raise AnnotationError(f"{where}: has {len(cells)} values, expected {columns}; correct the row")
             name = cells[layout.image]
             if is_missing(name):
-                message = "names no image; left out: correct the row"
+                message = "has no image name; left out; correct the row"
                 self.assembly.found(Code.UNKNOWN_IMAGE, f"{table.shown}:{line}", message)
                 continue
             image = images.get(name)
@@ -291,7 +291,7 @@ class _Reader:
             self.assembly.found(Code.BAD_BOX, where, message, (image.row.image,))
             return
         if is_missing(label):
-            message = "the box has no class; write one or remove the row"
+            message = "the box has no class; add one or remove the row"
             self.assembly.found(Code.UNKNOWN_CATEGORY, where, message, (image.row.image,))
             return
         is_group = layout.groups is not None and cells[layout.groups].casefold() in _TRUE
@@ -324,24 +324,24 @@ class _Reader:
         rows = []
         for name, wanted, image in zip(names, plain, images, strict=True):
             if name is None:
-                rows.append(DROPPED)  # the stem of several images, as a finding says
+                rows.append(DROPPED)  # the stem of several images; a finding reports it
                 continue
             entry = ImageEntry(name, image.row.where, Split.NONE, *image.size)
             if wanted is None:
-                message = f"file name {name!r} is not a plain path below the data set; write it as one"
+                message = f"file name {name!r} is not a plain path inside the data set; correct it"
                 assembly.found(Code.UNSAFE_NAME, entry.where, message)
                 rows.append(DROPPED)
                 continue
             match = found[wanted]
             split = self._split(table, image, wanted)
-            if split is None:  # one word says where the folder comes from, not what to split
+            if split is None:  # a single word names the origin of the folder, not a split
                 split = split_of_folders(match.file or wanted) if len(folders) > 1 else Split.NONE
             entry = entry._replace(split=split)
             rows.append(assembly.add_match(entry, wanted, match, home))
         return rows
 
     def _split(self, table: _Table, image: _Image, name: str) -> Split | None:
-        """The split that the table says, by a column or its name; None where it says nothing."""
+        """Return the split from a column of the table or from its name; None if neither gives one."""
         known: dict[Split, int] = {}
         for word, line in image.splits.items():
             split = _AUTOML_SPLITS.get(word, SPLIT_WORDS.get(word))
@@ -351,7 +351,7 @@ class _Reader:
                 known.setdefault(split, line)
         if len(known) > 1:
             words = " and ".join(split.value or "no split" for split in known)
-            message = f"{image.row.image} stands in {words}; the first is kept; correct the rows"
+            message = f"{image.row.image} is in {words}; the first is kept; correct the rows"
             self.assembly.found(Code.CONTRADICTING_ROW, f"{table.shown}:{max(known.values())}", message, (name,))
         if known:
             return next(iter(known))
@@ -380,11 +380,11 @@ class _Reader:
         assembly.notes += self.labelled.notes
         for word, places in self.bad_splits.items():
             message = (
-                f"{word!r} is no split; {suggest(word, SPLIT_WORDS)} ({counted(len(places), 'image')} without one)"
+                f"{word!r} is not a split; {suggest(word, SPLIT_WORDS)} ({counted(len(places), 'image')} without one)"
             )
             assembly.found(Code.UNKNOWN_LABEL, places[0], message)
         if counts["labelled"]:
-            notes = f"{counted(counts['labelled'], 'row has a class', 'rows have a class')} and no box: no object."
+            notes = f"{counted(counts['labelled'], 'row has a class', 'rows have a class')} but no box: no object."
             assembly.notes.append(notes)
         if counts["groups"]:
             what = "read as objects" if self.crowds_are_objects else "left out: they outline groups"
@@ -399,14 +399,14 @@ class _Reader:
         return assembly.dataset(name, sort_classes=True, leave_out=self._find_crowd_only())
 
     def _find_crowd_only(self) -> set[int]:
-        """Rows of images that have only boxes around groups, with a finding."""
+        """Return the rows of images that have only boxes around groups, and add a finding."""
         rows = {row for row, is_bare in self.bare.items() if is_bare}
         if rows:
             keys = tuple(self.assembly.keys[row] for row in sorted(rows))
             self.assembly.found(
                 Code.CROWD_ONLY,
                 counted(len(keys), "image"),
-                f"only boxes around groups, left out, as they would teach background: {examples(keys, 12)}; "
+                f"only boxes around groups, left out, as they would count as background: {examples(keys, 12)}; "
                 "set data.crowds: objects if each outlines one object",
                 keys,
             )
@@ -421,7 +421,7 @@ def _corners(kind: str, numbers: _Corners) -> _Corners:
 
 
 def _size(cells: list[str], layout: Layout) -> tuple[int, int]:
-    """Width and height as the row declares them; 0 where it does not."""
+    """Return width and height as declared in the row; 0 if they are not."""
     if layout.size is None:
         return 0, 0
     width, height = (number_of(cells[i]) or 0.0 for i in layout.size)
@@ -432,7 +432,7 @@ def _size(cells: list[str], layout: Layout) -> tuple[int, int]:
 
 
 def _bases(place: str) -> Bases:
-    """Names are relative to the folder of the table, to folders of images or of its split beside it, or to the root."""
+    """Return the bases of names: the table's folder, folders of images or of its split beside it, or the root."""
     folder = folder_of(place)
     here = f"{folder}/" if folder else ""
     above = f"{folder_of(folder)}/" if folder_of(folder) else ""

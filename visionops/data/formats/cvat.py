@@ -1,7 +1,7 @@
-"""CVAT for images 1.1: an XML file for each task, job or project, with the shapes of every image.
+"""Read CVAT for images 1.1: one XML file per task, job or project, with the shapes of every image.
 
-CVAT counts pixels continuously from the upper left corner, as we do. A shape other than an upright box is read as the
-box around it; single points have none, and are left out.
+CVAT counts pixels continuously from the upper left corner, as we do. A shape other than an upright box becomes its
+bounding box; single points have none, and are left out.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ __all__ = ["detect", "read"]
 _SAMPLED = 24
 _MAX_INT32 = 2**31 - 1
 _MARKS = ("<version>1.", "<meta>", "<image ", "<track ")
-"""What of a CVAT file stands near its head; another tool's ``<annotations>`` has none of it."""
+"""Markers near the head of a CVAT file; ``<annotations>`` of other tools have none of them."""
 
 
 def detect(listing: Listing, data: DataConfig) -> Evidence | None:
-    """Find XML files whose root is ``<annotations>``, with what CVAT writes into it."""
+    """Find XML files with the root ``<annotations>`` and CVAT's own content."""
     del data
     candidates = listing.by_suffix.get(".xml", [])
-    if len(candidates) > _SAMPLED:  # many small files are of another format
+    if len(candidates) > _SAMPLED:  # many small files belong to another format
         candidates = sorted(candidates, key=lambda name: -listing.files[name].num_bytes)[:_SAMPLED]
     files = sorted(name for name in candidates if _is_cvat(listing, name))
     if not files:
@@ -51,11 +51,11 @@ def detect(listing: Listing, data: DataConfig) -> Evidence | None:
 def read(listing: Listing, data: DataConfig, name: str) -> Dataset:
     """Read all CVAT files.
 
-    Classes are the labels that the files declare, in their order, also those without a shape. The subset of an image,
-    of its task, or of several files their names, give the split.
+    Classes are the labels that the files declare, in their order, also those without a shape. The split comes from the
+    subset of an image or of its task, or with several files from their names.
 
     Raises:
-        AnnotationError: There is no such file, one is not XML, holds tracks of a video, or has only tags.
+        AnnotationError: There is no such file, a file is not XML, holds tracks of a video, or has only tags.
     """
     del data
     files = sorted(file for file in listing.by_suffix.get(".xml", ()) if _is_cvat(listing, file))
@@ -77,7 +77,7 @@ def _is_cvat(listing: Listing, name: str) -> bool:
 
 class _Shape(NamedTuple):
     image: int
-    """Index of its image within the file."""
+    """Index of its image in the file."""
     label: str
     box: Box
     where: str
@@ -85,7 +85,7 @@ class _Shape(NamedTuple):
 
 @dataclasses.dataclass
 class _Content:
-    """What one file holds, before its images are looked for."""
+    """Content of one file, before its images are searched."""
 
     file: str
     labels: list[str] = dataclasses.field(default_factory=list)
@@ -94,11 +94,11 @@ class _Content:
     subsets: list[str] = dataclasses.field(default_factory=list)
     shapes: list[_Shape] = dataclasses.field(default_factory=list)
     points_only: set[int] = dataclasses.field(default_factory=set)
-    """Images with a shape that has no box, by index."""
+    """Indices of images with a shape that has no box."""
 
 
 class _Reader:
-    """All files of a data set on their way to one."""
+    """Joins all files into one data set."""
 
     def __init__(self, listing: Listing) -> None:
         self.listing = listing
@@ -109,7 +109,7 @@ class _Reader:
         self.attributes = 0
 
     def read_file(self, file: str) -> None:
-        """Take what a file holds.
+        """Read one file.
 
         Raises:
             AnnotationError: It is not XML, or holds tracks of a video.
@@ -130,7 +130,7 @@ class _Reader:
         self.contents.append(content)
 
     def _read_image(self, element: ET.Element, content: _Content) -> None:
-        name = element.get("name") or ""  # blanks at its ends belong to it
+        name = element.get("name") or ""  # leading and trailing spaces belong to it
         shown = element.get("id", f"#{len(content.entries) + 1}")[:40]
         where = f"{printable(content.file)}: image {shown}"
         if not name.strip():
@@ -171,10 +171,10 @@ class _Reader:
         content.shapes.append(_Shape(index, label, box, where))
 
     def dataset(self, name: str) -> Dataset:
-        """Build the data set from all files read.
+        """Build the data set from all files.
 
         Raises:
-            AnnotationError: There are tags, and no shape.
+            AnnotationError: There are tags, but no shapes.
         """
         assembly = self.assembly
         if self.tags and not any(content.shapes for content in self.contents):
@@ -197,7 +197,7 @@ class _Reader:
         return assembly.dataset(name, sort_classes=not declared, leave_out=hidden)
 
     def _splits(self) -> list[list[Split]]:
-        """The split of each image of each file."""
+        """Return the split of each image in each file."""
         several = len(self.contents) > 1
         found = []
         for content in self.contents:
@@ -208,7 +208,7 @@ class _Reader:
                 [split_in_name(own) if own.lower() not in ("", "default") else of_file for own in content.subsets]
             )
         known = {split for own in found for split in own} - {Split.NONE}
-        if len(known) == 1 and Split.TRAIN not in known:  # one part of a project: it is to be split like any data
+        if len(known) == 1 and Split.TRAIN not in known:  # one part of a project is split like any data
             return [[Split.NONE] * len(own) for own in found]
         return found
 
@@ -229,7 +229,8 @@ class _Reader:
             self.assembly.found(
                 Code.CROWD_ONLY,
                 f"{printable(content.file)}: {counted(len(keys), 'image')}",
-                f"only points or shapes without a box, left out, as they would teach background: {examples(keys, 12)}",
+                "only points or shapes without a box, left out, as they would count as background: "
+                f"{examples(keys, 12)}",
                 keys,
             )
         return set(hidden)
@@ -244,7 +245,7 @@ class _Reader:
 
 
 def _read_meta(meta: ET.Element, content: _Content) -> None:
-    """Labels and subset of the task, job or project, without sublabels of skeletons, and those of tags and points."""
+    """Read labels and subset of the task, job or project, without sublabels of skeletons, tags and points."""
     for owner in meta:
         content.subset = content.subset or (owner.findtext("subset") or "").strip()
         for label in owner.iterfind("labels/label"):
@@ -255,7 +256,7 @@ def _read_meta(meta: ET.Element, content: _Content) -> None:
 
 
 def _by_subset(content: _Content) -> dict[str, list[int]]:
-    """Subset to the indices of its images."""
+    """Return a mapping of subsets to the indices of their images."""
     members: dict[str, list[int]] = {}
     for i, subset in enumerate(content.subsets):
         members.setdefault(subset or content.subset, []).append(i)
@@ -263,7 +264,7 @@ def _by_subset(content: _Content) -> dict[str, list[int]]:
 
 
 def _bases(file: str, subset: str) -> Bases:
-    """Where the images of a file lie: ``images/<subset>``, ``images``, or beside it."""
+    """Return the folders of a file's images: ``images/<subset>``, ``images``, or beside it."""
     folder = folder_of(file)
     here = f"{folder}/" if folder else ""
     above = f"{folder_of(folder)}/" if folder_of(folder) else ""
@@ -279,19 +280,19 @@ def _bases(file: str, subset: str) -> Bases:
 
 
 def _size(text: str | None) -> int:
-    """A number of pixels; 0 where it is none, and the header of the image says it."""
+    """Return a number of pixels; 0 if it is not a number: then the image header has it."""
     value = number(text)
     return int(value) if value is not None and 0 <= value <= _MAX_INT32 and value == int(value) else 0
 
 
 def _numbers(shape: ET.Element, *keys: str) -> list[float]:
-    """Values of attributes; not a number where one is none, which makes the box a finding."""
+    """Return values of attributes; NaN for a value that is not a number, so that the box becomes a finding."""
     values = (number(shape.get(key)) for key in keys)
     return [math.nan if value is None else value for value in values]
 
 
 def _rotation(shape: ET.Element) -> float:
-    """Degrees, clockwise."""
+    """Return the rotation in degrees, clockwise."""
     text = shape.get("rotation")
     value = 0.0 if text is None else number(text)
     return math.nan if value is None else value
@@ -328,13 +329,13 @@ def _polygon(shape: ET.Element) -> Box:
 
 
 def _points(shape: ET.Element) -> Box | None:
-    """None: single points mark places, not extents."""
+    """Return the bounding box of points; None for a single point, which has no extent."""
     del shape
     return None
 
 
 def _skeleton(shape: ET.Element) -> Box | None:
-    """The box around the points that lie in the image; None where they have no extent."""
+    """Return the bounding box of the points inside the image; None if they have no extent."""
     found = [point for child in shape if child.get("outside") != "1" for point in _points_of(child)]
     box = bounds(found)
     return None if not found or (box[0] == box[2] and box[1] == box[3]) else box
@@ -347,7 +348,7 @@ def _cuboid(shape: ET.Element) -> Box:
 
 
 def _points_of(shape: ET.Element) -> list[tuple[float, float]]:
-    """``x,y;x,y``; not a number where one is none."""
+    """Parse ``x,y;x,y``; a value that is not a number becomes NaN."""
     points = []
     for pair in (shape.get("points") or "").split(";"):
         x, _, y = pair.partition(",")
@@ -367,4 +368,4 @@ _KINDS: dict[str, Callable[[ET.Element], Box | None]] = {
     "skeleton": _skeleton,
     "points": _points,
 }
-"""Shape to the box around it."""
+"""Maps a shape to the function that returns its bounding box."""

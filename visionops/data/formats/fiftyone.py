@@ -1,6 +1,6 @@
-"""FiftyOne's image detection and image classification datasets: ``labels.json`` beside ``data/``.
+"""Read FiftyOne's image detection and image classification datasets: ``labels.json`` beside ``data/``.
 
-``labels`` has the labels of an image by its path below ``data/`` without suffix: a list of ``{"label",
+``labels`` maps the path of an image below ``data/``, without suffix, to its labels: a list of ``{"label",
 "bounding_box": [x, y, width, height]}`` in fractions of the image, or one class. With ``classes``, a label is an index.
 """
 
@@ -31,7 +31,7 @@ _MOST_SAMPLED = 200
 
 
 def detect(listing: Listing, data: DataConfig) -> Evidence | None:
-    """Find ``labels.json`` with labels by image."""
+    """Find ``labels.json`` files with labels by image."""
     del data
     files = _find_files(listing)
     if not files:
@@ -43,9 +43,9 @@ def detect(listing: Listing, data: DataConfig) -> Evidence | None:
 
 
 def read(listing: Listing, data: DataConfig, name: str) -> Dataset:
-    """Read all files; of several, the folder of each says its split.
+    """Read all files; with several files, the folder of each gives its split.
 
-    Images without labels are for batch inference. Classes have the order of ``classes``, or else of the alphabet.
+    Images without labels are for batch inference. Classes are in the order of ``classes``, else in alphabetical order.
 
     Raises:
         AnnotationError: There is no such file.
@@ -73,7 +73,7 @@ def read(listing: Listing, data: DataConfig, name: str) -> Dataset:
 
 class _Label(NamedTuple):
     name: str
-    """Of the image, relative to the root; without a suffix where there is no file."""
+    """Name of the image, relative to the root; without a suffix if there is no file."""
     where: str
     split: Split
     target: Any
@@ -126,7 +126,7 @@ def _labels(listing: Listing, file: str) -> Iterator[_Label]:
 
 
 def _class_of(value: Any, classes: tuple[str, ...]) -> str:
-    """Return the name of a class; "" where it is none."""
+    """Return the name of a class; "" if it is not a class."""
     if isinstance(value, str):
         return printable(value)
     if type(value) is int and 0 <= value < len(classes):
@@ -142,7 +142,7 @@ def _detection(assembly: Assembly, labels: list[_Label], rows: list[int], name: 
         if row == DROPPED:
             continue
         if not _is_boxes(label.target):
-            assembly.found(Code.BAD_BOX, label.where, "is no list of boxes; left out", (assembly.keys[row],))
+            assembly.found(Code.BAD_BOX, label.where, "is not a list of boxes; left out", (assembly.keys[row],))
             continue
         width, height = assembly.size_of(row)
         for number, one in enumerate(label.target):
@@ -150,10 +150,10 @@ def _detection(assembly: Assembly, labels: list[_Label], rows: list[int], name: 
             box = _corners(one["bounding_box"], width, height)
             class_name = _class_of(one.get("label"), label.classes)
             if box is None:
-                assembly.found(Code.BAD_BOX, where, "is no x, y, width and height; redraw it", (assembly.keys[row],))
+                assembly.found(Code.BAD_BOX, where, "expected x, y, width and height; redraw it", (assembly.keys[row],))
             elif not class_name:
                 assembly.found(
-                    Code.UNKNOWN_CATEGORY, where, "has no class of the file; give it one", (assembly.keys[row],)
+                    Code.UNKNOWN_CATEGORY, where, "has no class that the file declares; set one", (assembly.keys[row],)
                 )
             else:
                 assembly.add_box(row, class_name, box, where)
@@ -190,7 +190,7 @@ def _classification(assembly: Assembly, labels: list[_Label], rows: list[int], n
 
 
 def _attribute(labels: list[_Label], answers: Mapping[int, str]) -> tuple[Attribute, Callable[[str], int]]:
-    """Return the question with its classes, and what gives the id of a class, negative for none."""
+    """Return the attribute with its classes, and a function that returns the id of a class, negative for none."""
     declared = tuple(dict.fromkeys(printable(one) for label in labels for one in label.classes))
     if not declared or len({fold_name(one) for one in declared}) < len(declared):
         reader = LabelReader.by_values(_QUESTION, answers.values())

@@ -1,7 +1,7 @@
-"""Image folders: the folder an image lies in is its class, ``{class}/…`` or ``{train,val,test}/{class}/…``.
+"""Read image folders: the folder of an image is its class, ``{class}/…`` or ``{train,val,test}/{class}/…``.
 
-Folders for splits are told by their names, whatever their case, and by the class folders inside them; images in a
-folder ``unlabelled`` or ``inference`` beside them are for batch inference. Folders inside a class folder belong to it.
+Split folders are recognized by their names in any case, and by the class folders inside them; images in a folder
+``unlabelled`` or ``inference`` beside them are for batch inference. Folders inside a class folder belong to it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = ["detect", "read"]
 
 _DEFAULT_NAME = "class"
 _LABEL_SUFFIXES = (".json", ".jsonl", ".ndjson", ".manifest", ".xml", ".csv", ".tsv", ".xlsx", ".parquet", ".mat")
-"""Files that are not looked into here, though people keep labels in them."""
+"""Suffixes of files that are not read here, although they may hold labels."""
 
 
 class _ClassFolder(NamedTuple):
@@ -44,7 +44,7 @@ class _ClassFolder(NamedTuple):
 
 
 def detect(listing: Listing, data: DataConfig) -> Evidence | None:
-    """Find two class folders or more that hold images, and none that is called after what it holds."""
+    """Find at least two class folders with images, none of which is named after the kind of its content."""
     del data
     images = _photographs(listing)
     base = _base_of(images)
@@ -62,10 +62,10 @@ def detect(listing: Listing, data: DataConfig) -> Evidence | None:
 
 
 def read(listing: Listing, data: DataConfig, name: str) -> Dataset:
-    """Read the class folders below the root, or below the only folder that lies there.
+    """Read the class folders below the root, or below its only folder.
 
-    ``data.labels`` has at most one: the name of the attribute, and the rule from folder names to classes. Without it
-    the attribute is "class", each folder a class, in alphabetical order. Masks beside the images are left out.
+    ``data.labels`` has at most one entry: the name of the attribute, and the rule from folder names to classes. Without
+    it the attribute is "class" and each folder a class, in alphabetical order. Masks beside the images are left out.
     """
     if (evidence := mvtec.detect(listing, data)) is not None:
         raise AnnotationError(mvtec.refusal(listing, evidence))
@@ -135,7 +135,7 @@ def _notes_of_unread(listing: Listing) -> list[str]:
 
 
 def _splits_inside(folders: Sequence[_ClassFolder], files: Mapping[str, Sequence[FileInfo]]) -> dict[str, Split]:
-    """Image to its split, where every image lies in a folder of its class that is called after a split."""
+    """Return a mapping of images to splits, if every image is in a folder of its class that is named after a split."""
     found: dict[str, Split] = {}
     for folder in folders:
         for file in files[folder.place]:
@@ -179,7 +179,7 @@ def _photographs(listing: Listing) -> list[str]:
 
 
 def _base_of(images: Sequence[str]) -> str:
-    """The root, or the folder below it that holds everything: data sets are often wrapped in one."""
+    """Return the root, or the single folder below it that holds everything: data sets often have such a wrapper."""
     base = ""
     while True:
         tops = _folders_with_images(images, base)
@@ -192,7 +192,7 @@ def _base_of(images: Sequence[str]) -> str:
 
 
 def _folders_with_images(images: Iterable[str], base: str) -> list[str]:
-    """Names of the folders right below ``base`` that hold an image at some depth."""
+    """Return the names of the folders directly below ``base`` with an image at any depth."""
     start = f"{base}/" if base else ""
     return sorted(
         {
@@ -208,7 +208,7 @@ def _join(base: str, name: str) -> str:
 
 
 def _folders_of_masks(listing: Listing, masks: Mapping[str, str]) -> frozenset[str]:
-    """Folders that hold masks and no photograph: they are no classes."""
+    """Return the folders with masks and without photographs: they are not classes."""
     held = {folder for name in masks for folder in _parents(name)}
     other = {folder for name in listing.images if name not in masks for folder in _parents(name)}
     return frozenset(held - other)
@@ -222,14 +222,14 @@ def _parents(name: str) -> Iterator[str]:
 def _find_folders(
     root: Path, base: str, reader: LabelReader | None, skipped: frozenset[str]
 ) -> tuple[list[_ClassFolder], list[str]]:
-    """The class folders, and the folders of images for batch inference."""
+    """Return the class folders, and the folders of images for batch inference."""
 
     def inside_of(place: str) -> list[str]:
         return [name for name in _subfolders(root / place) if _join(place, name) not in skipped]
 
     inside = {top: inside_of(_join(base, top)) for top in inside_of(base)}
     split_of = {top: SPLIT_WORDS[top.casefold()] for top in inside if top.casefold() in SPLIT_WORDS}
-    if reader:  # a rule that names the folder knows better: "train" may be a vehicle
+    if reader:  # a rule that names the folder takes precedence: "train" may be a vehicle
         split_of = {top: s for top, s in split_of.items() if inside[top] or raw_key(top) not in reader.values}
     waiting = [top for top, split in split_of.items() if split is Split.UNLABELLED]
     unlabelled = [_join(base, top) for top in waiting]
@@ -258,7 +258,7 @@ def _subfolders(folder: Path) -> list[str]:
 
 
 def _folder_of(name: str, base: str, deep: bool, unlabelled: list[str]) -> str:
-    """Of an image: its class folder, its folder for batch inference, or the folder it should not lie in."""
+    """Return the class folder of an image, its folder for batch inference, or the folder where it is misplaced."""
     start = f"{base}/" if base else ""
     if not name.startswith(start):
         return folder_of(name)

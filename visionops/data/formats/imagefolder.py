@@ -1,9 +1,9 @@
-"""Hugging Face ``imagefolder``: ``metadata.jsonl``, ``.csv`` or ``.parquet`` beside the images, one or one a split.
+"""Read Hugging Face ``imagefolder``: ``metadata.jsonl``, ``.csv`` or ``.parquet`` beside the images or per split.
 
-A row names its image in ``file_name``, relative to the folder of the metadata. ``objects`` holds boxes as COCO writes
-them, ``{"bbox": [[x, y, width, height], …], "categories": […]}``; without it the columns of classes are attributes.
-Splits are the words in the folders of the images (``train/``, ``data/validation/``). Names of numbered classes are
-those of the features in the head of ``README.md``.
+A row names its image in ``file_name``, relative to the folder of the metadata. ``objects`` holds boxes in COCO's form,
+``{"bbox": [[x, y, width, height], …], "categories": […]}``; without it the columns of classes are attributes. Splits
+are the words in the folders of the images (``train/``, ``data/validation/``). Names of numbered classes come from the
+features in the head of ``README.md``.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _HEAD_ROWS = 400
 _README_HEAD = re.compile(r"\A---\r?\n(.*?)\r?\n---", re.DOTALL)
 
 _Record = tuple[int, dict[str, Any]]
-"""Line, and value by column."""
+"""Line number, and values by column."""
 
 
 def detect(listing: Listing, data: DataConfig) -> Evidence | None:
@@ -69,8 +69,8 @@ def read(listing: Listing, data: DataConfig, name: str) -> Dataset:
     """Read all metadata files.
 
     Raises:
-        AnnotationError: There is none, one is malformed, or its rows name no image or hold no labels.
-        DataError: A column of ``data.labels`` is not there.
+        AnnotationError: There is no metadata, a file is malformed, or its rows name no image or hold no labels.
+        DataError: A column of ``data.labels`` is missing.
     """
     files = _metadata_files(listing)
     if not files:
@@ -80,7 +80,7 @@ def read(listing: Listing, data: DataConfig, name: str) -> Dataset:
         )
     records = {file: _records(listing, file) for file in files}
     if not any(records.values()):
-        raise AnnotationError(f"{listing.path(files[0])}: has no row of an image; add rows")
+        raise AnnotationError(f"{listing.path(files[0])}: has no row with an image; add rows")
     named = {file: own for file, own in records.items() if _name_column(own)}
     if not named:
         first = next(file for file, own in records.items() if own)
@@ -102,7 +102,7 @@ def _read_all(listing: Listing, data: DataConfig, records: dict[str, list[_Recor
 
 
 def _metadata_files(listing: Listing) -> list[str]:
-    """One of each folder, the first in the order that Hugging Face looks for them: CSV, JSON lines, Parquet."""
+    """Return one file per folder, the first in the order in which Hugging Face searches: CSV, JSON lines, Parquet."""
     found: dict[str, str] = {}
     for name in listing.files:
         if name.rpartition("/")[2] in _METADATA:
@@ -114,7 +114,7 @@ def _metadata_files(listing: Listing) -> list[str]:
 
 
 def _head(listing: Listing, file: str) -> list[_Record]:
-    """The first records, or none where the file cannot be read."""
+    """Return the first records; an empty list if the file cannot be read."""
     try:
         if suffix_of(file) == ".jsonl":
             with listing.path(file).open("rb") as stream:
@@ -163,7 +163,7 @@ def _json_lines(lines: Iterable[str], place: str) -> Iterator[_Record]:
 
 
 def _parquet_records(listing: Listing, file: str) -> Iterator[_Record]:
-    """The header counts as line 1. Columns of bytes hold the images themselves and are not read."""
+    """Yield records, with the header as line 1. Columns of bytes hold the images themselves and are not read."""
     path = listing.path(file)
     try:
         with pq.ParquetFile(path) as table:
@@ -182,13 +182,13 @@ def _parquet_records(listing: Listing, file: str) -> Iterator[_Record]:
 
 
 def _name_column(records: list[_Record]) -> str | None:
-    """``file_name``, or the first column whose name ends so."""
+    """Return ``file_name``, or the first column whose name ends with it."""
     keys = dict.fromkeys(key for _, record in records for key in record)
     return _NAME if _NAME in keys else next((key for key in keys if key.endswith(f"_{_NAME}")), None)
 
 
 def _objects_column(records: list[_Record]) -> str | None:
-    """The column with boxes."""
+    """Return the column with boxes."""
     for _, record in records:
         for key, value in record.items():
             rows = value if isinstance(value, list) else [value]
@@ -198,7 +198,7 @@ def _objects_column(records: list[_Record]) -> str | None:
 
 
 def _columns(records: list[_Record]) -> dict[str, list[str]]:
-    """Column to its cells as text, without the names of files."""
+    """Return a mapping of columns to their cells as text, without file names."""
     keys = dict.fromkeys(key for _, record in records for key in record)
     kept = [key for key in keys if key and not f"_{key}".endswith(f"_{_NAME}")]
     return {key: [cell_text(record.get(key)) for _, record in records] for key in kept}
@@ -219,7 +219,7 @@ def _entries(listing: Listing, file: str, records: list[_Record]) -> tuple[list[
 def _reserved(
     listing: Listing, assembly: Assembly, records: dict[str, list[_Record]]
 ) -> dict[str, tuple[list[ImageEntry], Bases]]:
-    """The images of each metadata file, reserved so that no other file takes them."""
+    """Return the images of each metadata file, reserved so that no other file matches them."""
     parts = {file: _entries(listing, file, own) for file, own in records.items()}
     for entries, bases in parts.values():
         assembly.reserve((entry.name for entry in entries), bases)
@@ -255,7 +255,7 @@ def _read_boxes(
 
 
 def _categories(objects: Any) -> list[int | str]:
-    """Every category of an image that is a number or a text, whatever else is wrong."""
+    """Return every category of an image that is a number or a text, even if other values are wrong."""
     return [category for _, category in _pairs(objects) if _is_category(category)]
 
 
@@ -264,7 +264,7 @@ def _is_category(category: Any) -> bool:
 
 
 def _pairs(objects: Any) -> list[tuple[Any, Any]]:
-    """Box and category of each object; None for what is not there. Columns of a record, or a record an object."""
+    """Return box and category of each object, None if missing, from a record of columns or a list of records."""
     if isinstance(objects, dict):
         key = next((key for key in _CATEGORY_KEYS if key in objects), "")
         boxes, categories = _list(objects.get("bbox")), _list(objects.get(key))
@@ -286,7 +286,7 @@ def _add_boxes(assembly: Assembly, row: int, where: str, objects: Any, declared:
             assembly.found(Code.UNKNOWN_CATEGORY, place, message, key)
             continue
         if isinstance(category, int) and declared and not 0 <= category < len(declared):
-            message = f"category {category} is none of the {len(declared)} that README.md names; correct one of them"
+            message = f"category {category} is not one of the {len(declared)} that README.md names; correct one of them"
             assembly.found(Code.UNKNOWN_CATEGORY, place, message, key)
             continue
         values = box if isinstance(box, list) else []
@@ -345,7 +345,7 @@ def _read_labels(
         labelled.notes.append(f"Columns of the metadata that are not used: {list_names(unused)}.")
     if skipped:
         shown = ", ".join(f"{column} ({reason})" for column, reason in skipped.items())
-        labelled.notes.append(f"Columns of the metadata that are no labels, left out: {shown}.")
+        labelled.notes.append(f"Columns of the metadata that are not labels, left out: {shown}.")
     start = 0
     parts = _reserved(listing, labelled.assembly, records)
     for file, own in records.items():
@@ -359,14 +359,14 @@ def _read_labels(
     if labelled.entries and not any(key in listing.files for key in labelled.entries):
         key, row = next(iter(labelled.entries.items()))
         raise AnnotationError(
-            f"{listing.path(row.place)}:{row.line}: no image of the metadata is there, such as {listing.path(key)}; "
+            f"{listing.path(row.place)}:{row.line}: no image of the metadata exists, such as {listing.path(key)}; "
             "names are relative to the folder of the metadata: correct them"
         )
     return labelled.dataset(name, ("",), place)
 
 
 def _named(attribute: str, names: list[str], raws: list[str]) -> LabelReader:
-    """Numbers are the named classes in their order; texts are the names themselves."""
+    """Return a reader that maps numbers to the named classes in order; texts are the names themselves."""
     if len(names) < 2 or len(set(names)) < len(names):
         return LabelReader.by_values(attribute, raws)
     numbered = any(number_of(raw) is not None for raw in raws)
@@ -376,7 +376,7 @@ def _named(attribute: str, names: list[str], raws: list[str]) -> LabelReader:
         classes = {name: (i,) for i, name in enumerate(names)}
     try:
         return LabelReader.by_rule(attribute, LabelRule(classes=classes))
-    except ValueError:  # names that are the same as raw values, such as "1" and "1.0"
+    except ValueError:  # names that are equal as raw values, such as "1" and "1.0"
         return LabelReader.by_values(attribute, raws)
 
 
@@ -384,7 +384,7 @@ def _named(attribute: str, names: list[str], raws: list[str]) -> LabelReader:
 
 
 def _class_names(listing: Listing) -> dict[str, list[str]]:
-    """Column to the class names that the head of ``README.md`` gives it; none where there is no such head."""
+    """Return a mapping of columns to class names in the head of ``README.md``; empty if there is none."""
     file = listing.find("README.md")
     if file is None:
         return {}
@@ -399,12 +399,12 @@ def _class_names(listing: Listing) -> dict[str, list[str]]:
                 if isinstance(column, str) and (names := _names_below(feature)):
                     found.setdefault(column, names)
     except (AnnotationError, yaml.YAMLError, ValueError, RecursionError):
-        return {}  # a text for people; what it says is not needed
+        return {}  # a text for people, which is not needed
     return found
 
 
 def _names_below(feature: Any) -> list[str]:
-    """The names of the first ``class_label`` in a feature, at any depth, in the order of their numbers."""
+    """Return the names of the first ``class_label`` in a feature, at any depth, in the order of their numbers."""
     if isinstance(feature, list):
         return next(filter(None, map(_names_below, feature)), [])
     if not isinstance(feature, dict):

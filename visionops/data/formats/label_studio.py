@@ -1,8 +1,8 @@
-"""Label Studio's own exports, JSON and JSON-MIN: a list of tasks, each with an image and what people drew on it.
+"""Read Label Studio's own exports, JSON and JSON-MIN: a list of tasks, each with an image and its annotations.
 
 A rectangle is ``x, y, width, height`` in percent of the image and ``rotation`` in degrees, clockwise about the upper
-left corner ``x, y``. Rotated rectangles, ellipses and polygons are read as the box around them. Exports hold no images,
-only the URLs they were shown from; the path of a URL is matched from its end, so that its folders may be missing here.
+left corner ``x, y``. Rotated rectangles, ellipses and polygons become their bounding box. Exports hold no images, only
+the URLs that showed them; the path of a URL is matched from its end, because its folders may be missing here.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ from visionops.errors import AnnotationError
 __all__ = ["detect", "read"]
 
 _MOST_SAMPLED = 40
-"""JSON files that are looked into; more than that are a file per image, which this is not."""
+"""Maximum number of JSON files to inspect; more indicate one file per image, which is not this format."""
 _SAMPLED_TASKS = 200
 _OF_A_RECORD = ("annotation_id", "annotator", "lead_time")
 """Keys that JSON-MIN writes beside the names of the labels."""
 _IMAGE_KEYS = ("image", "img", "image_url", "url")
-_MISSING = "the file is not there; Label Studio's JSON exports hold no images: put them beside the JSON"
+_MISSING = "the file is missing; Label Studio's JSON exports hold no images: put them beside the JSON"
 
 
 def detect(listing: Listing, data: DataConfig) -> Evidence | None:
-    """Find JSON files that hold a list of tasks."""
+    """Find JSON files with a list of tasks."""
     del data
     files = _find_files(listing)
     if not files:
@@ -64,10 +64,10 @@ def detect(listing: Listing, data: DataConfig) -> Evidence | None:
 
 
 def read(listing: Listing, data: DataConfig, name: str) -> Dataset:
-    """Read all files. Of several, each that names a split (``train.json``) is that split.
+    """Read all files. With several files, each file name gives the split (``train.json``).
 
-    Of several annotations of a task, the one marked as ground truth counts, or else the last. An annotation without
-    results is an image without objects; a task without an annotation is left out. Where people chose classes of whole
+    With several annotations of a task, the one marked as ground truth counts, else the last. An annotation without
+    results is an image without objects; a task without an annotation is left out. If people chose classes of whole
     images and drew nothing, each question is an attribute. Classes are in alphabetical order.
 
     Raises:
@@ -100,7 +100,7 @@ def _is_export(listing: Listing, name: str) -> bool:
 
 
 def _is_task(raw: Any) -> bool:
-    """Whether a value is a task of JSON or a record of JSON-MIN."""
+    """Return whether a value is a task of JSON or a record of JSON-MIN."""
     if not isinstance(raw, dict):
         return False
     if isinstance(raw.get("data"), dict):
@@ -114,7 +114,7 @@ def _is_task(raw: Any) -> bool:
 
 
 def _explain_absence(listing: Listing) -> None:
-    """Say why no file is one of Label Studio's.
+    """Raise an error that explains why there is no Label Studio file.
 
     Raises:
         AnnotationError: Always.
@@ -132,7 +132,7 @@ def _explain_absence(listing: Listing) -> None:
 
 
 def _name_of(task: dict[str, Any]) -> str:
-    """The path of the image; empty where the task names none."""
+    """Return the path of the image; "" if the task names none."""
     is_full = isinstance(task.get("data"), dict)
     data = task["data"] if is_full else task
     keys = [key for key in _IMAGE_KEYS if key in data]
@@ -157,7 +157,7 @@ def _bases(file: str) -> Bases:
 
 @dataclasses.dataclass
 class _Image:
-    """A task that somebody annotated."""
+    """A task with an annotation."""
 
     path: str
     where: str
@@ -196,7 +196,7 @@ class _Reader:
         self.assembly.claimed.update(match.file for match in found.values() if match.file)
 
     def _tasks(self, raw: list[Any], place: str) -> Iterator[tuple[str, dict[str, Any], list[dict[str, Any]]]]:
-        """Each task with its place and its annotations that count; of JSON-MIN the records of a task together."""
+        """Yield each task with its place and annotations; the records of a task in JSON-MIN are one task."""
         records: dict[Any, list[dict[str, Any]]] = {}
         for number, task in enumerate(raw, start=1):
             if not isinstance(task, dict):
@@ -231,7 +231,7 @@ class _Reader:
         return found
 
     def _chosen(self, annotations: list[dict[str, Any]], where: str) -> Drawing:
-        """Draw the annotation that is marked as ground truth, or else the last one."""
+        """Return the annotation that is marked as ground truth, else the last one."""
         marked = [a for a in annotations if a.get("ground_truth") or a.get("honeypot")]
         last = max(marked or annotations, key=_age)
         if isinstance(last.get("result"), list):
@@ -259,17 +259,19 @@ class _Reader:
         if counts["cancelled"]:
             notes.append(f"{counted(counts['cancelled'], 'annotation')} left out: skipped by the annotator.")
         if counts["predicted"]:
-            notes.append(f"Predictions of {counted(counts['predicted'], 'task')} are not read: no person drew them.")
+            notes.append(
+                f"Predictions of {counted(counts['predicted'], 'task')} are not read: they are not drawn by people."
+            )
         for code, places, what in (
-            (Code.UNKNOWN_IMAGE, self.nameless, "names no image; left out: correct its data or remove the task"),
-            (Code.BAD_BOX, self.malformed, "is malformed; left out: export the annotations again"),
+            (Code.UNKNOWN_IMAGE, self.nameless, "has no image; left out; correct its data or remove the task"),
+            (Code.BAD_BOX, self.malformed, "is malformed; left out; export the annotations again"),
         ):
             if places:
                 also = f" ({counted(len(places), 'task')}: {examples(places)})" if places[1:] else ""
                 self.assembly.found(code, places[0], f"{what}{also}")
 
     def _add_images(self) -> list[int]:
-        """The row of each image, or `DROPPED`."""
+        """Return the row of each image, or `DROPPED`."""
         assembly = self.assembly
         plain = [plain_name(image.path) for image, _ in self.images]
         found: dict[tuple[str, Any], Match] = {}
@@ -280,7 +282,7 @@ class _Reader:
         for name, (image, bases) in zip(plain, self.images, strict=True):
             entry = ImageEntry(text(image.path), image.where, image.split, *image.drawing.size)
             if name is None:
-                message = f"file name {entry.name!r} is not a plain path below the data set; write it as one"
+                message = f"file name {entry.name!r} is not a plain path inside the data set; correct it"
                 assembly.found(Code.UNSAFE_NAME, image.where, message)
                 rows.append(DROPPED)
                 continue
@@ -305,7 +307,7 @@ class _Reader:
             for region in image.drawing.regions:
                 chosen = answers.setdefault(region.question, {})
                 if len(region.labels) != 1 or chosen.get(row, region.labels[0]) != region.labels[0]:
-                    message = f"has several choices for {region.question}; not read: keep one"
+                    message = f"has several choices for {region.question}; not read; keep one"
                     assembly.found(Code.CONFLICTING_LABEL, region.where, message, (assembly.keys[row],))
                     chosen.setdefault(row, "")
                 else:
@@ -337,7 +339,7 @@ class _Reader:
 
 
 class _Boxes:
-    """Adds what was drawn, and counts what is read differently or not at all."""
+    """Adds regions as boxes, and counts those that are converted or not read."""
 
     def __init__(self, assembly: Assembly) -> None:
         self.assembly = assembly
@@ -348,7 +350,7 @@ class _Boxes:
         self.turned: dict[int, None] = {}
         self.boxed: set[int] = set()
         self.boxless: dict[int, None] = {}
-        """Rows of images with a shape that gives no box."""
+        """Rows of images with a shape without a box."""
 
     def add(self, row: int, drawing: Drawing) -> None:
         self.assembly.size_of(row)
@@ -357,7 +359,7 @@ class _Boxes:
             self.turned[row] = None
         for region in drawing.regions:
             if region.kind == "choices":
-                self.said[region.kind] += bool(region.value)  # a record has its imported columns beside them
+                self.said[region.kind] += bool(region.value)  # a record also has its imported columns
             elif region.kind not in ("rectangle", "polygon", "ellipse"):
                 self.lost[region.kind] += 1
                 self.boxless[row] = None
@@ -367,7 +369,7 @@ class _Boxes:
 
     def _add_region(self, row: int, region: Region) -> None:
         if not region.labels:
-            message = f"the {region.kind} has no label; give it one or remove it"
+            message = f"the {region.kind} has no label; set one or remove it"
             self.assembly.found(Code.UNKNOWN_CATEGORY, region.where, message, (self.assembly.keys[row],))
             return
         size = self.assembly.size_of(row)
@@ -382,13 +384,13 @@ class _Boxes:
             self.assembly.add_box(row, label, box, region.where)
 
     def report(self) -> set[int]:
-        """Add notes and findings; the rows of images to leave out."""
+        """Add notes and findings; return the rows of images to leave out."""
         assembly = self.assembly
         notes = [f"{counted(count, kind)} read as the box around it." for kind, count in sorted(self.bounded.items())]
         if self.lost:
-            notes.append(f"Shapes that are no boxes, left out: {_tally(self.lost)}.")
+            notes.append(f"Shapes that are not boxes, left out: {_tally(self.lost)}.")
         if self.said.total():
-            notes.append(f"Answers that draw nothing, left out: {_tally(self.said)}.")
+            notes.append(f"Answers without a shape, left out: {_tally(self.said)}.")
         if self.several:
             notes.append(f"{counted(self.several, 'region')} with several labels: a box for each label.")
         if self.sizeless:
@@ -406,7 +408,7 @@ class _Boxes:
         if hidden:
             keys = tuple(assembly.keys[row] for row in hidden)
             message = (
-                f"only shapes that give no boxes ({', '.join(sorted(self.lost))}), left out, as they would teach "
+                f"only shapes that give no boxes ({', '.join(sorted(self.lost))}), left out, as they would count as "
                 f"background: {examples(keys, 12)}; draw rectangles or polygons"
             )
             assembly.found(Code.CROWD_ONLY, counted(len(keys), "image"), message, keys)
@@ -418,7 +420,7 @@ def _tally(counts: Counter[str]) -> str:
 
 
 def _age(annotation: dict[str, Any]) -> tuple[str, int]:
-    """When an annotation was changed, as ISO text, and its number."""
+    """Return when an annotation was changed, as ISO text, and its number."""
     changed = annotation.get("updated_at") or annotation.get("created_at")
     number = annotation.get("id") if "result" in annotation else annotation.get("annotation_id")
     return changed if isinstance(changed, str) else "", number if type(number) is int else -1

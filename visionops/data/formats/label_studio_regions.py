@@ -1,4 +1,4 @@
-"""What people drew in Label Studio: the results of an annotation, or the record that JSON-MIN makes of them."""
+"""Read regions drawn in Label Studio: the results of an annotation, or the record that JSON-MIN makes of them."""
 
 from __future__ import annotations
 
@@ -25,31 +25,31 @@ _Box = tuple[float, float, float, float]
 
 
 class Region(NamedTuple):
-    """One thing that somebody drew or chose."""
+    """One region or choice of an annotator."""
 
     kind: str
-    """``rectangle``, ``polygon``, ``ellipse``, ``choices``, or another one, which is not read."""
+    """``rectangle``, ``polygon``, ``ellipse``, ``choices``, or another kind, which is not read."""
     labels: tuple[str, ...]
     value: dict[str, Any]
     question: str = ""
-    """Name of the control that was used."""
+    """Name of the control for this region."""
     where: str = ""
 
 
 class Drawing(NamedTuple):
-    """The annotation of a task that counts."""
+    """The annotation of a task that is read."""
 
     regions: list[Region]
     size: tuple[int, int]
-    """Width and height in pixels; 0 where not declared."""
+    """Width and height in pixels; 0 if not declared."""
     turned: bool
-    """Whether the image was shown turned by a quarter or a half."""
+    """Whether the image was shown rotated by a quarter or half turn."""
     other: Counter[str]
-    """Results that draw nothing, by their type."""
+    """Number of results without a region, by type."""
 
 
 def sampled_regions(task: Any) -> Iterator[Region]:
-    """Yield what all annotations of a task or the record of one draw."""
+    """Yield the regions of all annotations of a task, or of a record."""
     if not isinstance(task, dict):
         return
     if not isinstance(task.get("data"), dict):
@@ -62,7 +62,7 @@ def sampled_regions(task: Any) -> Iterator[Region]:
 
 
 def drawing_of_results(results: list[Any], where: str) -> Drawing:
-    """Join the results that share an id: a plain shape, its labels, and what was said of it."""
+    """Join the results that share an id: a plain shape, its labels, and other answers on it."""
     by_id: dict[str, list[dict[str, Any]]] = {}
     for index, result in enumerate(results, start=1):
         row = result if isinstance(result, dict) else {}
@@ -92,11 +92,11 @@ def drawing_of_results(results: list[Any], where: str) -> Drawing:
 _SAID = frozenset(
     {"choices", "labels", "textarea", "number", "rating", "relation", "taxonomy", "datetime", "ranker", "pairwise"}
 )
-"""Types of results that draw nothing."""
+"""Types of results without a region."""
 
 
 def drawing_of_record(record: dict[str, Any], where: str) -> Drawing:
-    """Read a record of JSON-MIN: regions stand as lists below the names of their controls."""
+    """Read a record of JSON-MIN: regions are lists below the names of their controls."""
     regions: list[Region] = []
     other: Counter[str] = Counter()
     drawn: list[Any] = []
@@ -121,14 +121,14 @@ _NO_CHOICE = frozenset({"id", "annotator", "annotation_id", "created_at", "updat
 
 
 def _may_be_choice(value: Any) -> bool:
-    """A choice stands in a record as its text or texts, as do the columns of the imported table."""
+    """Return whether a value may be a choice: its text or texts, like the columns of an imported table."""
     if isinstance(value, str):
         return bool(value.strip()) and "/" not in value and "." not in value
     return isinstance(value, list) and bool(_texts(value))
 
 
 def _kind_of(type_: Any, value: dict[str, Any]) -> str:
-    """The shape of a result, by its type, or where there is none by its keys."""
+    """Return the shape of a result, by its type, or by its keys if it has none."""
     if isinstance(type_, str) and type_:
         kind = text(type_).lower()
         if kind == "labels":
@@ -161,7 +161,7 @@ def _texts(value: Any) -> tuple[str, ...]:
 
 
 def text(value: Any) -> str:
-    """Text that can be stored: halves of surrogate pairs are escaped. Empty for any other value."""
+    """Return storable text, with halves of surrogate pairs escaped; "" for any other value."""
     return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else ""
 
 
@@ -179,7 +179,7 @@ def _is_turned(results: Iterable[Any]) -> bool:
 
 
 def bounds(region: Region, width: int, height: int) -> tuple[_Box, bool]:
-    """The box around a shape in pixels, not finite where it is malformed; and whether the shape is that box."""
+    """Return the bounding box of a shape in pixels, not finite if malformed, and whether the shape is that box."""
     value = region.value
     sx, sy = width / 100, height / 100
     if region.kind == "polygon":
@@ -207,5 +207,5 @@ def bounds(region: Region, width: int, height: int) -> tuple[_Box, bool]:
 
 
 def annotations_of(task: dict[str, Any]) -> Any:
-    """Versions before 1.0 call them completions."""
+    """Return the annotations of a task, which versions before 1.0 call completions."""
     return task["annotations"] if "annotations" in task else task.get("completions")

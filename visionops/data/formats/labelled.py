@@ -1,4 +1,4 @@
-"""What the readers of tables share: rows that name an image and say something of it become images with labels.
+"""Assemble a data set of labels for readers of tables: rows that name images become images with labels.
 
 Images that no row names are for batch inference.
 """
@@ -27,7 +27,7 @@ from visionops.errors import AnnotationError
 __all__ = ["Columns", "LabelledImages", "Row", "why_no_label"]
 
 _MANY_VALUES = 20
-"""From how many values on a column with few images a value is taken for an identifier or a measure, not a label."""
+"""Number of distinct values from which a column of few images is an identifier or a measure, not a label."""
 _FEW_IMAGES = 5
 _MANY_FRACTIONS = 10
 _LONG_TEXT = 60
@@ -37,34 +37,34 @@ class Row(NamedTuple):
     """A row of a table."""
 
     place: str
-    """The file, relative to the root."""
+    """File, relative to the root."""
     line: int
     image: str
-    """As written there."""
+    """Name of the image as written."""
     cells: tuple[str, ...]
-    """Of all columns but the image's."""
+    """Cells of all columns except the image's."""
     split: Split = Split.NONE
 
     @property
     def where(self) -> str:
-        """For findings."""
+        """Place of the row for findings."""
         return f"{self.place}:{self.line}"
 
 
 class Columns(NamedTuple):
-    """Which column says what; a column stands for itself in `Row.cells`."""
+    """Roles of columns; each column is named as in `Row.cells`."""
 
     names: tuple[str, ...]
-    """Of `Row.cells`, in their order."""
+    """Names of the columns in `Row.cells`, in order."""
     attributes: Mapping[str, str]
-    """Attribute to its column."""
+    """Maps an attribute to its column."""
     split: str | None = None
     rules: Mapping[str, LabelReader] = {}
-    """Attribute to how it is read, where the configuration does not say it."""
+    """Maps an attribute to its reader, if the configuration has no rule for it."""
 
 
 class LabelledImages:
-    """A data set of labels in the making."""
+    """A data set of labels under construction."""
 
     def __init__(self, listing: Listing, data: DataConfig, columns: Columns) -> None:
         self.listing = listing
@@ -73,7 +73,7 @@ class LabelledImages:
         self.assembly = Assembly(listing)
         self.notes: list[str] = []
         self.entries: dict[str, Row] = {}
-        """Image key to its row."""
+        """Maps an image key to its row."""
         self._contradicting: dict[str, None] = {}
         self._stems: dict[str, list[str]] | None = None
 
@@ -81,9 +81,9 @@ class LabelledImages:
         """Find the image of each row of one table.
 
         Args:
-            prefix: Folder that the names are relative to, as ``a/b/``; of images that are not there.
-            bases: What the names may be relative to.
-            lots: Prefixes of the images to take.
+            prefix: Folder that the names are relative to, as ``a/b/``, for missing images.
+            bases: Folders that the names may be relative to.
+            lots: Prefixes of the images to use.
         """
         named = [(row, name) for row, name in zip(rows, self.with_suffix(rows, bases), strict=True) if name is not None]
         entries = [ImageEntry(name, row.where) for row, name in named]
@@ -109,10 +109,10 @@ class LabelledImages:
             return
         earlier = f"line {known.line}" if known.place == row.place else known.where
         if self._used(known) == self._used(row):
-            message = f"{row.image} stands in {earlier} already, with the same labels; remove one"
+            message = f"{row.image} is already in {earlier}, with the same labels; remove one"
             self.assembly.found(Code.DUPLICATE_ROW, row.where, message, (key,))
             return
-        self._contradicting[key] = None  # it has a label, though nobody knows which: it is not for batch inference
+        self._contradicting[key] = None  # it has a label, though an unknown one: it is not for batch inference
         pairs = zip(self._used_columns(), self._used(known), self._used(row), strict=True)
         unlike = ", ".join(f"{column} {a!r} and {b!r}" for column, a, b in pairs if a != b)
         message = f"contradicts {earlier} of the same image: {unlike}; left out: correct one, remove the other"
@@ -127,7 +127,7 @@ class LabelledImages:
         return [row.cells[self.columns.names.index(column)] for column in self._used_columns()]
 
     def with_suffix(self, rows: Sequence[Row], bases: Bases) -> list[str | None]:
-        """The names of images; of an identifier the image whose stem it is, None where it is that of several."""
+        """Return the names of images; an identifier gives the image with that stem, None if several have it."""
         plain = {row.image: declared_path(row.image) for row in rows if suffix_of(row.image) not in IMAGE_SUFFIXES}
         ids = {name: safe for name, safe in plain.items() if safe and suffix_of(safe) not in IMAGE_SUFFIXES}
         if not ids:
@@ -159,15 +159,15 @@ class LabelledImages:
         return self._stems
 
     def dataset(self, name: str, within: tuple[str, ...], place: str) -> Dataset:
-        """Build the data set: images in order of the rows, then those for batch inference in order of their names.
+        """Build the data set: images in the order of rows, then those for batch inference, sorted by name.
 
         Args:
             name: Name of the data set.
-            within: Prefixes of the images that concern it.
-            place: How notes name the table.
+            within: Prefixes of the images that belong to it.
+            place: Name of the table in notes.
 
         Raises:
-            AnnotationError: A column is not what the configuration says.
+            AnnotationError: A column does not match the configuration.
         """
         keys, rows = list(self.entries), list(self.entries.values())
         readers = [self._label_reader(attribute) for attribute in self.columns.attributes]
@@ -210,11 +210,11 @@ class LabelledImages:
     def _report_missing(self, keys: list[str], rows: list[Row], kept: set[str]) -> None:
         for key, row in zip(keys, rows, strict=True):
             if key in kept and key not in self.listing.files:
-                message = f"image {row.image}: the file is not there; add the file or remove the row"
+                message = f"image {row.image}: the file is missing; add the file or remove the row"
                 self.assembly.found(Code.MISSING_IMAGE, row.where, message, (key,))
 
     def _cells(self, column: str) -> list[str]:
-        if column not in self.columns.names:  # the column of the image itself
+        if column not in self.columns.names:  # the image's own column
             return list(self.entries)
         index = self.columns.names.index(column)
         return [row.cells[index] for row in self.entries.values()]
@@ -230,12 +230,12 @@ class LabelledImages:
             place = next(iter(self.entries.values())).place
             raise AnnotationError(
                 f"{self.listing.path(place)}: column {attribute!r} has {count} values for {len(self.entries)} images, "
-                "which are no classes; name the columns to learn, and their classes, under data.labels"
+                "which are not classes; set the columns to learn, and their classes, under data.labels"
             )
         return reader
 
     def _class_ids(self, reader: LabelReader) -> list[int]:
-        """Class ids of all entries; what is outside the mapping is a finding a value, and not known."""
+        """Return class ids of all entries; a value outside the mapping becomes a finding, and its label is unknown."""
         attribute = reader.attribute.name
         column = self.columns.attributes[attribute]
         raws = self._cells(column)
@@ -260,7 +260,7 @@ class LabelledImages:
         return [meaning[raw] for raw in raws]
 
     def _splits(self) -> list[Split]:
-        """As the column of splits says; without one, as the table's place says."""
+        """Return splits from the split column, else from the place of the table."""
         if self.columns.split is None:
             return [row.split for row in self.entries.values()]
         unknown: dict[str, list[str]] = {}
@@ -272,7 +272,7 @@ class LabelledImages:
             splits.append(split or row.split)
         for cell, keys in unknown.items():
             message = (
-                f"column {self.columns.split}: {cell!r} is no split; {suggest(cell, SPLIT_WORDS)} "
+                f"column {self.columns.split}: {cell!r} is not a split; {suggest(cell, SPLIT_WORDS)} "
                 f"({counted(len(keys), 'row')} without a split)"
             )
             self.assembly.found(Code.UNKNOWN_LABEL, self.entries[keys[0]].where, message, tuple(keys))
@@ -289,12 +289,12 @@ class LabelledImages:
         try:
             number = float(cell)
             if not math.isfinite(number):
-                raise ValueError  # noqa: TRY301 - one answer to all that is no number
+                raise ValueError  # noqa: TRY301 - one message for everything that is not a number
             return rule.values[min(rule.values, key=lambda value: (abs(value - number), value))]
         except ValueError as error:
             raise AnnotationError(
-                f"{self.listing.path(row.place)}:{row.line}: column {rule.column}: {cell!r} is no number, as "
-                "data.weights needs; correct it"
+                f"{self.listing.path(row.place)}:{row.line}: column {rule.column}: {cell!r} is not a number, but "
+                "data.weights needs one; correct it"
             ) from error
 
     def _groups(self) -> list[str]:
@@ -302,7 +302,7 @@ class LabelledImages:
         return self._cells(column) if column else [""] * len(self.entries)
 
     def _without_row(self, within: tuple[str, ...], place: str) -> list[str]:
-        """Images that no row names and that are no masks of others."""
+        """Return images without a row that are not masks of others."""
         claimed = self.assembly.claimed
         findings = self.assembly.findings
         report_beside(self.listing, claimed, findings, within=within, orphans=False)
@@ -320,7 +320,7 @@ class LabelledImages:
 
 
 def why_no_label(raws: Iterable[str]) -> str:
-    """Why the values of a column are no classes to learn, for a note; empty where they may be."""
+    """Return why the values of a column are not classes to learn, for a note; "" if they may be."""
     counts = collections.Counter(raws)
     known = {raw: count for raw, count in counts.items() if not is_missing(raw)}
     values = set(map(fold_name, known))

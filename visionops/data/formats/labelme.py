@@ -1,7 +1,7 @@
-"""labelme: a JSON file an image, beside it or in another folder. X-AnyLabeling writes the same.
+"""Read labelme: one JSON file per image, beside it or in another folder. X-AnyLabeling writes the same format.
 
-Coordinates are continuous, in pixels from 0. A rectangle is two opposite corners in any order; a circle its centre and
-a point of its edge; a mask the first and the last pixel of its box, both included.
+Coordinates are continuous, in pixels from 0. A rectangle is two opposite corners in any order; a circle is its centre
+and a point on its edge; a mask is the first and the last pixel of its box, both included.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ _KEYS = (b'"shapes"', b'"imagePath"', b'"imageData"')
 _IMAGE_DATA = re.compile(rb'"imageData"\s*:\s*"')
 _CLASS_FILES = ("labels.txt", "classes.txt")
 _NO_CLASSES = frozenset({"__ignore__", "_background_"})
-"""Lines of labelme's ``labels.txt`` that are no classes, and labels of shapes that are no objects."""
+"""Lines of labelme's ``labels.txt`` that are not classes, and labels of shapes that are not objects."""
 
 
 def detect(listing: Listing, data: DataConfig) -> Evidence | None:
-    """Find JSON files with ``shapes`` and ``imagePath``, among a few."""
+    """Find JSON files with ``shapes`` and ``imagePath`` in a sample."""
     del data
     candidates = listing.by_suffix.get(".json", [])
     sample = candidates[:: max(1, len(candidates) // _SAMPLED)]
@@ -52,12 +52,12 @@ def detect(listing: Listing, data: DataConfig) -> Evidence | None:
 def read(listing: Listing, data: DataConfig, name: str) -> Dataset:
     """Read all labelme files.
 
-    The image of a file is the one at ``imagePath``, relative to the file's folder; where there is none, the one of the
-    file's own name. Folders that are called after splits give them. Classes are in the order of ``labels.txt`` or
-    ``classes.txt`` at the root, else sorted.
+    The image of a file is the one at ``imagePath``, relative to the file's folder, else the one with the file's own
+    name. Folders named after splits give the splits. Classes are in the order of ``labels.txt`` or ``classes.txt`` at
+    the root, else sorted.
 
     Raises:
-        AnnotationError: There is no such file, one is malformed, or none has a shape but some have flags.
+        AnnotationError: There is no such file, a file is malformed, or there are flags but no shapes.
     """
     del data
     files, others = _parse_all(listing)
@@ -70,7 +70,7 @@ def read(listing: Listing, data: DataConfig, name: str) -> Dataset:
     if not any(file.shapes for file in files) and any(file.flags for file in files):
         raise AnnotationError(
             f"{listing.path(files[0].name)}: the labelme files have flags (classes of whole images) and no shapes; "
-            "sort the images into a folder a class and set data.format: folders, or draw shapes"
+            "sort the images into a folder per class and set data.format: folders, or draw shapes"
         )
     reader = _Reader(listing, files)
     if others:
@@ -80,14 +80,14 @@ def read(listing: Listing, data: DataConfig, name: str) -> Dataset:
 
 
 class _File(NamedTuple):
-    """What one JSON file says."""
+    """Content of one JSON file."""
 
     name: str
     declared: str
     """Its ``imagePath``, or ``""``."""
     size: tuple[int, int]
     shapes: list[_Shape | None]
-    """None in place of what is no shape."""
+    """Shapes; None for a value that is not a shape."""
     flags: bool
     """Whether it has flags of the whole image."""
     embedded: bool
@@ -95,12 +95,12 @@ class _File(NamedTuple):
 
 
 class _Shape(NamedTuple):
-    """What is needed of a shape: 100,000 files are held at once."""
+    """The needed parts of a shape: 100,000 files are in memory at once."""
 
     label: str
     kind: str
     box: Box | None
-    """None where the kind has no box."""
+    """Bounding box; None if the kind has none."""
     group: Any
     has_attributes: bool
 
@@ -114,7 +114,7 @@ class _Object(NamedTuple):
 
 
 def _is_labelme(raw: Any) -> bool:
-    """Whether a parsed JSON file is one of labelme, perhaps a damaged one."""
+    """Return whether a parsed JSON file is from labelme, even if it is damaged."""
     if not isinstance(raw, dict) or "annotations" in raw:
         return False
     return ("shapes" in raw) + ("imagePath" in raw) + ("imageData" in raw) >= 2
@@ -124,16 +124,16 @@ def _is_labelme_file(listing: Listing, name: str) -> bool:
     try:
         with listing.path(name).open("rb") as stream:
             head = stream.read(_HEAD_BYTES)
-        # Files of other formats are large; this one may hold its whole image.
+        # Files of other formats are large; a labelme file may be large because it holds its image.
         return any(key in head for key in _KEYS) and _is_labelme(listing.read_json(name, cut=_without_image))
     except (AnnotationError, OSError, ValueError):
         return False
 
 
 def _without_image(data: bytes) -> bytes:
-    """Take the encoded image out of a file, unless it has escapes.
+    """Remove the encoded image from a file, unless it has escapes.
 
-    In valid JSON the pattern is only found where a key is: a quote within a text has a backslash before it.
+    In valid JSON the pattern occurs only at a key: a quote within a text has a backslash before it.
     """
     match = _IMAGE_DATA.search(data)
     if match is None:
@@ -145,7 +145,7 @@ def _without_image(data: bytes) -> bytes:
 
 
 def _parse_all(listing: Listing) -> tuple[list[_File], list[str]]:
-    """The labelme files, and the other JSON files.
+    """Return the labelme files, and the names of the other JSON files.
 
     Raises:
         AnnotationError: A file is malformed.
@@ -193,18 +193,18 @@ def _shape(raw: Any) -> _Shape | None:
     if not isinstance(raw, dict):
         return None
     kind = raw.get("shape_type")
-    kind = kind if isinstance(kind, str) and kind else "polygon"  # labelme before 3 has no other shape
+    kind = kind if isinstance(kind, str) and kind else "polygon"  # labelme before version 3 has no other shape
     box = _box(kind, points_of(raw.get("points")))
     return _Shape(_label(raw.get("label")), kind, box, raw.get("group_id"), bool(raw.get("attributes")))
 
 
 def _size(value: Any) -> int:
-    """A number of pixels; 0 where it is none, and the header of the image says it."""
+    """Return a number of pixels; 0 if it is not a number: then the image header has it."""
     return int(value) if type(value) in (int, float) and 0 < value <= _MAX_INT32 and value == int(value) else 0
 
 
 class _Reader:
-    """All files of a data set on their way to one."""
+    """Joins all files into one data set."""
 
     def __init__(self, listing: Listing, files: list[_File]) -> None:
         self.listing = listing
@@ -234,26 +234,26 @@ class _Reader:
         return assembly.dataset(name, leave_out=hidden)
 
     def _add_images(self) -> list[int]:
-        """The row of each file, or `DROPPED`."""
+        """Return the row of each file, or `DROPPED`."""
         assembly, places = self.assembly, self._places()
         splits = [
             split_of_folders(file.name) or split_of_folders(place.match.file or "")
             for file, place in zip(self.files, places, strict=True)
         ]
-        if len(set(splits) - {Split.NONE}) < 2:  # one word says where the folder comes from, not what to split
+        if len(set(splits) - {Split.NONE}) < 2:  # a single word names the origin of the folder, not a split
             splits = [Split.NONE] * len(splits)
         rows = []
         for file, place, split in zip(self.files, places, splits, strict=True):
             shown = printable(file.name)
             if place.is_unsafe:
-                message = f"imagePath {place.name!r} is not a plain path below the data set; write it as one"
+                message = f"imagePath {place.name!r} is not a plain path inside the data set; correct it"
                 assembly.found(Code.UNSAFE_NAME, shown, message)
                 assembly.claimed.update([place.match.file] if place.match.file else ())
                 rows.append(DROPPED)
                 continue
             entry = ImageEntry(place.name, shown, split, *file.size)
             if file.embedded and place.match.file is None and not place.match.rivals:
-                message = "the file is not there, only imageData within the JSON; write it out, or add the file"
+                message = "the file is missing, and only imageData is in the JSON; write it to a file, or add the file"
                 assembly.found(Code.MISSING_IMAGE, shown, f"image {place.name}: {message}", (place.name,))
                 rows.append(assembly.add_absent(entry))
                 continue
@@ -266,11 +266,11 @@ class _Reader:
         return rows
 
     def _places(self) -> list[Partner]:
-        """The image of each file."""
+        """Return the image of each file."""
         inside = [resolve_name(folder_of(file.name), file.declared) if file.declared else "" for file in self.files]
-        asked = self._uncertain(inside)
-        hints = [(self.files[i].name, self._hint(i, inside[i], is_there)) for i, is_there in asked.items()]
-        own = dict(zip(asked, Partners(self.listing).find(hints), strict=True))
+        uncertain = self._uncertain(inside)
+        hints = [(self.files[i].name, self._hint(i, inside[i], is_there)) for i, is_there in uncertain.items()]
+        own = dict(zip(uncertain, Partners(self.listing).find(hints), strict=True))
         places: list[Partner] = []
         stale: list[str] = []
         foreign: list[str] = []
@@ -281,7 +281,7 @@ class _Reader:
                 if file.declared and (path is None or _tail(partner.match.file or "") != _tail(file.declared)):
                     stale.append(names)
                 places.append(partner)
-            elif path and asked.get(i, True):
+            elif path and uncertain.get(i, True):
                 level = Level.SLASHES if "\\" in file.declared else Level.EXACT
                 places.append(Partner(path, Match(path, level)))
                 if _tail(stem_of(path)) != _tail(stem_of(file.name)):
@@ -293,23 +293,23 @@ class _Reader:
         return places
 
     def _uncertain(self, inside: Sequence[str | None]) -> dict[int, bool]:
-        """Files whose own name is to be tried first, and whether there is an image at their ``imagePath``.
+        """Return files whose own name is tried first, and whether there is an image at their ``imagePath``.
 
-        Renamed pairs keep the old path: what several files name belongs to the one that is called like it.
+        Renamed pairs keep the old path: an image that several files name belongs to the one with the same name.
         """
         images = self.listing.images
         claims = Counter(inside)
         owned = {stem_of(file.name) for file in self.files}
-        asked: dict[int, bool] = {}
+        uncertain: dict[int, bool] = {}
         for i, (file, path) in enumerate(zip(self.files, inside, strict=True)):
             if path not in images:
-                asked[i] = False
+                uncertain[i] = False
             elif path and claims[path] > 1 and stem_of(path) != stem_of(file.name) and stem_of(path) in owned:
-                asked[i] = True
-        return asked
+                uncertain[i] = True
+        return uncertain
 
     def _hint(self, i: int, path: str | None, is_there: bool) -> str:
-        """What the place of an image may be called, for a file whose ``imagePath`` is not there."""
+        """Return a possible name of an image, for a file whose ``imagePath`` is missing."""
         if path is None or is_there:
             return ""
         declared = self.files[i].declared.replace("\\", "/")
@@ -321,17 +321,18 @@ class _Reader:
         if stale:
             count = counted(len(stale), "file names", "files name")
             self.assembly.notes.append(
-                f"{count} an image in imagePath that is not there or is another's ({examples(map(_shown, stale), 2)}): "
-                "its own name counts."
+                f"{count} an image in imagePath that is missing or belongs to another file "
+                f"({examples(map(_shown, stale), 2)}): "
+                "its own name is used."
             )
         if foreign:
             count = counted(len(foreign), "file is", "files are")
             self.assembly.notes.append(
-                f"{count} called otherwise than the image ({examples(map(_shown, foreign), 2)}): imagePath counts."
+                f"{count} not named like the image ({examples(map(_shown, foreign), 2)}): imagePath is used."
             )
 
     def _objects(self, file: _File) -> tuple[list[_Object], bool]:
-        """The objects of a file, and whether a shape without a box was left out."""
+        """Return the objects of a file, and whether a shape without a box was left out."""
         found: list[_Object] = []
         skipped = False
         shown = printable(file.name)
@@ -359,7 +360,7 @@ class _Reader:
         return self._join(found), skipped
 
     def _join(self, objects: list[_Object]) -> list[_Object]:
-        """Make one of the outlines that share label and group: an object in several parts, as labelme exports it."""
+        """Merge outlines that share label and group: labelme exports an object in several parts like this."""
         joined: dict[Any, _Object] = {}
         for i, item in enumerate(objects):
             is_part = type(item.group) is int and item.kind in ("polygon", "mask", "circle")
@@ -374,7 +375,7 @@ class _Reader:
         return list(joined.values())
 
     def _order_classes(self, labels: Sequence[str]) -> None:
-        """Give the classes their ids: in the order of a list at the root, else and thereafter sorted."""
+        """Set the ids of classes: in the order of a list at the root, and sorted for the rest."""
         spellings: dict[str, str] = {}
         for label in labels:
             spellings.setdefault(fold_name(label), label)
@@ -386,7 +387,7 @@ class _Reader:
                     self.assembly.classes.id_of(label, file or "")
                 break
             if listed:
-                self.assembly.notes.append(f"{file} lists none of the labels and is not read.")
+                self.assembly.notes.append(f"{file} lists none of the labels and is ignored.")
         for label in sorted(spellings.values()):
             self.assembly.classes.id_of(label)
 
@@ -413,7 +414,7 @@ def _listed(listing: Listing, file: str) -> list[str]:
 
 
 def _label(value: Any) -> str:
-    """The name of a class; ``""`` where there is none."""
+    """Return the name of a class; ``""`` if there is none."""
     if type(value) is int:
         return str(value) if abs(value) <= _MAX_INT32 else ""
     text = value.strip() if isinstance(value, str) else ""
@@ -421,7 +422,7 @@ def _label(value: Any) -> str:
 
 
 def _box(kind: str, points: list[tuple[float, float]]) -> Box | None:
-    """The box around a shape; None for points and lines, which have none, and for kinds that are not known."""
+    """Return the bounding box of a shape; None for points, lines and unknown kinds, which have none."""
     box = bounds(points)
     if kind == "circle":
         if len(points) != 2 or box == NO_BOX:

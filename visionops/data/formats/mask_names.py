@@ -1,6 +1,6 @@
-"""The words by which folders and files say that they hold masks: pixels that mark where something is.
+"""Recognize mask folders and mask files by the words in their names; masks are pixels that mark objects.
 
-And those by which folders say that they hold images of one kind or another, which no class is called.
+Also recognize folders that are named after a kind of images, which is never a class.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ _FOLDERS = frozenset(
         "segmentationclassraw",
     }
 )
-"""Names of folders, in lower case and without what parts their words."""
+"""Names of mask folders, in lower case and without separators."""
 _WORDS = frozenset({"mask", "masks", "trimap", "trimaps", "segmentation", "segmentations", "panoptic"})
-"""Words of which one in the name of a folder is enough: ``train_masks``, ``panoptic_val2017``."""
+"""Words that mark a mask folder wherever they are in its name: ``train_masks``, ``panoptic_val2017``."""
 _OF_LABELS = frozenset({"annotation", "annotations", "ann", "anndir", "anno", "annos", "label", "labels", "labelids"})
-"""Names of folders of labels of any kind, which may be masks."""
+"""Names of folders with labels of any kind, which may be masks."""
 _KINDS = frozenset(
     {"images", "image", "imgs", "img", "jpegimages", "pngimages", "imgsfine", "leftimg8bit", "photos", "pictures"}
 )
@@ -35,25 +35,25 @@ _MARK = re.compile(r"(?:[-_. ](?:masks?|labels?|gt|seg|segmentation|annotation|g
 
 
 def is_mask_folder(name: str) -> bool:
-    """Whether a folder of that name holds masks and no photographs."""
+    """Return whether a folder with that name holds masks and no photographs."""
     words = _PARTS.split(name.casefold())
     joined = "".join(words)
     return joined in _FOLDERS or joined.endswith("annot") or not _WORDS.isdisjoint(words)
 
 
 def is_kind_of_images(name: str) -> bool:
-    """Whether a folder is called after what it holds, such as ``images`` or ``gtFine``, not after a class."""
+    """Return whether a folder is named after its content, such as ``images`` or ``gtFine``, not after a class."""
     joined = "".join(_PARTS.split(name.casefold()))
     return joined in _KINDS or joined in _FOLDERS or joined.endswith("annot")
 
 
 @functools.lru_cache(maxsize=4096)
 def count_mask_folders(path: str) -> int:
-    """Count the folders of a path, as ``a/b``, that may hold masks by their names, be they for labels of any kind."""
+    """Count the folders in a path, as ``a/b``, that may hold masks by their names, including folders of any labels."""
     names = path.split("/") if path else []
     return sum(is_mask_folder(name) or "".join(_PARTS.split(name.casefold())) in _OF_LABELS for name in names)
 
 
 def without_mask_mark(stem: str) -> str:
-    """Return the last part of a lower-case stem without the words that mark masks: ``a_mask`` -> ``a``."""
+    """Return the last part of a lower-case stem without words that mark masks: ``a_mask`` -> ``a``."""
     return _MARK.sub("", stem)

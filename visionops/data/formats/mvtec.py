@@ -1,7 +1,7 @@
-"""MVTec AD's layout: good parts to learn from, good and bad ones to test on, masks of what is wrong.
+"""Recognize MVTec AD's layout: good parts for training, good and bad ones for testing, masks of the defects.
 
 ``train/good``, ``test/{good,scratch,…}`` and ``ground_truth/{scratch,…}``, at the root or in a folder for each
-category. It is recognised and refused: a classifier has nothing to learn from good parts alone.
+category. It is recognized and refused: a classifier cannot be trained on good parts alone.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ def read(listing: Listing, data: DataConfig, name: str) -> Dataset:
 
 
 def refusal(listing: Listing, evidence: Evidence) -> str:
-    """Why this layout is not read yet, and what to do."""
+    """Return why this layout is not supported yet, and what to do."""
     return (
-        f"{listing.root}: {evidence.summary} ({'; '.join(evidence.reasons)}): it is for the anomaly task, which is not "
-        "there yet; for classification, put images of every class into train/ as well"
+        f"{listing.root}: {evidence.summary} ({'; '.join(evidence.reasons)}): anomaly detection is not "
+        "supported yet; for classification, put images of every class into train/ as well"
     )

@@ -1,9 +1,9 @@
-"""Which file an annotation means: one way to match names, shared by all readers.
+"""Match the names in annotations to files, by one rule for all readers.
 
 Tools write names from other machines: with backslashes, in another Unicode normal form, percent-encoded, in another
-case, with a folder or an upload hash in front, or without the folder that the file lies in. Each kind of difference is
-a `Level`, tried in order of trust, and includes those before it. Names are only ever looked up among the files that
-were listed, so none leads out of the data set.
+case, with a folder or an upload hash in front, or without the folder of the file. Each kind of difference is a `Level`,
+tried in order of trust, and includes those before it. Names are only searched among the listed files, so none can point
+outside the data set.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ __all__ = ["EXACT_BASES", "Bases", "Level", "Match", "NameIndex", "plain_name", 
 Bases = Sequence[Sequence[str]]
 """Folders that names may be relative to: ranks, best first, of prefixes such as ``""`` or ``"images/train/"``.
 
-Within a rank no prefix is better than another."""
+Prefixes within a rank are equal."""
 
 EXACT_BASES: Bases = (("",),)
-"""Names are relative to the root."""
+"""Names relative to the root."""
 
 
 class Level(enum.IntEnum):
-    """How much a name differs from that of its file, at most."""
+    """Largest permitted difference between a name and its file."""
 
     EXACT = 0
     SLASHES = 1
@@ -42,7 +42,7 @@ class Level(enum.IntEnum):
 
     @property
     def difference(self) -> str:
-        """For messages."""
+        """Name of the difference for messages."""
         return _DIFFERENCES[self]
 
 
@@ -58,14 +58,14 @@ _DIFFERENCES = {
 
 
 class Match(NamedTuple):
-    """The file that a name means, or why there is none."""
+    """The file that a name matches, or why there is none."""
 
     file: str | None
     level: Level = Level.EXACT
     rivals: tuple[str, ...] = ()
-    """Two or more files that the name matches equally well, or names that match this one file equally well."""
+    """Several files that the name matches equally well, or names that match this one file equally well."""
     shared: bool = False
-    """Whether ``rivals`` are names, not files."""
+    """Whether ``rivals`` are names rather than files."""
 
 
 _PREFIX_FOLDERS = frozenset(
@@ -75,14 +75,14 @@ _UPLOAD_HASH = re.compile(r"^[0-9a-f]{8}-(?=.)")
 
 
 def plain_name(declared: str) -> str | None:
-    """A declared name as a relative POSIX path, or None when it must not be used: absolute, or with ``..``."""
+    """Return a declared name as a relative POSIX path, or None if it must not be used: absolute, or with ``..``."""
     return safe_name(declared.replace("\\", "/"))
 
 
 def resolve_name(folder: str, declared: str) -> str | None:
-    """Return a path relative to a folder as one relative to the root; None where it leads out of the data set.
+    """Return a path relative to a folder as one relative to the root; None if it points outside the data set.
 
-    For tools that write ``../images/a.jpg``. Only names are looked at, no links.
+    For tools that write ``../images/a.jpg``. Only names are compared, links are not followed.
     """
     text = declared.replace("\\", "/")
     if text.startswith("/") or text[1:2] == ":":
@@ -99,7 +99,7 @@ def resolve_name(folder: str, declared: str) -> str | None:
 
 
 class NameIndex:
-    """The files of a data set, ready to be found by the names that annotations give them."""
+    """The files of a data set, indexed by the names that annotations may give them."""
 
     def __init__(self, files: Iterable[str]) -> None:
         self._files = dict.fromkeys(files)
@@ -110,16 +110,16 @@ class NameIndex:
         self._to_reserve: list[tuple[Iterable[str], Bases]] = []
 
     def reserve(self, names: Iterable[str], bases: Bases = EXACT_BASES) -> None:
-        """Keep the files that these names mean, up to percent-encoding, from names that differ by more.
+        """Reserve the files that these names match, up to percent-encoding, against names with larger differences.
 
-        For data sets of several annotation files: an image that is missing in one split is not the image of the same
-        name in another.
+        For data sets with several annotation files: an image that is missing in one split must not match an image with
+        the same name in another.
 
         Args:
-            names: As `plain_name` gives them.
-            bases: What they may be relative to.
+            names: Names from `plain_name`.
+            bases: Folders that they may be relative to.
         """
-        self._to_reserve.append((names, bases))  # looked up when a name is matched loosely, which is rare
+        self._to_reserve.append((names, bases))  # searched when a name is matched loosely, which is rare
 
     def _reserve(self) -> set[str]:
         for names, bases in self._to_reserve:
@@ -137,16 +137,16 @@ class NameIndex:
     def match(self, names: Sequence[str], bases: Bases = EXACT_BASES, *, up_to: Level = Level.SUBFOLDER) -> list[Match]:
         """Find the file of each name.
 
-        A stricter match comes first for all names: a file that one name means exactly is not found for another name
-        that differs from it in case, prefix or folder.
+        A stricter match comes first for all names: a file with an exact match is not a match for another name that
+        differs from it in case, prefix or folder.
 
         Args:
-            names: As `plain_name` gives them; any number may be equal.
-            bases: What they may be relative to.
-            up_to: The least strict match that counts.
+            names: Names from `plain_name`, with any number of duplicates.
+            bases: Folders that they may be relative to.
+            up_to: Largest difference that counts as a match.
 
         Returns:
-            In the order of ``names``.
+            Matches in the order of ``names``.
         """
         found: dict[str, Match] = {}
         taken: Set[str] = frozenset()
@@ -170,7 +170,7 @@ class NameIndex:
                 elif one_each and claims[files[0]] > 1:
                     rivals = tuple(sorted(other for other, also in matches.items() if also == files))
                     found[name] = Match(None, level, rivals, shared=True)
-                else:  # up to percent-encoding, two spellings are one name: what is listed twice is found twice
+                else:  # up to percent-encoding, two spellings are one name: a duplicate gets the same match
                     found[name] = Match(files[0], level)
             rest = [name for name in rest if name not in found]
         nothing = Match(None)
@@ -199,14 +199,14 @@ class NameIndex:
         return []
 
     def _exact(self, names: Collection[str], bases: Bases) -> dict[str, list[str]]:
-        """The files of each name that has some, below the best rank."""
+        """Return the files of each name with a match, below the best rank."""
         files = self._files
         found: dict[str, list[str]] = {}
         for rank in bases:
             if len(found) == len(names):
                 break
             rest = [name for name in names if name not in found] if found else names
-            if len(rank) == 1:  # the usual case, for a hundred thousand names
+            if len(rank) == 1:  # the common case, for a hundred thousand names
                 found.update({name: [file] for name in rest if (file := rank[0] + name) in files})
             else:
                 hits = {name: [file for base in rank if (file := base + name) in files] for name in rest}
@@ -214,7 +214,7 @@ class NameIndex:
         return found
 
     def _add_twins(self, matches: dict[str, list[str]]) -> None:
-        """Add files whose names look the same as the one found and that no name means: nobody can tell them apart."""
+        """Add unnamed files whose names look the same as a matched one: they cannot be distinguished."""
         others = [files for files in matches.values() if len(files) == 1 and not files[0].isascii()]
         named = {file for files in matches.values() for file in files} if others else set()
         for files in others:
@@ -236,7 +236,7 @@ class NameIndex:
         if not self._by_tail:
             for file in self._files:
                 self._by_tail.setdefault(_tail(_folded(file)), []).append(file)
-        # In order of trust here, too: a%20b is not "a b" where there is an a%20b.
+        # In order of trust here, too: a%20b is not "a b" if there is a file a%20b.
         forms = [(form, form) for form in (_slashed, _composed, _unquoted, _folded)]
         for of_name, of_file in [*forms, (_bare, _folded), (_bare_without_hash, _folded)]:
             wanted = f"/{of_name(name)}"
@@ -248,7 +248,7 @@ class NameIndex:
 
 
 def _prefer(files: list[str], bases: Bases) -> list[str]:
-    """Of several files, those below the best folder that has one."""
+    """Return those of several files that are below the best folder with any."""
     for rank in bases:
         inside = [file for file in files if any(base and file.startswith(base) for base in rank)]
         if len(inside) == 1:
@@ -293,7 +293,7 @@ _FORMS: dict[Level, Callable[[str], str]] = {
 
 
 def _variants(level: Level, name: str) -> list[str]:
-    """Only one side loses its hash: two uploads of one name are two files."""
+    """Return the variants of a name; only one side loses its hash: two uploads of one name are two files."""
     short = _without_hash(name) if level is Level.PREFIX else None
     return [name] if short is None else [name, short]
 

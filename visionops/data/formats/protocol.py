@@ -1,4 +1,4 @@
-"""What every reader of a format is: it says whether a folder is its own, and reads it."""
+"""Interface of a reader: detect whether a folder has its format, and read it."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ["Evidence", "Reader", "Strength"]
 
 
 class Strength(enum.IntEnum):
-    """How sure a reader is that a folder is its own."""
+    """How certain a reader is that a folder has its format."""
 
     WEAK = 1
-    """Images lie in folders, as they do in most data sets."""
+    """Images are in folders, as in most data sets."""
     LIKELY = 2
     """A file that other tools write, too, has the right content."""
     SURE = 3
@@ -27,37 +27,37 @@ class Strength(enum.IntEnum):
 
 @dataclasses.dataclass(frozen=True)
 class Evidence:
-    """Why a folder is of a format."""
+    """Why a folder has a format."""
 
     strength: Strength
     summary: str
-    """What it is, for people: "CVAT COCO 1.0, 2 subsets"."""
+    """Description for people: "CVAT COCO 1.0, 2 subsets"."""
     reasons: tuple[str, ...]
-    """What was seen, each with its place: "annotations/instances_Train.json has images, annotations, categories"."""
+    """Observations, each with its place: "annotations/instances_Train.json has images, annotations, categories"."""
     layer: str = BOXES
-    """What kind of annotations it has."""
+    """Layer of the annotations."""
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
-    """Keys of ``data`` that a configuration needs besides ``format``."""
+    """Keys of ``data`` that a configuration needs in addition to ``format``."""
 
 
 class Reader(Protocol):
     """A module that reads one format."""
 
     def detect(self, listing: Listing, data: DataConfig) -> Evidence | None:
-        """Say whether the files are of this format, by names and a few samples; decode no image.
+        """Return evidence if the files have this format, by names and a few samples; decode no image.
 
-        Files that cannot be read are no evidence; nothing is raised for them.
+        Files that cannot be read are not evidence and raise no error.
         """
 
     def read(self, listing: Listing, data: DataConfig, name: str) -> Dataset:
-        """Read all of it.
+        """Read the data set.
 
         Args:
             listing: The files below the root.
-            data: What the configuration says of the data.
+            data: Configuration of the data.
             name: Name of the data set.
 
         Raises:
-            AnnotationError: An annotation file is absent or malformed as a whole.
-            DataError: A folder or setting that ``data`` names is not there.
+            AnnotationError: An annotation file is missing or malformed as a whole.
+            DataError: A folder or setting that ``data`` names is missing.
         """

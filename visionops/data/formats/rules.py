@@ -1,4 +1,4 @@
-"""From a raw value (a cell of a table, the name of a class folder) to a class."""
+"""Map raw values (cells of a table, names of class folders) to classes."""
 
 from __future__ import annotations
 
@@ -18,41 +18,42 @@ from visionops.suggestions import nearest_names
 __all__ = ["DROPPED", "OUTSIDE", "UNKNOWN", "LabelReader", "is_missing", "list_names", "number_of", "suggest"]
 
 UNKNOWN = -1
-"""The image is not asked this question."""
+"""The image has no label for this attribute."""
 DROPPED = -2
 """The image is left out."""
 OUTSIDE = -3
-"""No rule says what the raw value means."""
+"""No rule covers the raw value."""
 
 _AFFIRMATIVE = frozenset({"1", "true", "yes", "y"})
 _YAML_BOOLEANS = frozenset({"yes", "no", "on", "off"})
 _MISSING = frozenset({"", "nan", "-nan", "?", "n/a", "#n/a", "<na>"})
-"""What programs write for "no value", folded. No class, unless a rule lists it as a value."""
+"""Folded texts that programs write for "no value". They are not classes, unless a rule lists them as values."""
 _LIKE_MISSING = frozenset({"na", "none", "null", "-", "unknown"})
-"""What may say "no value" and may be a class: a person has to decide. Folded."""
+"""Folded texts that may mean "no value" or a class: a person has to decide."""
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class LabelReader:
-    """One attribute and what each raw value says about it."""
+    """One attribute and the meaning of each raw value."""
 
     attribute: Attribute
     values: Mapping[str, int]
-    """`raw_key` of a raw value to class id."""
+    """Maps `raw_key` of a raw value to a class id."""
     ranges: tuple[tuple[float, float], ...] = ()
-    """By class id: lowest and highest number, both included."""
+    """Lowest and highest number by class id, both included."""
     default: int = OUTSIDE
     unknown: frozenset[str] = frozenset({""})
     drop: frozenset[str] = frozenset()
     given: bool = False
-    """Whether a rule of ``data.labels`` says it, not the values themselves."""
+    """Whether a rule of ``data.labels`` defines the classes, not the values themselves."""
     folded: Mapping[str, int] = dataclasses.field(default_factory=dict)
-    """`fold_name` of a raw value to what it says, for values that differ from a known one in case or spaces only."""
+    """Maps `fold_name` of a raw value to its meaning, for values that differ from a known one only in case or
+    spaces."""
 
     @classmethod
     def by_rule(cls, name: str, rule: LabelRule) -> LabelReader:
-        """As ``data.labels`` says; of two classes the last is the positive one unless the rule names it."""
+        """Return a reader for a rule of ``data.labels``; by default the last of two classes is positive."""
         names = tuple(rule.classes or rule.ranges or {})
         positive = rule.positive or (names[-1] if len(names) == 2 else None)
         values = {raw_key(v): i for i, values in enumerate((rule.classes or {}).values()) for v in values}
@@ -70,14 +71,14 @@ class LabelReader:
 
     @classmethod
     def by_values(cls, name: str, raws: Iterable[str]) -> LabelReader:
-        """Each value is its own class, numbers in their order and then texts in theirs; missing values are not known.
+        """Return a reader with one class per value: numbers in order, then texts in order; missing values are unknown.
 
-        Values that differ in case or spaces only are one class, by the spelling that comes first. Of two classes the
-        last is positive where it says so itself (1, true, yes): the order of other names means nothing.
+        Values that differ only in case or spaces are one class, with the first spelling. Of two classes the last is
+        positive if its name says so (1, true, yes): the order of other names has no meaning.
 
         Args:
             name: Name of the attribute.
-            raws: In reading order; any number may be equal.
+            raws: Values in reading order, with duplicates.
         """
         spellings: dict[str, str] = {}
         for key in dict.fromkeys(map(raw_key, dict.fromkeys(raws))):
@@ -89,7 +90,7 @@ class LabelReader:
         return cls(Attribute(name, names, positive), values, folded=_fold(values))
 
     def class_id(self, raw: str) -> int:
-        """Class id, or `UNKNOWN`, `DROPPED`, `OUTSIDE`. A value that is listed as it stands comes first."""
+        """Return the class id, or `UNKNOWN`, `DROPPED`, `OUTSIDE`. An exactly listed value takes precedence."""
         key = raw_key(raw)
         if key in self.drop:
             return DROPPED
@@ -108,11 +109,11 @@ class LabelReader:
         return UNKNOWN if is_missing(key) else self.default
 
     def notes(self, raws: Iterable[str], column: str) -> list[str]:
-        """Say which values are taken for missing ones or for another spelling, and which look like missing ones.
+        """Return notes on values that count as missing or as another spelling, and on values that look like missing.
 
         Args:
             raws: All values of the column.
-            column: Its name, for the notes.
+            column: Name of the column in the notes.
         """
         counts = collections.Counter(raws)
         missing: dict[str, int] = {}
@@ -127,7 +128,7 @@ class LabelReader:
             elif not self.given and fold_name(key) in _LIKE_MISSING:
                 doubtful[key] = None
         notes = [self._merge_note(class_id, keys, column) for class_id, keys in sorted(merged.items())]
-        if any(missing):  # an empty cell says so itself
+        if any(missing):  # an empty cell needs no note
             shown = ", ".join(f"{count} x {key or 'empty'}" for key, count in sorted(missing.items()))
             total = counted(sum(missing.values()), "missing value")
             notes.append(f"{total} in column {column}: {shown}.")
@@ -146,10 +147,10 @@ class LabelReader:
         spelled = ", ".join(map(repr, sorted(keys)))
         what = {UNKNOWN: "not known", DROPPED: "left out"}.get(class_id)
         known = repr(self.attribute.class_names[class_id]) if what is None else what
-        return f"{spelled} of column {column} taken for {known}: only case or spaces differ."
+        return f"{spelled} of column {column} read as {known}: only case or spaces differ."
 
     def refusal(self, raw: str, found: Iterable[str]) -> str:
-        """Return why a raw value is outside the mapping, and the fix.
+        """Return why a raw value is outside the mapping, and how to fix it.
 
         Args:
             found: All raw values of the data. A value of the rule that is not among them may be the misspelt one.
@@ -158,27 +159,29 @@ class LabelReader:
         if self.ranges:
             spans = zip(self.attribute.class_names, self.ranges, strict=True)
             known = ", ".join(f"{c} {low:g} to {high:g}" for c, (low, high) in spans)
-            return f"{raw!r} is in no range of {name} ({known}); widen one, or add it to data.labels.{name}.drop"
+            return f"{raw!r} is outside the ranges of {name} ({known}); widen one, or add it to data.labels.{name}.drop"
         if raw.casefold() in _YAML_BOOLEANS and raw_key(raw.casefold() in {"yes", "on"}) in self.values:
-            return f"{raw!r} is no value of {name}: YAML reads it as true or false; quote it under data.labels.{name}"
+            return (
+                f"{raw!r} is not a value of {name}: YAML reads it as true or false; quote it under data.labels.{name}"
+            )
         unused = self.values.keys() - set(map(raw_key, found))
         near = nearest_names(raw, self.values)
         if near and near[0] in unused:
             return (
-                f"{raw!r} is no value of {name}; data.labels.{name} has {near[0]!r} instead, which the data does not "
+                f"{raw!r} is not a value of {name}; data.labels.{name} has {near[0]!r} instead, which the data does not "
                 "have: correct the one that is misspelt"
             )
         fix = f"{suggest(raw, self.values)}; or add it to a class, unknown or drop of data.labels.{name}"
-        return f"{raw!r} is no value of {name}; {fix}"
+        return f"{raw!r} is not a value of {name}; {fix}"
 
 
 def is_missing(raw: str) -> bool:
-    """Whether a raw value is what programs write for "no value"."""
+    """Return whether a raw value is one that programs write for "no value"."""
     return fold_name(raw) in _MISSING
 
 
 def suggest(word: str, known: Iterable[str]) -> str:
-    """``did you mean 'train'?``, or what there is."""
+    """Return ``did you mean 'train'?``, or the known words."""
     names = list(known)
     folded = {name.casefold(): name for name in names}
     near = difflib.get_close_matches(word.casefold(), folded, n=1)
@@ -186,13 +189,13 @@ def suggest(word: str, known: Iterable[str]) -> str:
 
 
 def list_names(names: Iterable[str]) -> str:
-    """At most twenty."""
+    """Return a comma-separated list of at most twenty names."""
     known = list(names)
     return (", ".join(known[:20]) + (", …" if len(known) > 20 else "")) or "none"
 
 
 def number_of(key: str) -> float | None:
-    """The finite decimal number that a text is. Python reads more as one: ``nan``, ``inf``, ``1_000``."""
+    """Return a text as a finite decimal number, or None. Python accepts more: ``nan``, ``inf``, ``1_000``."""
     if not _NUMBER.fullmatch(key):
         return None
     number = float(key)
@@ -205,7 +208,7 @@ def _order(key: str) -> tuple[bool, float, str]:
 
 
 def _fold(meanings: Mapping[str, int]) -> dict[str, int]:
-    """Folded value to meaning; none for values of several meanings that fold to the same."""
+    """Return a mapping of folded values to meanings, without values of several meanings that fold to the same."""
     owners: dict[str, set[int]] = {}
     for key, meaning in meanings.items():
         owners.setdefault(fold_name(key), set()).add(meaning)

@@ -1,4 +1,4 @@
-"""Shapes of annotation tools that write JSON: the box around each, and what of them is not read."""
+"""Convert shapes of JSON annotation tools to their bounding boxes, and count what is not read."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ Box = tuple[float, float, float, float]
 """Corners x1, y1, x2, y2 in pixels."""
 
 NO_BOX: Box = (math.nan,) * 4
-"""In place of numbers that make no box; `Assembly.add_box` reports it."""
+"""Box for invalid numbers; `Assembly.add_box` reports it."""
 
 
 def number(value: Any) -> float:
-    """Return a JSON value as a float; not a number where it is none, infinite where it is too large."""
+    """Return a JSON value as a float; NaN if it is not a number, infinite if it is too large."""
     if type(value) is float:
         return value
     if type(value) is not int:
@@ -32,7 +32,7 @@ def number(value: Any) -> float:
 
 
 def points_of(value: Any) -> list[tuple[float, float]]:
-    """Return ``[[x, y], …]`` as pairs, each with what is no number as not a number; no points where it is no list."""
+    """Return ``[[x, y], …]`` as pairs, with NaN for values that are not numbers; no points if it is not a list."""
     if not isinstance(value, list):
         return []
     return [
@@ -42,7 +42,7 @@ def points_of(value: Any) -> list[tuple[float, float]]:
 
 
 def bounds(points: Sequence[tuple[float, float]]) -> Box:
-    """Return the box around points; `NO_BOX` where there are none, or one is not finite."""
+    """Return the bounding box of points; `NO_BOX` if there are none, or one is not finite."""
     if not points:
         return NO_BOX
     xs, ys = zip(*points, strict=True)
@@ -52,26 +52,26 @@ def bounds(points: Sequence[tuple[float, float]]) -> Box:
 
 
 def around(cx: float, cy: float, half_x: float, half_y: float) -> Box:
-    """Return the box of a centre and half its width and height."""
+    """Return the box with a centre and half its width and height."""
     return cx - half_x, cy - half_y, cx + half_x, cy + half_y
 
 
 def printable(name: str) -> str:
-    """Return a name from the disk as text that can be stored: bytes that are no Unicode are escaped."""
+    """Return a name from the disk as storable text: bytes that are not Unicode are escaped."""
     return name.encode("utf-8", "backslashreplace").decode()
 
 
 class Tally:
-    """Counts the shapes that are read as the box around them, and those that are left out."""
+    """Counts the shapes that become their bounding box, and those that are left out."""
 
     def __init__(self) -> None:
         self.bounded: Counter[str] = Counter()
-        """Kind to number of shapes whose box is read."""
+        """Number of shapes by kind whose bounding box is read."""
         self.left_out: Counter[str] = Counter()
-        """Kind to number of shapes that have no box."""
+        """Number of shapes by kind that have no box."""
 
     def add_notes(self, notes: list[str]) -> None:
-        """Add a note for each of the two, where there is any."""
+        """Add a note for each of the two counts that is not empty."""
         if self.bounded:
             notes.append(f"Shapes read as the upright box around them: {_list(self.bounded)}.")
         if self.left_out:
@@ -79,13 +79,13 @@ class Tally:
 
     @staticmethod
     def report_bare(assembly: Assembly, keys: Iterable[str]) -> None:
-        """Add a finding for the images that have only shapes without a box, and are to be left out."""
+        """Add a finding for images with only shapes without a box, which are to be left out."""
         names = tuple(keys)
         if names:
             assembly.found(
                 Code.CROWD_ONLY,
                 counted(len(names), "image"),
-                f"only points or lines, left out, as they would teach background: {examples(names, 12)}; "
+                f"only points or lines, left out, as they would count as background: {examples(names, 12)}; "
                 "draw boxes or remove the images",
                 names,
             )

@@ -1,4 +1,4 @@
-"""The words by which folders and files say which split they are."""
+"""Recognize splits by the words in names of folders and files."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ SPLIT_WORDS = {
     "unlabeled": Split.UNLABELLED,
     "inference": Split.UNLABELLED,
 }
-"""Lower-case word to split."""
+"""Maps a lower-case word to its split."""
 
 _WORD = re.compile(r"[a-z]+")
 
 
 def split_in_name(name: str) -> Split:
-    """The split that one word of a name says (``instances_train2017.json``); ``NONE`` for none or several."""
+    """Return the split that a word of a name gives (``instances_train2017.json``); ``NONE`` for none or several."""
     found = {SPLIT_WORDS[word] for word in _WORD.findall(name.lower()) if word in SPLIT_WORDS}
     return found.pop() if len(found) == 1 else Split.NONE
 
 
 def split_of_folders(name: str, *, unlabelled: bool = False) -> Split:
-    """The split that the folders of a file say: one that is called after it, else one with its word in the name.
+    """Return the split that a file's folders give: one named after a split, else one with its word in the name.
 
     Args:
         unlabelled: Whether ``unlabelled`` counts, for files that may have no labels.
 
     Returns:
-        ``NONE`` where they say none, or several.
+        The split, or ``NONE`` if the folders give none, or several.
     """
     return _split_of_path(name.rpartition("/")[0].lower(), unlabelled)
 
 
 def split_of_file(name: str, *, unlabelled: bool = False) -> Split:
-    """The split that an annotation file says: by a word of its own name, else by its folders as `split_of_folders`."""
+    """Return the split of an annotation file: from a word of its name, else from its folders (`split_of_folders`)."""
     stem = name.rpartition("/")[2].rpartition(".")[0]
     return split_in_name(stem) or split_of_folders(name, unlabelled=unlabelled)
 

@@ -1,10 +1,10 @@
-"""Attribute tables: a row an image and a column an attribute, and the images in folders beside it (lots).
+"""Read attribute tables: one row per image and one column per attribute, with the images in folders beside it (lots).
 
-A table is a CSV, TSV, Parquet or Excel file. Its rows name images by their paths, or by their stems where the column
-holds identifiers. Images that no row names are for batch inference.
+A table is a CSV, TSV, Parquet or Excel file. Its rows name images by their paths, or by their stems if the column holds
+identifiers. Images without a row are for batch inference.
 
-Where ``data.format`` is ``auto``, what the configuration leaves open is found: the table, its delimiter, the column
-that names images, the column of splits, and which of the others are labels.
+With ``data.format: auto``, missing settings are detected: the table, its delimiter, the column that names images, the
+split column, and which of the others are labels.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from visionops.errors import AnnotationError, DataError
 __all__ = ["detect", "label_columns", "names_images", "read", "split_column"]
 
 _MOST_TABLES = 40
-"""Tables that are looked into; more than that are a file per image, which these are not."""
+"""Maximum number of tables to inspect; more indicate one file per image, which is not this format."""
 _USUAL_NAME = "attributes.csv"
 _SPLIT_NAMES = frozenset({"split", "set", "subset", "partition", "phase", "datasplit"})
 
@@ -50,18 +50,18 @@ _Line = tuple[int, list[str]]
 
 
 class _Found(NamedTuple):
-    """A table that names images, and how it is to be read."""
+    """A table that names images, and how to read it."""
 
     place: str
     delimiter: str
     columns: tuple[str, ...] | None
-    """Names of the columns where the file has no header."""
+    """Names of the columns if the file has no header."""
     header: list[str]
     image: int
     """Index of the column that names images."""
 
     def settings(self, data: DataConfig) -> dict[str, Any]:
-        """Keys of ``data`` that say how to read it, without those at their default."""
+        """Return the keys of ``data`` that describe how to read it, without those at their default."""
         settings: dict[str, Any] = {"table": self.place}
         if self.delimiter != ",":
             settings["delimiter"] = self.delimiter
@@ -88,14 +88,14 @@ def detect(listing: Listing, data: DataConfig) -> Evidence | None:
 
 
 def _evidence(listing: Listing, data: DataConfig, found: _Found) -> Evidence | None:
-    """Look at all of the one table; None where it has no labels."""
+    """Read the whole table; return None if it has no labels."""
     settings = found.settings(data)
     reason = f"column {found.header[found.image]} of {found.place} names images"
     plain = Evidence(Strength.LIKELY, "attribute table", (reason,), layer=LABELS, settings=settings)
     try:
         rows = list(read_rows(listing.path(found.place), found.delimiter))[found.columns is None :]
     except AnnotationError:
-        return plain  # reading says what is wrong with it
+        return plain  # reading reports the problem
     if any(len(cells) != len(found.header) for _, cells in rows):
         return plain
     guess = _guess(found, rows, data)
@@ -115,12 +115,12 @@ def _evidence(listing: Listing, data: DataConfig, found: _Found) -> Evidence | N
 def read(listing: Listing, data: DataConfig, name: str) -> Dataset:
     """Read the table and list the lots.
 
-    Images are in order of the rows, then those for batch inference in order of their names.
+    Images are in the order of rows, then those for batch inference, sorted by name.
 
     Raises:
-        AnnotationError: The table is absent, cannot be read, has rows of unequal length or names no image that is
-            there; or there are several tables.
-        DataError: A column or a lot of ``data`` is not there.
+        AnnotationError: The table is missing, cannot be read, has rows of unequal length or names no existing image;
+            or there are several tables.
+        DataError: A column or a lot of ``data`` is missing.
     """
     if data.format is Format.TABLE and data.table is not None:
         return _Reader(listing, data, _place(listing, data.table)).dataset(name)
@@ -135,7 +135,7 @@ def read(listing: Listing, data: DataConfig, name: str) -> Dataset:
 
 
 def _several(tables: Sequence[_Found]) -> str:
-    """Which there are and what to do, for a message."""
+    """Return the tables and what to do, for a message."""
     names = ", ".join(table.place for table in tables)
     splits = {split_of_file(table.place) for table in tables} - {Split.NONE}
     if len({tuple(table.header) for table in tables}) == 1 and len(splits) == len(tables):
@@ -146,12 +146,12 @@ def _several(tables: Sequence[_Found]) -> str:
 def _place(listing: Listing, table: str) -> str:
     place = plain_name(table)
     if place is None:
-        raise AnnotationError(f"{table}: leads out of the data set; set data.table to a file below {listing.root}")
+        raise AnnotationError(f"{table}: is outside the data set; set data.table to a file below {listing.root}")
     return listing.find(place) or place
 
 
 def _only_table(listing: Listing) -> str:
-    """The table to read though it names no image, for its own message."""
+    """Return the table to read although it names no image, so that reading raises its own error."""
     known = [name for suffix in (*TABLE_SUFFIXES, ".xls") for name in listing.by_suffix.get(suffix, ())]
     if _USUAL_NAME in known or not known:
         return _USUAL_NAME
@@ -166,7 +166,7 @@ def _only_table(listing: Listing) -> str:
 
 
 class _ImageNames:
-    """Whether a text may name an image: by its last part, in any case, with or without its suffix."""
+    """Checks whether a text may name an image: by its last part, in any case, with or without its suffix."""
 
     def __init__(self, listing: Listing) -> None:
         tails = [_tail(name) for name in listing.images]
@@ -180,12 +180,12 @@ class _ImageNames:
         return _tail(cell) in self.stems
 
     def column_of(self, width: int, rows: Sequence[Sequence[str]]) -> int | None:
-        """The first column of which half of the cells or more name images; with suffixes, or else as identifiers."""
+        """Return the first column where at least half of the cells name images, with suffixes or as identifiers."""
         for test in (self.is_file, self.is_stem):
             for i in range(width):
                 cells = [row[i] for row in rows]
                 hits = sum(map(test, cells))
-                alike = test == self.is_stem and len(set(cells)) * 2 <= len(cells)  # numbers of classes are no ids
+                alike = test == self.is_stem and len(set(cells)) * 2 <= len(cells)  # numbers of classes are not ids
                 if hits and hits * 2 >= len(cells) and not alike:
                     return i
         return None
@@ -199,12 +199,12 @@ def _tail(name: str) -> str:
 
 
 def names_images(listing: Listing, cells: Iterable[str]) -> bool:
-    """Whether half of some cells or more name images of the folder."""
+    """Return whether at least half of the cells name images of the folder."""
     return _ImageNames(listing).column_of(1, [(cell,) for cell in cells]) is not None
 
 
 def _find_tables(listing: Listing, data: DataConfig) -> list[_Found]:
-    """The tables that name images of the folder, among those that the configuration leaves."""
+    """Return the tables that name images of the folder, among those that the configuration allows."""
     if data.table is not None:
         place = plain_name(data.table)
         known = listing.find(place) if place else None
@@ -223,7 +223,7 @@ def _find_tables(listing: Listing, data: DataConfig) -> list[_Found]:
 def _look_into(listing: Listing, place: str, data: DataConfig, images: _ImageNames) -> _Found | None:
     if data.table is None and suffix_of(place) == ".parquet":
         rows = [cells for _, cells in head_rows(listing.path(place), ",", lists=True)]
-        if rows and holds_boxes(rows):  # in a column of lists, which is no label
+        if rows and holds_boxes(rows):  # boxes in a column of lists, which is not a label
             return None
     for delimiter in _delimiters(place, data):
         rows = [cells for _, cells in head_rows(listing.path(place), delimiter)]
@@ -269,7 +269,7 @@ def _headed(place: str, delimiter: str, rows: list[list[str]], data: DataConfig,
 
 
 def _made_up(image: int, rows: list[list[str]]) -> tuple[str, ...]:
-    """Names for the columns of a table without a header."""
+    """Return names for the columns of a table without a header."""
     width = len(rows[0])
     splits = [i for i in range(width) if i != image and _says_splits("", (row[i] for row in rows))][:1]
     others = [i for i in range(width) if i != image and i not in splits]
@@ -285,7 +285,7 @@ class _Guess(NamedTuple):
     attributes: tuple[str, ...]
     split: str | None
     skipped: dict[str, str]
-    """Column to why it is no label."""
+    """Maps a column to the reason why it is not a label."""
 
 
 def _column(found: _Found, rows: Sequence[_Line], column: str) -> list[str]:
@@ -294,13 +294,13 @@ def _column(found: _Found, rows: Sequence[_Line], column: str) -> list[str]:
 
 
 def _guess(found: _Found, rows: Sequence[_Line], data: DataConfig) -> _Guess:
-    """Which columns are labels and which says the split, where the configuration leaves it open."""
+    """Find the label columns and the split column that the configuration does not set."""
     image = found.header[found.image]
-    asked = {data.weights and data.weights.column, data.group_column, data.split_column}
+    configured = {data.weights and data.weights.column, data.group_column, data.split_column}
     columns = {
         column: _column(found, rows, column)
         for column in dict.fromkeys(found.header)
-        if column and column != image and column not in asked
+        if column and column != image and column not in configured
     }
     split = data.split_column or split_column(columns)
     if split:
@@ -312,7 +312,7 @@ def _guess(found: _Found, rows: Sequence[_Line], data: DataConfig) -> _Guess:
 
 
 def split_column(columns: dict[str, list[str]]) -> str | None:
-    """The first column whose values are train, val or test."""
+    """Return the first column whose values are train, val or test."""
     return next((column for column, cells in columns.items() if _says_splits(column, cells)), None)
 
 
@@ -325,10 +325,10 @@ def _says_splits(column: str, cells: Iterable[str]) -> bool:
 
 
 def label_columns(columns: dict[str, list[str]]) -> tuple[list[str], dict[str, str]]:
-    """Tell columns of classes from identifiers, measures and texts.
+    """Separate columns of classes from identifiers, measures and texts.
 
     Returns:
-        The columns whose values are classes, and each other one with the reason.
+        Columns whose values are classes, and a mapping of the others to the reason.
     """
     reasons = {column: why_no_label(cells) for column, cells in columns.items()}
     return [c for c, reason in reasons.items() if not reason], {c: reason for c, reason in reasons.items() if reason}
@@ -345,7 +345,7 @@ def _rule(attribute: str, raws: list[str]) -> dict[str, Any]:
 class _Reader:
     def __init__(self, listing: Listing, data: DataConfig, place: str, found: _Found | None = None) -> None:
         if place not in listing.files:
-            next(read_rows(listing.path(place), ","))  # says what there is
+            next(read_rows(listing.path(place), ","))  # raises an error that lists the existing tables
         self.listing = listing
         self.data = data
         self.place = place
@@ -363,7 +363,7 @@ class _Reader:
         self.rows = [Row(place, line, cells[image], tuple(cells[:image] + cells[image + 1 :])) for line, cells in lines]
 
     def _find_lots(self) -> tuple[str, ...] | None:
-        """Prefixes of the images to take."""
+        """Return prefixes of the images to use."""
         if self.data.lots is None:
             return None
         below = [name for name in self.listing.files if name.startswith(self.prefix)]
@@ -378,10 +378,10 @@ class _Reader:
     def _header(self, line: int, header: list[str]) -> list[str]:
         where = f"{self.file}:{line}"
         if not header:
-            raise AnnotationError(f"{where}: the table is empty; write a header and a row an image")
+            raise AnnotationError(f"{where}: the table is empty; add a header and one row per image")
         twice = [column for column, n in collections.Counter(header).items() if n > 1 and column]
         if twice:
-            raise AnnotationError(f"{where}: column {twice[0]!r} stands twice; give each column its own name")
+            raise AnnotationError(f"{where}: column {twice[0]!r} is duplicated; give each column its own name")
         if any(self.prefix + cell in self.listing.images for cell in header):
             raise AnnotationError(f"{where}: the first line names an image, no columns; name them with data.columns")
         if len(header) == 1 and not self.data.labels:
@@ -407,7 +407,7 @@ class _Reader:
         return column
 
     def _used_columns(self, found: _Found | None, lines: list[_Line]) -> Columns:
-        """Attribute to its column and the column of splits; and a note of those that nobody asked for."""
+        """Return the attributes' columns and the split column, and add a note on unused columns."""
         data = self.data
         image = data.image_column or self.header[0]
         if not image:
@@ -427,7 +427,7 @@ class _Reader:
             guess = _guess(found, lines, data)
             split, skipped = guess.split, guess.skipped
             if split and not data.split_column:
-                self.notes.append(f"Column {split} of {self.place} says the splits.")
+                self.notes.append(f"Column {split} of {self.place} gives the splits.")
         if data.labels:
             attributes = {attribute: rule.column or attribute for attribute, rule in data.labels.items()}
             unused = [c for c in self.header if c and c not in used and c != split]
@@ -437,7 +437,7 @@ class _Reader:
             attributes = {c: c for c in self.header if c and c not in used and c != split and c not in skipped}
             if skipped:
                 shown = ", ".join(f"{column} ({reason})" for column, reason in skipped.items())
-                self.notes.append(f"Columns of {self.place} that are no labels, left out: {shown}.")
+                self.notes.append(f"Columns of {self.place} that are not labels, left out: {shown}.")
         if not attributes:
             why = f" ({', '.join(f'{c}: {reason}' for c, reason in skipped.items())})" if skipped else ""
             raise AnnotationError(f"{self.file}:1: has no column of labels{why}; add one beside {image!r}")
@@ -445,7 +445,7 @@ class _Reader:
         return Columns(tuple(self.header[:at] + self.header[at + 1 :]), attributes, split)
 
     def _bases(self) -> Bases:
-        """Names are relative to the folder of the table, or to the root; either may have a folder of images."""
+        """Return the bases of names: the folder of the table, or the root; either may have a folder of images."""
         here, images = self.prefix, f"{self.prefix}images/"
         return ((here,), (images,), ("",), ("images/",)) if here else (("",), ("images/",))
 
@@ -455,11 +455,11 @@ class _Reader:
         labelled.add(self.rows, self.prefix, self._bases(), self.lots or ("",))
         entries = labelled.entries
         if not entries and not labelled.assembly.findings:
-            raise AnnotationError(f"{self.file}: has no row of an image; add rows, or change data.lots")
+            raise AnnotationError(f"{self.file}: has no row with an image; add rows, or change data.lots")
         if entries and not any(key in self.listing.files for key in entries):
             key, row = next(iter(entries.items()))
             raise AnnotationError(
-                f"{self.file}:{row.line}: no image of the table is there, such as {self.listing.path(key)}; paths are "
+                f"{self.file}:{row.line}: no image of the table exists, such as {self.listing.path(key)}; paths are "
                 "relative to the table's folder: correct them, or set data.image_column"
             )
         within = self.lots

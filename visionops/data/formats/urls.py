@@ -1,6 +1,6 @@
-"""Names of images as URLs: storage buckets, web servers, the files that Label Studio serves.
+"""Match names of images that are URLs: storage buckets, web servers, the files that Label Studio serves.
 
-A path of a URL is longer than that of the file here, so it is matched from its end.
+A URL's path is longer than that of the local file, so it is matched from its end.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _FILE_URI = re.compile(r"[?&]fileuri=")
 
 
 def path_of_url(url: str) -> str:
-    """The path that a URL names, percent-decoded and without a leading slash."""
+    """Return the path of a URL, percent-decoded and without a leading slash."""
     _, found, local = url.partition(_LOCAL_FILES)
     if found:
         return unquote(_cut(local, "&")).lstrip("/")
@@ -41,22 +41,22 @@ def path_of_url(url: str) -> str:
 
 
 def _cut(url: str, mark: str) -> str:
-    """A URL before the mark, unless it is a name of an image as it stands."""
+    """Cut a URL at the mark, unless it is already the name of an image."""
     return url if suffix_of(url) in IMAGE_SUFFIXES else url.partition(mark)[0]
 
 
 def declared_path(declared: str) -> str | None:
-    """Return a declared name as `plain_name` does, and of a URL its path."""
+    """Return a declared name like `plain_name`, or the path of a URL."""
     return plain_name((path_of_url(declared) or declared) if "://" in declared else declared)
 
 
 def find_declared(index: NameIndex, declared: Iterable[str], names: Sequence[str], bases: Bases) -> list[Match]:
-    """Find the file of each name; where some are URLs, from the end of their paths.
+    """Find the file of each name; match URLs from the end of their paths.
 
     Args:
         declared: Names as written.
-        names: Those of them that `declared_path` gives.
-        bases: What they may be relative to.
+        names: The names that `declared_path` returns for them.
+        bases: Folders that they may be relative to.
     """
     if not any("://" in name for name in declared):
         return index.match(names, bases)
@@ -65,7 +65,7 @@ def find_declared(index: NameIndex, declared: Iterable[str], names: Sequence[str
 
 
 def find_paths(index: NameIndex, names: Sequence[str], bases: Bases) -> dict[str, Match]:
-    """Find the file of each path: the whole path, or else as much of its end as there is, the name at least."""
+    """Find the file of each path: by the whole path, else by as much of its end as possible, at least the name."""
     unique = list(dict.fromkeys(names))
     found = {name: _closest(name, m) for name, m in zip(unique, index.match(unique, bases), strict=True)}
     taken = {match.file for match in found.values()}
@@ -87,7 +87,7 @@ def find_paths(index: NameIndex, names: Sequence[str], bases: Bases) -> dict[str
 
 
 def _closest(name: str, match: Match) -> Match:
-    """Of several files the one that has the most of the path in common."""
+    """Return which of several files has most of its path in common."""
     if match.shared or not match.rivals:
         return match
     wanted = name.casefold().split("/")[::-1]

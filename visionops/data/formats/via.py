@@ -1,4 +1,4 @@
-"""VGG Image Annotator: projects and exports of VIA 1 and 2 in JSON and CSV, and projects of VIA 3.
+"""Read VGG Image Annotator: projects and exports of VIA 1 and 2 in JSON and CSV, and projects of VIA 3.
 
 Coordinates are continuous, in pixels from 0. Each region has a shape and attributes; one attribute is the class.
 """
@@ -35,9 +35,9 @@ from visionops.errors import AnnotationError
 __all__ = ["detect", "read"]
 
 _CLASS_WORDS = ("class", "classname", "label", "labelname", "type", "name", "object", "category")
-"""Names of the attribute that is the class, where there are several; best first."""
+"""Names of the attribute that is the class if there are several; best first."""
 _ONE_CLASS = "object"
-"""The class of regions that no attribute describes."""
+"""Class of regions without attributes."""
 
 
 def detect(listing: Listing, data: DataConfig) -> Evidence | None:
@@ -52,19 +52,19 @@ def detect(listing: Listing, data: DataConfig) -> Evidence | None:
         return Evidence(Strength.SURE, f"VGG Image Annotator, {shown}", tuple(reasons))
     refused = [name for name in listing.by_suffix.get(".csv", ())[:MOST_SAMPLED] if is_table_3(listing, name)]
     if refused:
-        return Evidence(Strength.LIKELY, "a CSV of VIA 3", (f"{refused[0]} says so in its first line",))
+        return Evidence(Strength.LIKELY, "a CSV of VIA 3", (f"{refused[0]} has its first line",))
     return None
 
 
 def read(listing: Listing, data: DataConfig, name: str) -> Dataset:
-    """Read all files of VIA; a file that says the same as another one beside it counts once.
+    """Read all VIA files; a file with the same content as another one beside it counts once.
 
     File names are relative to the file's folder or to the project's default path. The only attribute of the regions is
-    the class; of several, the one called class, label, type, name, object or category. Where none is defined, all
-    regions are of one class, ``object``. Classes are in the order of the attribute's options, else sorted.
+    the class; with several, the one called class, label, type, name, object or category. If none is defined, all
+    regions have one class, ``object``. Classes are in the order of the attribute's options, else sorted.
 
     Raises:
-        AnnotationError: There is no such file, one is malformed, or no attribute is clearly the class.
+        AnnotationError: There is no such file, a file is malformed, or no attribute is clearly the class.
     """
     del data
     contents = [read_json(listing, file) for file in find_json(listing)]
@@ -76,7 +76,7 @@ def read(listing: Listing, data: DataConfig, name: str) -> Dataset:
 
 
 class _Reader:
-    """All files of a data set on their way to one."""
+    """Joins all files into one data set."""
 
     def __init__(self, listing: Listing, contents: list[Content]) -> None:
         self.listing = listing
@@ -85,8 +85,8 @@ class _Reader:
         self.contents = self._without_copies(contents)
 
     def _without_copies(self, contents: list[Content]) -> list[Content]:
-        """Leave out the files that say what another one in their folder says: an export beside its project."""
-        # A project says more than its export: the order of classes and the folder of images.
+        """Leave out files with the same content as another one in their folder, such as an export and its project."""
+        # A project has more than its export: the order of classes and the folder of images.
         order = sorted(contents, key=lambda c: (not c.options, not c.base, c.file))
         known: dict[tuple[str, str], str] = {}
         kept: set[str] = set()
@@ -96,7 +96,7 @@ class _Reader:
                 kept.add(content.file)
             else:
                 self.assembly.notes.append(
-                    f"{printable(content.file)} holds the same regions as {printable(first)} and is left out."
+                    f"{printable(content.file)} has the same regions as {printable(first)} and is left out."
                 )
         return [content for content in contents if content.file in kept]
 
@@ -108,7 +108,7 @@ class _Reader:
             assembly.classes.id_of(option)
         splits = [self._split_of(content) for content in self.contents]
         given = {split for split, _ in splits} | {split for _, own in splits for split in own}
-        several = len(given - {Split.NONE}) > 1  # one word says where the data come from, not what to split
+        several = len(given - {Split.NONE}) > 1  # a single word names the origin of the data, not a split
         found: list[tuple[int, str, Box, str]] = []
         bare: dict[int, bool] = {}
         for content in self.contents:
@@ -134,10 +134,10 @@ class _Reader:
         return (region for content in self.contents for image in content.images for region in image.regions)
 
     def _class_attribute(self) -> str:
-        """The folded name of the attribute that is the class.
+        """Return the folded name of the attribute that is the class.
 
         Raises:
-            AnnotationError: There is none, or it is not clear which it is.
+            AnnotationError: There is no such attribute, or it is ambiguous.
         """
         file = self.listing.path(self.contents[0].file)
         used: dict[str, str] = {}
@@ -151,7 +151,7 @@ class _Reader:
             if any(image.has_attributes for content in self.contents for image in content.images):
                 raise AnnotationError(
                     f"{file}: the images have attributes (classes of whole images) and no regions; sort the images "
-                    "into a folder a class and set data.format: folders, or draw regions"
+                    "into a folder per class and set data.format: folders, or draw regions"
                 )
             return ""
         if len(used) == 1:
@@ -175,12 +175,12 @@ class _Reader:
         return chosen
 
     def _split_of(self, content: Content) -> tuple[Split, list[Split]]:
-        """The split that names and folders of the file say, and those that the folders of its images say."""
+        """Return the split from names and folders of the file, and the splits from the folders of its images."""
         of_file = split_of_file(content.file)
         return of_file, [split_of_folders(image.filename.replace("\\", "/")) for image in content.images]
 
     def _add_images(self, content: Content, splits: list[Split]) -> list[int]:
-        """The row of each image, or `DROPPED`."""
+        """Return the row of each image, or `DROPPED`."""
         rows = [DROPPED] * len(content.images)
         folder = folder_of(content.file)
         groups: dict[bool, list[tuple[int, ImageEntry]]] = {False: [], True: []}
@@ -205,7 +205,7 @@ class _Reader:
         return tuple(dict.fromkeys(ranks))
 
     def _boxes(self, image: ViaImage, attribute: str) -> tuple[list[tuple[str, Box, str]], bool]:
-        """Class, box and place of each region, and whether one was left out."""
+        """Return class, box and place of each region, and whether a region was left out."""
         found: list[tuple[str, Box, str]] = []
         skipped = False
         for region in image.regions:
@@ -230,7 +230,7 @@ class _Reader:
         return found, skipped
 
     def _order_classes(self, labels: Iterable[str]) -> None:
-        """Give the classes that no options declare their ids, sorted."""
+        """Set the ids of classes that no options declare, sorted."""
         spellings: dict[str, str] = {}
         for label in labels:
             spellings.setdefault(fold_name(label), label)

@@ -1,4 +1,4 @@
-"""Files of VGG Image Annotator: how they are found, and what each says."""
+"""Find and parse files of VGG Image Annotator."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _MARKS = (
     (b'"filename"', b'"regions"'),
     (b'"project"', b'"vid_list"'),
 )
-"""Keys that stand near the start of a file."""
+"""Keys near the start of a file."""
 _VIA_3 = ("project", "attribute", "file", "metadata", "view")
 _KINDS_3 = {
     1: "point",
@@ -51,13 +51,13 @@ _KINDS_3 = {
     8: "extreme_rect",
     9: "extreme_circle",
 }
-"""VIA 3's numbers of shapes."""
+"""Numbers of shapes in VIA 3."""
 _IMAGE_TYPE_3 = 2
 
 
 @dataclasses.dataclass
 class Region:
-    """One shape with its attributes, as the file has them."""
+    """One shape with its attributes, as in the file."""
 
     shape: dict[str, Any]
     attributes: dict[str, Any]
@@ -77,14 +77,14 @@ class ViaImage:
 
 @dataclasses.dataclass
 class Content:
-    """What one file says."""
+    """Content of one file."""
 
     file: str
     images: list[ViaImage]
     base: str = ""
     """The project's default path of images."""
     options: dict[str, list[str]] = dataclasses.field(default_factory=dict)
-    """Folded attribute name to the values it may have, in their order."""
+    """Maps a folded attribute name to its possible values, in order."""
     has_attributes: bool = False
     """Whether it defines an attribute of regions, set or not."""
     problems: list[tuple[Code, str, str]] = dataclasses.field(default_factory=list)
@@ -92,13 +92,13 @@ class Content:
     left_out: Counter[str] = dataclasses.field(default_factory=Counter)
 
     def signature(self) -> str:
-        """What the file says, for comparing it with others."""
+        """Return the content in a form that can be compared with other files."""
         rows = [[i.filename, [[r.shape, r.attributes] for r in i.regions]] for i in self.images]
         return json.dumps(sorted(rows, key=lambda row: str(row[0])), sort_keys=True, default=str)
 
 
 def find_json(listing: Listing, most: int | None = None) -> list[str]:
-    """Return the names of VIA's JSON files, sorted; with ``most``, look only at the largest so many files."""
+    """Return the names of VIA's JSON files, sorted; with ``most``, inspect only that many of the largest files."""
     candidates = listing.by_suffix.get(".json", [])
     if most is not None and len(candidates) > most:  # a VIA file holds many images
         candidates = sorted(candidates, key=lambda name: -listing.files[name].num_bytes)[:most]
@@ -120,7 +120,7 @@ def _is_via_file(listing: Listing, name: str) -> bool:
 
 
 def _kind(raw: Any) -> Callable[[Content, dict[str, Any]], None] | None:
-    """How a parsed JSON file is to be read; None where it is not of VIA."""
+    """Return the function that reads a parsed JSON file; None if it is not from VIA."""
     if not isinstance(raw, dict):
         return None
     if isinstance(raw.get("_via_img_metadata"), dict):
@@ -156,7 +156,7 @@ def _header(cells: list[str]) -> list[str]:
 
 
 def explain_absence(listing: Listing) -> None:
-    """Say why there is nothing to read.
+    """Raise an error that explains why there is nothing to read.
 
     Raises:
         AnnotationError: Always.
@@ -213,7 +213,7 @@ def _add_images(content: Content, raw: dict[str, Any]) -> None:
             content.problems.append((Code.UNKNOWN_IMAGE, where, problem))
             continue
         regions = entry.get("regions", [])
-        values = regions.values() if isinstance(regions, dict) else regions  # VIA 1 numbers them by keys
+        values = regions.values() if isinstance(regions, dict) else regions  # VIA 1 uses numbers as keys
         image = ViaImage(declared.strip(), where, [], has_value(entry.get("file_attributes")))
         if not isinstance(regions, list | dict):
             content.problems.append((Code.BAD_BOX, where, '"regions" must be a list; export the annotations again'))
@@ -230,7 +230,7 @@ def _add_images(content: Content, raw: dict[str, Any]) -> None:
 
 
 def _add_project_3(content: Content, raw: dict[str, Any]) -> None:
-    """Views of one image each; metadata of a view with a shape is a region, without one it is about the image."""
+    """Read views with one image each; their metadata with a shape is a region, without one it is about the image."""
     shown = printable(content.file)
     images: dict[str, ViaImage] = {}
     for view_id, view in raw["view"].items():
@@ -268,7 +268,7 @@ def _add_project_3(content: Content, raw: dict[str, Any]) -> None:
 
 
 def _values_3(raw: Any, attributes: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Attribute name to value; of options, which are numbered, their texts."""
+    """Return a mapping of attribute names to values; numbered options become their texts."""
     values: dict[str, Any] = {}
     for key, value in raw.items() if isinstance(raw, dict) else ():
         attribute = attributes.get(key, {})
@@ -281,7 +281,7 @@ def _values_3(raw: Any, attributes: dict[str, dict[str, Any]]) -> dict[str, Any]
 
 
 def _shape_3(xy: Any) -> dict[str, Any] | None:
-    """VIA 3's ``[number of the shape, x, y, …]`` as VIA 2 writes it; None where there is no shape."""
+    """Convert VIA 3's ``[number of the shape, x, y, …]`` to VIA 2's form; return None if there is no shape."""
     if not isinstance(xy, list) or not xy:
         return None
     kind = _KINDS_3.get(xy[0], "") if type(xy[0]) is int else ""
@@ -297,10 +297,10 @@ def _shape_3(xy: Any) -> dict[str, Any] | None:
 
 
 def read_table(listing: Listing, file: str) -> Content:
-    """Read a CSV with a row a region, or a row for an image without any.
+    """Read a CSV with one row per region, or one row for an image without regions.
 
     Raises:
-        AnnotationError: It is not a CSV, or a row has another number of cells.
+        AnnotationError: It is not a CSV, or a row has another number of cells than the header.
     """
     content = Content(file, [])
     rows = read_rows(listing.path(file), ",")
@@ -331,7 +331,7 @@ def read_table(listing: Listing, file: str) -> Content:
 
 
 def _cell(text: str) -> dict[str, Any] | None:
-    """The JSON object in a cell, empty where the cell is; None where it is something else."""
+    """Return the JSON object in a cell, {} for an empty cell; None if it is something else."""
     if not text:
         return {}
     try:

@@ -1,4 +1,4 @@
-"""Boxes around the shapes of VGG Image Annotator, in pixels."""
+"""Compute bounding boxes for the shapes of VGG Image Annotator, in pixels."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _circle(shape: dict[str, Any]) -> Box:
 
 
 def _ellipse(shape: dict[str, Any]) -> Box:
-    """Half axes, and from VIA 2.0.8 on the angle in radians."""
+    """Return the box of an ellipse with half axes, and from VIA 2.0.8 on an angle in radians."""
     cx, cy, rx, ry = _numbers(shape, "cx", "cy", "rx", "ry")
     theta = number(shape.get("theta", 0))
     if not all(map(math.isfinite, (rx, ry, theta))) or rx < 0 or ry < 0:
@@ -48,4 +48,4 @@ BOXES: dict[str, Callable[[dict[str, Any]], Box]] = {
     "ellipse": _ellipse,
     "polygon": _polygon,
 }
-"""Shape to the box around it. Points, lines and polylines have none."""
+"""Maps a shape to the function for its bounding box. Points, lines and polylines have none."""

@@ -1,4 +1,4 @@
-"""Values of VIA's attributes: text, numbers, and the ticks of checkboxes."""
+"""Read values of VIA's attributes: text, numbers, and checkboxes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["has_value", "is_set", "is_text", "labels_of"]
 
 
 def is_text(value: Any) -> bool:
-    """Return whether a value is text other than blanks."""
+    """Return whether a value is non-blank text."""
     return isinstance(value, str) and bool(value.strip())
 
 
@@ -20,12 +20,12 @@ def is_set(value: Any) -> bool:
 
 
 def has_value(attributes: Any) -> bool:
-    """Whether one of several attributes is set."""
+    """Return whether any of several attributes is set."""
     return isinstance(attributes, dict) and any(map(is_set, attributes.values()))
 
 
 def labels_of(value: Any) -> list[str]:
-    """The classes that the value of an attribute names: a text, a number, or the ticked ones of checkboxes."""
+    """Return the classes in the value of an attribute: a text, a number, or the checked boxes."""
     if isinstance(value, dict):
         return [printable(name.strip()) for name, ticked in value.items() if ticked in (True, "true") and name.strip()]
     if type(value) is int:

@@ -1,7 +1,7 @@
-"""The VISION shape: a COCO file for each product and split, ``{product}/{split}/_annotations.coco.json``.
+"""Read the VISION layout: a COCO file for each product and split, ``{product}/{split}/_annotations.coco.json``.
 
 Splits are ``train``, ``val`` or ``valid``, ``test``, and ``inference``, whose images are not labelled. Roboflow's COCO
-export is one product.
+export is a single product.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ __all__ = ["ANNOTATION_FILE", "detect", "products_in", "read"]
 ANNOTATION_FILE = "_annotations.coco.json"
 """Name of the annotation file beside the images."""
 
-# In reading order: the first spelling of a class name, and the order of classes, come from train. "valid" and "test"
-# are how exports of labelling tools name their folders.
+# In reading order: the first spelling of a class name, and the order of classes, come from train. Exports of labelling
+# tools call their folders "valid" and "test".
 _SPLIT_FOLDERS = {
     "train": Split.TRAIN,
     "val": Split.VAL,
@@ -34,7 +34,7 @@ _SPLIT_FOLDERS = {
 
 
 def detect(listing: Listing, data: DataConfig) -> Evidence | None:
-    """Find annotation files of that name in folders of splits."""
+    """Find annotation files with that name in folders of splits."""
     del data
     products = products_in(listing)
     if not products:
@@ -47,10 +47,10 @@ def detect(listing: Listing, data: DataConfig) -> Evidence | None:
 
 
 def read(listing: Listing, data: DataConfig, name: str) -> Dataset:
-    """Read the products that ``data.products`` names, or all.
+    """Read the products in ``data.products``, or all.
 
-    ``inference`` is unlabelled, or test where it has annotations. Classes are those of all products taken, in order of
-    products, splits and category ids.
+    ``inference`` is unlabelled, or test if it has annotations. Classes are those of all selected products, in the order
+    of products, splits and category ids.
     """
     prefixes = _chosen(listing, data.products)
     coco = CocoFiles(listing, crowds_are_objects=data.crowds == "objects")
@@ -73,7 +73,7 @@ def read(listing: Listing, data: DataConfig, name: str) -> Dataset:
 
 
 def products_in(listing: Listing) -> dict[str, str]:
-    """Product to the prefix of its files (``Steel/``, or ``""`` when the root is itself a product)."""
+    """Return a mapping of products to the prefix of their files (``Steel/``, or ``""`` if the root is a product)."""
     at_root = any(f"{split}/{ANNOTATION_FILE}" in listing.files for split in _SPLIT_FOLDERS)
     if at_root:
         return {listing.root.name: ""}
@@ -104,11 +104,11 @@ def _chosen(listing: Listing, wanted: tuple[str, ...] | None) -> list[str]:
 
 
 def _unlabelled(listing: Listing, place: str, split: Split) -> dict[str, Any]:
-    """The images of a folder without an annotation file."""
+    """Return the images of a folder without an annotation file."""
     files = [name for name in listing.images if name.startswith(place)]
     if files and split is not Split.UNLABELLED:
         raise AnnotationError(
-            f"{listing.path(place + ANNOTATION_FILE)}: not found, though {len(files)} images lie beside it; add the "
+            f"{listing.path(place + ANNOTATION_FILE)}: not found, though {len(files)} images are beside it; add the "
             "file or remove the folder"
         )
     entries = [{"id": i, "file_name": name.removeprefix(place)} for i, name in enumerate(files)]

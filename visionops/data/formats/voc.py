@@ -1,8 +1,8 @@
-"""Pascal VOC: an XML file an image, wherever the files lie, and lists of splits in ``ImageSets/Main/*.txt``.
+"""Read Pascal VOC: one XML file per image, in any folder, and lists of splits in ``ImageSets/Main/*.txt``.
 
 VOC counts pixels from 1 and includes the last one; we use continuous coordinates from 0. A VOC box becomes
-``(xmin - 1, ymin - 1, xmax, ymax)``: a box over the whole of a 200 x 200 image, 1 to 200, is 0 to 200 here. A data set
-in which a box starts at 0 was counted from 0, and its boxes stay as they are.
+``(xmin - 1, ymin - 1, xmax, ymax)``: a box over the whole of a 200 x 200 image, 1 to 200, is 0 to 200 here. If a box of
+the data set starts at 0, its tool counted from 0, and all boxes keep their numbers.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ _OTHER_ROOTS = {
     "viper": "a file of ViPER-GT",
     "boost_serialization": "tracklets of KITTI",
 }
-"""Roots of XML files that list boxes and are not read."""
+"""Roots of XML files with boxes in unsupported formats."""
 
 _Box = tuple[float, float, float, float]
 
 
 def detect(listing: Listing, data: DataConfig) -> Evidence | None:
-    """Find XML files whose root is ``<annotation>``, by the heads of a few."""
+    """Find XML files with the root ``<annotation>``, by the heads of a sample."""
     del data
     candidates = _candidates(listing)
     sample = candidates[:: max(1, len(candidates) // _SAMPLED)]
@@ -61,15 +61,14 @@ def detect(listing: Listing, data: DataConfig) -> Evidence | None:
 
 
 def read(listing: Listing, data: DataConfig, name: str) -> Dataset:
-    """Read all XML files whose root is ``<annotation>``.
+    """Read all XML files with the root ``<annotation>``.
 
-    The image of a file is the one of its own name, beside it or in the folder of images that goes with its folder;
-    where there is none, the one that ``<filename>`` names. Lists of ``ImageSets`` give the splits, and images in none
-    of them are left out; without lists, folders that are called after splits give them. Classes are in alphabetical
-    order.
+    The image of a file is the one with the same name, beside it or in the image folder that belongs to its folder, else
+    the one in ``<filename>``. Lists in ``ImageSets`` give the splits, and images in none of them are left out; without
+    lists, folders named after splits give them. Classes are in alphabetical order.
 
     Raises:
-        AnnotationError: There is no such file, or one is not XML or lacks what VOC demands.
+        AnnotationError: There is no such file, or a file is not XML or lacks what VOC requires.
     """
     del data
     files, others = _parse_all(listing)
@@ -87,7 +86,7 @@ def read(listing: Listing, data: DataConfig, name: str) -> Dataset:
 
 
 def _candidates(listing: Listing) -> list[str]:
-    """The XML files; in a folder of annotations also those without a suffix, as Stanford Dogs has them."""
+    """Return the XML files; in a folder of annotations also files without a suffix, as in Stanford Dogs."""
     files = listing.by_suffix.get(".xml", [])
     if files:
         return files
@@ -113,23 +112,23 @@ class _Object(NamedTuple):
     box: _Box
     where: str
     counts_pixels: bool
-    """Whether the corners are pixels, from 1 or from 0, as those of ``<bndbox>``; else continuous."""
+    """Whether the corners are pixels, from 1 or from 0, like those of ``<bndbox>``; else they are continuous."""
 
 
 @dataclasses.dataclass
 class _File:
-    """What one XML file says."""
+    """Content of one XML file."""
 
     name: str
     declared: str
     size: tuple[int, int]
     objects: list[_Object]
     deleted: int
-    """How many objects are marked as deleted."""
+    """Number of objects that are marked as deleted."""
 
 
 def _parse_all(listing: Listing) -> tuple[list[_File], list[str]]:
-    """The VOC files, and other XML files that lie elsewhere.
+    """Return the VOC files, and the names of other XML files elsewhere.
 
     Raises:
         AnnotationError: A file is malformed, or of another format.
@@ -170,7 +169,7 @@ class _FileReader:
         objects: list[_Object] = []
         deleted = 0
         for index, element in enumerate(self.root.iterfind("object"), start=1):
-            if (element.findtext("deleted") or "").strip() == "1":  # LabelMe on the web keeps them
+            if (element.findtext("deleted") or "").strip() == "1":  # LabelMe on the web keeps deleted objects
                 deleted += 1
             else:
                 objects += self._read_object(element, f"object {index}")
@@ -192,7 +191,7 @@ class _FileReader:
         return [_Object(class_name, self._bounds(element, which), where, False)]
 
     def _bounds(self, element: ET.Element, which: str) -> _Box:
-        """The box around a rotated box (roLabelImg), a polygon or a mask (LabelMe on the web)."""
+        """Return the bounding box of a rotated box (roLabelImg), a polygon or a mask (LabelMe on the web)."""
         rotated, polygon, mask = element.find("robndbox"), element.find("polygon"), element.find("segm/box")
         if rotated is not None:
             cx, cy, width, height, angle = (
@@ -238,13 +237,13 @@ class _FileReader:
 
 
 def _file_name(text: str) -> str:
-    """Return a name without blanks around it, but for a folder that is named by blanks: that is no path from /."""
+    """Strip spaces from a name, unless its folder is named by spaces: the result must not be an absolute path."""
     name = text.strip()
     return text if name.startswith("/") and "\n" not in text else name
 
 
 def _points(polygon: ET.Element) -> list[tuple[float, float]]:
-    """``<pt><x>…<y>…`` (LabelMe on the web) or ``<x1>…<y1>…<x2>…`` (Roboflow); empty where one is no number."""
+    """Parse ``<pt><x>…<y>…`` (LabelMe on the web) or ``<x1>…<y1>…<x2>…`` (Roboflow); empty if not all numbers."""
     pairs = [(pt.findtext("x"), pt.findtext("y")) for pt in polygon.iter("pt")]
     if not pairs:
         corners = {child.tag: child.text for child in polygon}
@@ -259,7 +258,7 @@ def _complete(points: Sequence[tuple[float | None, float | None]]) -> bool:
 
 
 class _Reader:
-    """All files of a data set on their way to one."""
+    """Joins all files into one data set."""
 
     def __init__(self, listing: Listing, files: list[_File]) -> None:
         self.listing = listing
@@ -283,7 +282,7 @@ class _Reader:
         for file, partner, split in zip(self.files, partners, splits, strict=True):
             shown = printable(file.name)
             if partner.is_unsafe:
-                message = f"file name {partner.name!r} is not a plain path below the data set; write it as one"
+                message = f"file name {partner.name!r} is not a plain path inside the data set; correct it"
                 assembly.found(Code.UNSAFE_NAME, shown, message)
                 assembly.claimed.update([partner.match.file] if partner.match.file else ())
                 continue
@@ -305,19 +304,19 @@ class _Reader:
         return assembly.dataset(name, sort_classes=True)
 
     def _splits(self, partners: list[Partner]) -> list[Split | None]:
-        """The split of each file; None for those to leave out."""
+        """Return the split of each file; None for those to leave out."""
         if self.lists.found:
             return [self.lists.split_of(file.name) for file in self.files]
         splits = [
             split_of_folders(file.name) or split_of_folders(partner.match.file or "")
             for file, partner in zip(self.files, partners, strict=True)
         ]
-        if len(set(splits) - {Split.NONE}) < 2:  # one word says where the folder comes from, not what to split
+        if len(set(splits) - {Split.NONE}) < 2:  # a single word names the origin of the folder, not a split
             return [Split.NONE] * len(splits)
         return list(splits)
 
     def _count_from_zero(self) -> bool:
-        """Whether a box starts at 0, which no count from 1 has, and most counts from 0 have somewhere."""
+        """Return whether a box starts at 0: impossible when counting from 1, common when counting from 0."""
         at_zero = [
             item.where
             for file in self.files
@@ -336,13 +335,15 @@ class _Reader:
         if unlisted:
             assembly.claimed.update(unlisted)
             first = unlisted[0] if len(unlisted) == 1 else f"{unlisted[0]} and {len(unlisted) - 1:,} more"
-            message = "no list in ImageSets names it; it is left out; add it to a list or remove it"
+            message = "not in any list in ImageSets; it is left out; add it to a list or remove it"
             assembly.found(Code.ORPHAN_IMAGE, printable(first), message, tuple(unlisted))
         for where, message in self.lists.unknown:
             assembly.found(Code.UNKNOWN_IMAGE, where, message)
         if renamed:
             count = counted(len(renamed), "file names", "files name")
-            assembly.notes.append(f"{count} another image in <filename> ({examples(renamed, 2)}): its own name counts.")
+            assembly.notes.append(
+                f"{count} another image in <filename> ({examples(renamed, 2)}): its own name is used."
+            )
         deleted = sum(file.deleted for file in self.files)
         if deleted:
             assembly.notes.append(f"{counted(deleted, 'object')} marked as deleted left out.")

@@ -1,4 +1,4 @@
-"""Which image an annotation file of its own belongs to, by where both lie and what they are called."""
+"""Find the image of each annotation file, by the folders and names of both."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ class Partner(NamedTuple):
     """The image of an annotation file."""
 
     name: str
-    """What it is called where it is not found: its key."""
+    """Name of the image if it is not found: its key."""
     match: Match
     other: str = ""
-    """Another image that the annotation names, though the file's own name means `match`."""
+    """Another image that the annotation names, although the file's own name gives `match`."""
     is_unsafe: bool = False
-    """Whether the declared name, then in `name`, leads out of the data set."""
+    """Whether the declared name, then in `name`, points outside the data set."""
 
 
 class Partners:
-    """The images of a data set, ready to be found by annotation files that lie one beside each or in a tree alike."""
+    """The images of a data set, indexed for annotation files beside them or in a parallel tree."""
 
     def __init__(self, listing: Listing) -> None:
         readable = listing.images
@@ -48,7 +48,7 @@ class Partners:
     def find(self, labels: Sequence[tuple[str, str]]) -> list[Partner]:
         """Find the image of each annotation file.
 
-        Its own name counts first, then the name it declares, in full or without its suffix.
+        Its own name counts first, then the declared name, in full or without its suffix.
 
         Args:
             labels: Name of the annotation file, and the name of the image that it declares or ``""``.
@@ -89,7 +89,7 @@ class Partners:
         return partners
 
     def _by_own_name(self, stems: Sequence[str], declared: Sequence[str], bases: Bases) -> list[Match]:
-        """By the name of the annotation file: ``a.xml`` or, as some tools write, ``a.jpg.xml``."""
+        """Match by the name of the annotation file: ``a.xml``, or ``a.jpg.xml`` from some tools."""
         matches = self._match_stems(stems, declared, bases)
         rest = [i for i, match in enumerate(matches) if match.file is None and not match.rivals]
         for i, match in zip(rest, self._files.match([stems[i] for i in rest], bases, up_to=Level.PREFIX), strict=True):
@@ -97,7 +97,7 @@ class Partners:
         return matches
 
     def _fill(self, matches: list[Match], named: list[Match], declared: Sequence[str], bases: Bases) -> None:
-        """By the declared name, where the file's own name means no image."""
+        """Match by the declared name if the file's own name matches no image."""
         rest = [i for i, match in enumerate(matches) if match.file is None and not match.rivals and declared[i]]
         short = [stem_of(declared[i]) if suffix_of(declared[i]) else declared[i] for i in rest]
         by_stem = self._match_stems(short, [declared[i] for i in rest], bases)
@@ -107,7 +107,7 @@ class Partners:
     def _fill_from_afar(
         self, matches: list[Match], stems: Sequence[str], declared: Sequence[str], folder: str, bases: Bases
     ) -> None:
-        """By either name in any folder, where no image lies beside the annotations; never in another split."""
+        """Match by either name in any folder if no image is beside the annotations; never in another split."""
         if folder in self._holding:
             return
         split = split_of_folders(f"{folder}/x")
@@ -127,7 +127,7 @@ class Partners:
         return [self._resolve(match, name) for match, name in zip(found, declared, strict=True)]
 
     def _resolve(self, match: Match, declared: str) -> Match:
-        """From a stem to a file; of several with that stem, the one that the annotation names, or that can be read."""
+        """Resolve a stem to a file; of several with that stem, take the declared one, or the one that can be read."""
         if match.rivals and not match.shared:
             return match._replace(rivals=tuple(sorted(f for stem in match.rivals for f in self._by_stem[stem])))
         if match.file is None:
@@ -145,10 +145,10 @@ class Partners:
         return Match(None, match.level, tuple(sorted(files)))
 
     def _bases(self, folder: str, label_folders: set[str]) -> Bases:
-        """Folders whose images go with the annotations of a folder, best first.
+        """Return folders of images that belong to the annotations of a folder, best first.
 
-        Beside them; else in the tree that mirrors theirs: with ``JPEGImages``, ``images`` and the like, nothing, or
-        any other folder in place of one or more folders of their path.
+        First beside them, then in a parallel tree: with ``JPEGImages``, ``images`` and the like, nothing, or any other
+        folder in place of one or more folders of their path.
         """
         here = f"{folder}/" if folder else ""
         if folder in self._holding:
@@ -179,7 +179,8 @@ class Partners:
                     crosses = bool(split and also and split is not also)
                     if inside not in label_folders and not crosses:
                         others.setdefault(tree, []).append(base)
-        # Nearer folders first, each before the next; but two of usual names that both hold the image are an error.
+        # Nearer folders come first, one at a time; but two folders with usual names that both hold the image are an
+        # error.
         ranks: list[Sequence[str]] = [(base,) for tree in voc.values() for base in self._deepest_first(tree)]
         ranks += self._ranked(usual)
         ranks += [(base,) for base in dict.fromkeys(above) if base.rstrip("/") in self._holding]
@@ -187,20 +188,20 @@ class Partners:
         return tuple(rank for rank in ranks if rank) or ((here,),)
 
     def _ranked(self, trees: dict[str, list[str]]) -> list[Sequence[str]]:
-        """The best folder of each tree, then all others."""
+        """Return the best folder of each tree, then all others."""
         ordered = [self._deepest_first(tree) for tree in trees.values()]
         best = tuple(dict.fromkeys(tree[0] for tree in ordered))
         return [best, tuple(dict.fromkeys(base for tree in ordered for base in tree[1:] if base not in best))]
 
     def _deepest_first(self, bases: list[str]) -> list[str]:
-        """Folders of one tree, first the one that mirrors most of the path and holds images: x/a.xml is of x/a.jpg."""
+        """Sort folders of one tree by how much of the path they mirror and whether they hold images."""
         held = [base for base in bases if base.rstrip("/") in self._holding]
         best = max(held, key=len, default=bases[0])
         return [best, *(base for base in dict.fromkeys(bases) if base != best)]
 
 
 def _folders_of(names: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """Folder to the names of its folders that hold an image at some depth."""
+    """Return a mapping of folders to the names of their subfolders with an image at any depth."""
     children: dict[str, dict[str, None]] = {}
     seen: set[str] = set()
     for name in names:

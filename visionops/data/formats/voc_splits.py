@@ -1,4 +1,4 @@
-"""Lists of images that give the splits of a VOC data set."""
+"""Read the image lists that give the splits of a VOC data set."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from visionops.errors import AnnotationError
 
 __all__ = ["VocLists"]
 
-# The first list that names an image decides; "trainval" matters only to images in neither train nor val.
+# The first list that names an image decides; "trainval" only matters for images in neither train nor val.
 _LISTS = {
     "train": Split.TRAIN,
     "training": Split.TRAIN,
@@ -32,28 +32,28 @@ _ORDER = tuple(_LISTS)
 _OF_A_CLASS = re.compile(r"_(train|val|test|trainval)$", re.IGNORECASE)
 _BESIDE = re.compile(r"^(train|val|valid|validation|test|trainval)(_list)?$", re.IGNORECASE)
 _BLANKS = " \t\r\n"
-"""Other spaces are part of a name, such as that of a Japanese keyboard."""
+"""Separators; other spaces are part of a name, such as that of a Japanese keyboard."""
 _SPACE = re.compile(r"\s+")
 _FLAG = re.compile(r"\s+(?:-1|0|1)$")
 _NUMBERS = re.compile(r"(?:\s+-?\d+)+$")
 
 
 class VocLists:
-    """What the lists of a data set say of each annotation file."""
+    """Split of each annotation file in the lists of a data set."""
 
     def __init__(self, listing: Listing, files: Sequence[str]) -> None:
-        """Read the lists in ``ImageSets``, of the whole or, as VoTT writes them, of each class; else those beside.
+        """Read the lists in ``ImageSets``, for all images or per class like VoTT; else lists beside the files.
 
         Args:
             listing: All files.
             files: The annotation files.
 
         Raises:
-            AnnotationError: A list is not text, or several folders have lists of their own.
+            AnnotationError: A list is not text, or several folders have their own lists.
         """
         self.listing = listing
         self.contradictions: list[tuple[str, str, set[str]]] = []
-        """Place, message and annotation files of what stands in two lists."""
+        """Place, message and annotation files of entries in two lists."""
         self.unknown: list[tuple[str, str]] = []
         """Place and message of entries without an annotation file."""
         self._splits: dict[str, tuple[Split, str]] = {}
@@ -77,14 +77,14 @@ class VocLists:
         return bool(self._splits) or self._base is not None
 
     def split_of(self, file: str) -> Split | None:
-        """The split of an annotation file; None where no list of ``ImageSets`` names it."""
+        """Return the split of an annotation file; None if no list in ``ImageSets`` names it."""
         if file in self._splits:
             return self._splits[file][0]
         inside = self._base is not None and file.startswith(f"{self._base}/" if self._base else "")
         return None if inside else Split.NONE
 
     def _read_beside(self, files: Sequence[str]) -> None:
-        """``train.txt`` or ``train_list.txt`` in a folder above the annotations, where most lines name one of them."""
+        """Read ``train.txt`` or ``train_list.txt`` in a folder above, if most lines name annotation files."""
         for name in listing_order(self.listing.by_suffix.get(".txt", ())):
             if not _BESIDE.match(_tail_stem(name)):
                 continue
@@ -113,7 +113,7 @@ class VocLists:
                 self._report_absent(name, absent)
         for (first, name), found_twice in twice.items():
             message = (
-                f"{len(found_twice)} images stand in {first} and in {_word(name)}; the first is kept; list each image "
+                f"{len(found_twice)} images are in {first} and in {_word(name)}; the first is kept; list each image "
                 "once"
             )
             self.contradictions.append((name, message, set(found_twice)))
@@ -132,13 +132,13 @@ class VocLists:
 
 
 class _Keys:
-    """Annotation files below a folder, by what lists may call them."""
+    """Annotation files below a folder, indexed by the names that lists may use."""
 
     def __init__(self, base: str, files: Sequence[str]) -> None:
         start = f"{base}/" if base else ""
         self.table: dict[str, tuple[int, list[str]]] = {}
         self.folders: set[str] = set()
-        """Folders within that of the annotations."""
+        """Folders within the annotation folder."""
         for file in files:
             if not file.startswith(start):
                 continue
@@ -154,25 +154,25 @@ class _Keys:
                     self.table[key] = (least, known)
 
     def find(self, line: str) -> list[str]:
-        """The annotation files that a line means."""
+        """Return the annotation files that a line refers to."""
         for text in _readings(line):
             key = _folded(text)
             while key:
                 if key in self.table:
                     return _as_written(self.table[key][1], text, key.count("/") + 1)
                 folder, slash, key = key.partition("/")
-                if not slash or folder in self.folders:  # a/1 is not the 1 of another folder
+                if not slash or folder in self.folders:  # a/1 is not the file 1 of another folder
                     break
         return []
 
 
 def _readings(line: str) -> Iterator[str]:
-    """What a line may name: ``a``, ``"a b" 1``, ``a 1``, ``a 37 2 1``, ``x/a.jpg y/a.xml``, with or without suffix."""
+    """Yield possible names in a line, such as ``a``, ``"a b" 1``, ``a 1``, ``a 37 2 1``, ``x/a.jpg y/a.xml``."""
     text = line.strip()
     texts = [line.strip(_BLANKS), text, _FLAG.sub("", text), _NUMBERS.sub("", text)]
     if text.startswith('"'):
         texts.append(text[1:].partition('"')[0])
-        texts.append(_FLAG.sub("", text)[1:].removesuffix('"'))  # a name with a quote in it stays as it is
+        texts.append(_FLAG.sub("", text)[1:].removesuffix('"'))  # a quote inside a name is kept
     if text.lower().endswith(".xml"):
         texts += [text[space.end() :] for space in islice(_SPACE.finditer(text), 16)]
     for known in dict.fromkeys(texts):
@@ -186,7 +186,7 @@ def _plain(line: str) -> str:
 
 
 def _as_written(files: list[str], text: str, parts: int) -> list[str]:
-    """Of files that differ in case or Unicode form only, the one that a list spells in the same way."""
+    """Return which of files that differ only in case or Unicode form has the spelling of the list."""
     if len(files) < 2:
         return files
     wanted = text.replace("\\", "/").split("/")[-parts:]
@@ -198,7 +198,7 @@ def _folded(name: str) -> str:
 
 
 def _image_sets(listing: Listing) -> dict[str, list[str]]:
-    """Folder of a VOC data set to its lists, those of one class only where there are no others."""
+    """Return a mapping of VOC folders to their lists; lists of one class only if there are no others."""
     found: dict[str, dict[str, list[str]]] = {}
     for name in listing.by_suffix.get(".txt", ()):
         parts = folder_of(name).split("/")
@@ -218,12 +218,12 @@ def _image_sets(listing: Listing) -> dict[str, list[str]]:
 
 
 def listing_order(names: Sequence[str]) -> list[str]:
-    """Lists in the order in which the first that names an image decides."""
+    """Sort lists so that the first one that names an image decides."""
     return sorted(names, key=lambda name: (_ORDER.index(_word(name)) if _word(name) in _ORDER else len(_ORDER), name))
 
 
 def _word(name: str) -> str:
-    """``train`` of ``dog_train.txt``, ``train_list.txt`` and ``Train.txt``."""
+    """Return the split word of a list: ``train`` for ``dog_train.txt``, ``train_list.txt`` and ``Train.txt``."""
     stem = _tail_stem(name).lower().removesuffix("_list")
     match = _OF_A_CLASS.search(stem)
     return match[1] if match and stem not in _LISTS else stem

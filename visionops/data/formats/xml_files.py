@@ -1,4 +1,4 @@
-"""XML files of annotation tools, read without entities: what they are, one at once, or child by child."""
+"""Read XML files of annotation tools without entities: their type, the whole tree, or child by child."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _ENCODING = re.compile(rb"""^\s*<\?xml[^>]{0,200}?encoding\s*=\s*["']([A-Za-z0-9
 _MULTI_BYTE = frozenset(
     {"gbk", "gb2312", "gb18030", "cp936", "big5", "cp950", "shift_jis", "sjis", "cp932", "euc-jp", "euc-kr", "cp949"}
 )
-"""Encodings of more than one byte that expat does not read, and Python does."""
+"""Multi-byte encodings that Python reads but expat does not."""
 _TAG = re.compile(r"<([^\W\d][\w.:-]*)")
 
 
 class _Plain(ET.TreeBuilder):
-    """Builds a tree, and refuses a document type: those that define entities swell to gigabytes."""
+    """Builds a tree, and refuses a document type, because its entities may expand to gigabytes."""
 
     def doctype(self, *_: str | None) -> None:
         raise ValueError(_NO_DOCTYPE)
@@ -33,7 +33,7 @@ _NO_DOCTYPE = "it defines entities or a document type"
 
 
 def head_of(listing: Listing, name: str) -> str:
-    """The first 8 KiB of a file as text; letters outside of ASCII are not decoded. ``""`` where it cannot be read."""
+    """Return the first 8 KiB of a file as text, with non-ASCII letters undecoded; ``""`` if it cannot be read."""
     try:
         with listing.path(name).open("rb") as file:
             head = file.read(_HEAD_BYTES)
@@ -46,7 +46,7 @@ def head_of(listing: Listing, name: str) -> str:
 
 
 def first_tag(head: str) -> str:
-    """The tag of the root of an XML file, by its `head_of`; ``""`` where there is none."""
+    """Return the tag of the root of an XML file, from its `head_of`; ``""`` if there is none."""
     rest = head.lstrip()
     while rest.startswith(("<?", "<!")):
         if rest.startswith("<!--"):
@@ -77,10 +77,10 @@ def parse_xml(listing: Listing, name: str) -> ET.Element:
 
 
 def iterate_children(listing: Listing, name: str) -> Iterator[ET.Element]:
-    """The root of an XML file, without its children, and then each child, whole; no more is kept than the last few.
+    """Yield the root of an XML file without its children, and then each complete child; only a few are in memory.
 
     Raises:
-        AnnotationError: As `parse_xml`, once the reading gets there.
+        AnnotationError: As in `parse_xml`, when reading reaches the problem.
     """
     target = _Children()
     parser = ET.XMLParser(target=target)  # noqa: S314 - see _Children.doctype
@@ -138,11 +138,11 @@ class _Children:
         raise ValueError(_NO_DOCTYPE)
 
     def close(self) -> None:
-        """Nothing is left to do."""
+        """Do nothing; the parser requires this method."""
 
 
 def number(text: str | None) -> float | None:
-    """A decimal number, which may be infinite or not a number; None for anything else."""
+    """Return a decimal number, which may be infinite or NaN; None for anything else."""
     try:
         return float(text) if text is not None and "_" not in text else None
     except ValueError:
@@ -150,12 +150,12 @@ def number(text: str | None) -> float | None:
 
 
 def printable(name: str) -> str:
-    """A name from the disk as text that can be stored: bytes that are no Unicode are escaped."""
+    """Return a name from the disk as storable text: bytes that are not Unicode are escaped."""
     return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _text(data: bytes) -> bytes | str:
-    """Decode what expat cannot: labels written on Chinese, Japanese and Korean systems."""
+    """Decode encodings that expat does not support, from Chinese, Japanese and Korean systems."""
     encoding = _ENCODING.match(data[:256])
     if encoding and encoding[1].decode().lower() in _MULTI_BYTE:
         return data.decode(encoding[1].decode())

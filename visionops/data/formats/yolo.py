@@ -1,9 +1,9 @@
-"""YOLO: images, and a text file for each with a line for each object.
+"""Read YOLO: images, and a text file for each with one line per object.
 
-A line is ``class cx cy width height`` in fractions of the image; ``class x y x y x y …``, a polygon, of which the
-bounding box is taken; or, where ``kpt_shape`` says so, a box and key points. Pixels need the size of the image, which
-no file declares: it is read from the image's header (after EXIF rotation). `visionops.data.formats.yolo_layouts` says
-which layouts there are, `visionops.data.formats.yolo_labels` where label files lie.
+A line is ``class cx cy width height`` in fractions of the image; or ``class x y x y x y …``, a polygon, which becomes
+its bounding box; or, if ``kpt_shape`` is set, a box and key points. Conversion to pixels needs the size of the image,
+which no file declares: it is read from the image's header (after EXIF rotation). `visionops.data.formats.yolo_layouts`
+lists the layouts, `visionops.data.formats.yolo_labels` finds the label files.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ __all__ = ["DATA_FILE", "SPLIT_FOLDERS", "detect", "read"]
 
 _SAMPLE = 30
 _MOST_LOOKED_AT = 1000
-"""Names of text files that are looked at before a sample of them is read."""
+"""Maximum number of text file names to check before a sample of the files is read."""
 _LONGEST_PATH = 4096
 _ABSOLUTE = re.compile(r"[/\\]|[A-Za-z]:")
 
@@ -66,7 +66,7 @@ def detect(listing: Listing, data: DataConfig) -> Evidence | None:
 
 
 def _sample_labels(listing: Listing) -> tuple[list[str], list[str]]:
-    """Some text files that belong to an image and read as labels, and some that are DOTA's."""
+    """Return some text files that belong to an image and look like labels, and some that look like DOTA's."""
     texts = listing.by_suffix.get(".txt", [])
     candidates = [name for name in texts[:: max(1, len(texts) // _MOST_LOOKED_AT)] if _may_be_labels(listing, name)]
     found, dota = [], []
@@ -91,7 +91,7 @@ def _may_be_labels(listing: Listing, name: str) -> bool:
 
 
 def read(listing: Listing, data: DataConfig, name: str) -> Dataset:
-    """Read what the layout names; an empty or absent label file is an image without objects.
+    """Read the images of the layout; an empty or missing label file is an image without objects.
 
     Images are in order of splits and names.
     """
@@ -100,7 +100,7 @@ def read(listing: Listing, data: DataConfig, name: str) -> Dataset:
     labels, dota = _sample_labels(listing)
     if dota and not labels:
         raise AnnotationError(
-            f"{listing.path(dota[0])}: DOTA's own labels, oriented boxes in pixels, which no task here learns; export "
+            f"{listing.path(dota[0])}: DOTA's own labels, oriented boxes in pixels, which no task supports; export "
             "axis-aligned boxes, as YOLO or COCO"
         )
     if layout is None:
@@ -119,11 +119,11 @@ class _Reader:
         self.places = NameIndex([*listing.folders, *listing.by_suffix.get(".txt", ())])
         self.depth = max((folder.count("/") + 1 for folder in listing.folders), default=0) + 1
         self.splits: dict[str, Entry] = {}
-        """Image key to the first entry that names it."""
+        """Maps an image key to the first entry that names it."""
         self.twice: dict[tuple[str, str], list[str]] = {}
         self.lists: set[str] = {layout.file}
         self.moved: dict[str, list[str]] = {}
-        """List file to the lines that name a place of another machine."""
+        """Maps a list file to its lines with paths of another machine."""
 
     def read(self, name: str) -> Dataset:
         for entry in self.layout.entries:
@@ -140,19 +140,19 @@ class _Reader:
         self._add_images(found)
         self.lines.finish()
         self._report()
-        absent = [key for key in self.splits if key not in self.listing.files]  # which is said already
+        absent = [key for key in self.splits if key not in self.listing.files]  # reported already
         others = [key for key in self.listing.images if key not in self.splits]
         return self.assembly.dataset(name, labels=labels.strays([*absent, *others]))
 
     def _by_folders(self) -> dict[str, Entry]:
-        """All images in order of the splits that their folders say."""
+        """Return all images in the order of the splits that their folders give."""
         order = list(Split)
         splits = {key: split_of_folders(key, unlabelled=True) for key in self.listing.images}
         keys = sorted(splits, key=lambda key: (order.index(splits[key]), key))
         return {key: Entry(SPLIT_FOLDERS[splits[key]], splits[key], key) for key in keys}
 
     def _keep_labelled_folders(self, found: dict[str, Found]) -> None:
-        """Leave out images of folders without any label: no file says that they belong to the data set."""
+        """Leave out images in folders without any label: no file shows that they belong to the data set."""
         labelled = {_tree_of(key) for key in found}
         self.splits = {key: entry for key, entry in self.splits.items() if _tree_of(key) in labelled}
 
@@ -170,12 +170,12 @@ class _Reader:
             self._read_list(place, entry)
 
     def _find(self, entry: Entry) -> str | None:
-        """The place of an entry. Exports name places of other machines, and folders one level too high."""
+        """Return the place of an entry. Exports name places on other machines, and folders one level too high."""
         listing, where = self.listing, self.listing.path(self.layout.file)
         if len(entry.place) > _LONGEST_PATH:
             raise AnnotationError(f"{where}: {entry.key}: {entry.place[:40]}… is too long for a path; correct it")
         written = entry.place.replace("\\", "/")
-        above = [written[3:]] if written.startswith("../") else []  # how a widespread tool writes its exports
+        above = [written[3:]] if written.startswith("../") else []  # a common tool writes its exports like this
         inside = [place_of(listing, base, part) for part in (written, *above) for base in self.layout.bases]
         for place in inside:
             if place is not None and self._is_there(place):
@@ -187,22 +187,22 @@ class _Reader:
             if self._is_there(place):
                 return self._note_place(entry, place)
         if entry.split is not Split.TRAIN and any(e.split is Split.TRAIN for e in self.layout.entries):
-            self.assembly.notes.append(f"{self.layout.file}: {entry.key}: {entry.place} is not there; left out.")
+            self.assembly.notes.append(f"{self.layout.file}: {entry.key}: {entry.place} is missing; left out.")
             return None
         if inside[0] is None:
-            raise AnnotationError(f"{where}: {entry.key}: {entry.place} lies outside {listing.root}; move it there")
+            raise AnnotationError(f"{where}: {entry.key}: {entry.place} is outside {listing.root}; move it there")
         path = listing.path(inside[0])
-        raise AnnotationError(f"{where}: {entry.key}: {path} is not there; add it or correct the entry")
+        raise AnnotationError(f"{where}: {entry.key}: {path} is missing; add it or correct the entry")
 
     def _note_place(self, entry: Entry, place: str) -> str:
-        self.assembly.notes.append(f"{self.layout.file}: {entry.key}: {entry.place} is found as {place}.")
+        self.assembly.notes.append(f"{self.layout.file}: {entry.key}: {entry.place} is found at {place}.")
         return place
 
     def _is_there(self, place: str) -> bool:
         return not place or place in self.listing.folders or place in self.listing.files
 
     def _ends_of(self, written: str) -> Iterator[str]:
-        """Ends of a path, the longest first, as long as they still say which split it is."""
+        """Yield ends of a path, the longest first, as long as they still contain the split."""
         parts = [part for part in written.split("/") if part not in ("", ".", "..")]
         words = [i for i, part in enumerate(parts) if stem_of(part.lower()) in SPLIT_WORDS]
         last = min(len(parts), words[-1] + 1) if words else len(parts)
@@ -230,12 +230,12 @@ class _Reader:
             if key is None:
                 continue
             if key not in self.listing.files:
-                message = "the file is not there; add it or remove the line"
+                message = "the file is missing; add it or remove the line"
                 self.assembly.found(Code.MISSING_IMAGE, image.where, message, (key,))
             self._claim(key, entry)
 
     def _listed(self, text: str, place: str, folder: str) -> str:
-        """A line of a list, relative to the root where that is a file; what leaves the data set stays as it is."""
+        """Return a line of a list relative to the root if that is a file; a path outside the data set is unchanged."""
         if text in self.listing.files:
             return text
         written = text.replace("\\", "/")
@@ -250,7 +250,7 @@ class _Reader:
                 for base in self.layout.bases:
                     tail = posixpath.join(base, *parts[start:])
                     if tail in self.listing.files:
-                        if parts[0] != "data":  # which darknet puts before all, so that it says nothing
+                        if parts[0] != "data":  # darknet puts it before every path, so it has no meaning
                             self.moved.setdefault(place, []).append(f"{text} is {tail}")
                         return tail
         if inside[0] is None or _ABSOLUTE.match(text):
@@ -264,10 +264,10 @@ class _Reader:
             self.splits[key] = entry
 
     def _refuse_silence(self, found: dict[str, Found]) -> None:
-        """Refuse a data set of which no image has a label file.
+        """Refuse a data set in which no image has a label file.
 
         Raises:
-            AnnotationError: It is one.
+            AnnotationError: No image has a label file.
         """
         labelled = [k for k, e in self.splits.items() if e.split is not Split.UNLABELLED and k in self.listing.files]
         if labelled and not any(key in found for key in labelled):
@@ -306,26 +306,26 @@ class _Reader:
         if match.shared:
             message = f"{what} share one label file; give each image its own"
         else:
-            message = f"label files {what} match it equally well, and differ; keep one"
+            message = f"label files {what} match it equally well, but differ; keep one"
         self.assembly.found(Code.AMBIGUOUS_NAME, key, message, (key,))
         self.assembly.claimed.add(key)
 
     def _note_labels(self, without: list[str], loose: list[str], files: list[str]) -> None:
         notes = self.assembly.notes
         if without:
-            what = f"{counted(len(without), 'image')} without a label file, taken as without objects"
+            what = f"{counted(len(without), 'image')} without a label file, treated as without objects"
             notes.append(f"{what} ({examples(without)}).")
         if loose:
             what = f"{counted(len(loose), 'label file')} found by less than the exact name"
             notes.append(f"{what} ({examples(loose, 2)}).")
         shared = [file for file, count in Counter(files).items() if count > 1]
         if shared:
-            what = f"{counted(len(shared), 'label file')} taken for images that differ in their suffix only"
+            what = f"{counted(len(shared), 'label file')} used for several images that differ only in their suffix"
             notes.append(f"{what} ({examples(shared, 2)}).")
 
     def _report(self) -> None:
         for (first, second), keys in self.twice.items():
-            what = f"stand twice in {second}" if first == second else f"stand in {first} and in {second}"
+            what = f"are listed twice in {second}" if first == second else f"are in {first} and in {second}"
             message = f"{len(keys)} images {what}; the first is kept; list each image once"
             self.assembly.found(Code.DUPLICATE_NAME, self.layout.file, message, tuple(keys))
         for place, lines in self.moved.items():
@@ -336,6 +336,6 @@ class _Reader:
 
 
 def _tree_of(key: str) -> str:
-    """The tree of images that an image is in: all below a folder ``images``, else its own folder."""
+    """Return the tree of an image: everything below a folder ``images``, else its own folder."""
     head, found, _ = f"/{key}".lower().rpartition("/images/")
     return f"{head}/images/" if found else folder_of(key)

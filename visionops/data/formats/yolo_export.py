@@ -1,4 +1,4 @@
-"""Export to the trainer: a data set as YOLO files, with links to the images.
+"""Export a data set to the trainer as YOLO files, with links to the images.
 
 `visionops.data.formats.yolo` reads the result back.
 """
@@ -33,28 +33,28 @@ __all__ = ["write_yolo"]
 _TRAINER_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp"})
 _JPEG_SUFFIXES = frozenset({".jpg", ".jpeg"})
 _HEAD_BYTES = 4096
-"""What most JPEGs without EXIF say of themselves lies in here."""
+"""Bytes that hold the header of most JPEGs without EXIF."""
 _SPLITS = {split.value: split for split in Split}
 
 
 def write_yolo(dataset: Dataset, folder: Path) -> Path:
-    """Write the data set in the layout the trainer reads.
+    """Write the data set in the trainer's layout.
 
     ``images/{train,val,test}`` and ``labels/{train,val,test}``; images for batch inference go to ``unlabelled``,
-    images without a split to ``all``. Boxes are clipped to the image as rectangles; those with no area left are
-    dropped. Images without boxes get an empty label file. Images are linked, never copied where they can be linked;
-    those that are not plain (`ImageHeader.is_plain`) are re-encoded losslessly as PNG, so that the trainer sees the
-    pixels that the server sees. ``folder`` is whole or not there; one that this function wrote before is replaced.
+    images without a split to ``all``. Boxes are clipped to the image as rectangles; those without remaining area are
+    dropped. Images without boxes get an empty label file. Images are linked if possible, else copied; images that are
+    not plain (`ImageHeader.is_plain`) are re-encoded losslessly as PNG, so that the trainer sees the same pixels as the
+    server. ``folder`` is written completely or not at all; an earlier export is replaced.
 
     Returns:
         The path of ``data.yaml``.
 
     Raises:
-        DataError: An image is not at hand, or the folder cannot be written.
+        DataError: An image is not on this machine, or the folder cannot be written.
     """
     folder = folder.absolute()
     if folder.exists() and not (folder / DATA_FILE).is_file() and (not folder.is_dir() or any(folder.iterdir())):
-        raise DataError(f"{folder}: is there and is no YOLO data set; choose another folder")
+        raise DataError(f"{folder}: exists and is not a YOLO data set; choose another folder")
     items = _plan(dataset)
     with atomic_folder(folder, replace=True) as temporary:
         splits = [s for s in SPLIT_FOLDERS if any(item.split == s for item in items)]
@@ -62,8 +62,8 @@ def write_yolo(dataset: Dataset, folder: Path) -> Path:
             (temporary / "images" / SPLIT_FOLDERS[split]).mkdir(parents=True)
             (temporary / "labels" / SPLIT_FOLDERS[split]).mkdir(parents=True)
         texts = _label_texts(dataset, items)
-        # Two folders, two threads: both wait for the file system most of the time. The pool waits for the links even
-        # when a label fails, so that nothing is written into a folder that is being removed.
+        # Two folders, two threads: both mostly wait for the file system. The pool waits for the links even if a label
+        # fails, so that nothing is written into a folder that is being removed.
         with ThreadPoolExecutor(max_workers=1) as pool:
             linked = pool.submit(_link_images, temporary, items)
             _write_labels(temporary, items, texts)
@@ -77,7 +77,7 @@ def write_yolo(dataset: Dataset, folder: Path) -> Path:
 
 @dataclasses.dataclass(slots=True)
 class _Item:
-    """An image on its way."""
+    """An image to export."""
 
     key: str
     source: str
@@ -85,7 +85,7 @@ class _Item:
     stem: str
     suffix: str
     plain: bool | None
-    """None: not looked at yet."""
+    """Whether it is plain; None: not checked yet."""
     width: int
     height: int
     num_bytes: int
@@ -119,7 +119,7 @@ def _measure(item: _Item) -> None:
 
 
 def _can_be_linked(item: _Item) -> bool:
-    """Whether the trainer reads the pixels of the file that the server reads, and leaves the file alone."""
+    """Return whether the trainer reads the same pixels from the file as the server, without rewriting it."""
     if item.suffix not in _TRAINER_SUFFIXES or item.plain is False:
         return False
     if item.suffix not in _JPEG_SUFFIXES:
@@ -140,7 +140,7 @@ def _is_plain_jpeg(item: _Item, file: int) -> bool:
 
 
 def _ends_well(item: _Item, file: int) -> bool:
-    """Whether a JPEG ends with its end marker. The trainer encodes others anew, with loss."""
+    """Return whether a JPEG ends with its end marker. The trainer re-encodes others, with loss."""
     size = item.num_bytes if item.num_bytes > 2 else os.fstat(file).st_size
     return os.pread(file, 3, max(size - 2, 0)) == b"\xff\xd9"
 
@@ -157,7 +157,7 @@ def _label_texts(dataset: Dataset, items: Sequence[_Item]) -> list[bytes]:
     centre_and_size = np.hstack([(clipped[:, :2] + clipped[:, 2:]) / 2, clipped[:, 2:] - clipped[:, :2]]) / limit
     # 12 decimals: 1e-8 px of an image 20,000 px wide.
     rows = list(zip(class_ids[keep].tolist(), *centre_and_size.round(12).T.tolist(), strict=True))
-    # orjson writes numbers at a quarter of the cost of formatting them.
+    # orjson writes numbers in a quarter of the time of formatting them.
     text = orjson.dumps(rows)[2:-2].replace(b"],[", b"\n").replace(b",", b" ") + b"\n"
     ends = np.append(0, np.flatnonzero(np.frombuffer(text, np.uint8) == ord("\n")) + 1)
     cuts = ends[np.searchsorted(image[keep], np.arange(len(items) + 1))].tolist()
@@ -170,17 +170,17 @@ def _write_labels(folder: Path, items: Iterable[_Item], texts: Iterable[bytes]) 
         file = os.open(f"{folders[item.split]}{item.stem}.txt", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         try:
             written = os.write(file, text) if text else 0
-            if written < len(text):  # a disk that fills up takes a part first, and refuses the rest
+            if written < len(text):  # a full disk accepts a part first, and refuses the rest
                 os.write(file, text[written:])
         finally:
             os.close(file)
 
 
 def _link_images(folder: Path, items: Iterable[_Item]) -> list[_Item]:
-    """Link what the trainer can read as it is.
+    """Link images that the trainer can read without changes.
 
     Returns:
-        The others, which must be encoded anew.
+        The others, which must be re-encoded.
     """
     folders = {split: f"{folder}/images/{name}/" for split, name in SPLIT_FOLDERS.items()}
     others = []

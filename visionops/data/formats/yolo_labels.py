@@ -1,8 +1,8 @@
-"""Which label file belongs to which image of a YOLO export.
+"""Find the label file of each image in a YOLO export.
 
-Trainers replace the last folder ``images`` by ``labels``, or look beside the image; annotation tools also write
-``train/a.jpg`` with ``labels/train/a.txt``, ``images/train/a.jpg`` with ``labels/a.txt``, and encode what they do not
-like in names. An exact name comes first, in that order of places; what is left matches by the one rule of names.
+Trainers replace the last folder ``images`` by ``labels``, or search beside the image; annotation tools also write
+``train/a.jpg`` with ``labels/train/a.txt``, ``images/train/a.jpg`` with ``labels/a.txt``, and encode special characters
+in names. An exact name comes first, in that order of places; the rest is matched by the common rule for names.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ __all__ = ["LabelFiles", "label_of"]
 _IMAGE_FOLDERS = frozenset({"images", "image", "imgs", "img", "jpegimages"})
 _LABEL_FOLDERS = ("labels", "label", "annotations")
 _DEEPEST = 64
-"""Folders of a path that are looked at."""
+"""Maximum number of folders in a path to search."""
 _PLACES = 4
-"""Kinds of places, best first: as trainers look for it, beside the image, in a tree that mirrors it, in one folder."""
+"""Number of kinds of places, best first: the trainer's, beside the image, in a parallel tree, in one folder."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Found:
 
     file: str | None
     rivals: tuple[str, ...] = ()
-    """Label files of which no one can tell which is right, or images that share one label file."""
+    """Label files that cannot be distinguished, or images that share one label file."""
     shared: bool = False
     """Whether ``rivals`` are images."""
     is_loose: bool = False
@@ -56,13 +56,13 @@ class LabelFiles:
         for folder in dict.fromkeys(map(folder_of, self.files)):
             self._folders.setdefault(folder.casefold(), []).append(folder)
         self._stems: dict[str, str] = {}
-        """Name without suffix to name, which may end in ``.TXT``."""
+        """Maps a name without suffix to the name, which may end in ``.TXT``."""
         for name in self.files:
             self._stems.setdefault(stem_of(name), name)
         self._places: dict[str, tuple[tuple[str, ...], ...]] = {}
 
     def match(self, keys: Sequence[str]) -> dict[str, Found]:
-        """Find the label file of each image; those without any are left out."""
+        """Find the label file of each image; images without one are left out."""
         found: dict[str, Found] = {}
         rest = list(keys)
         for kind in range(_PLACES):
@@ -84,20 +84,20 @@ class LabelFiles:
         return found | self._match_loosely(rest)
 
     def _settle(self, file: str, owners: list[str]) -> dict[str, Found]:
-        """One label file for images that differ in their suffix is what trainers take for each; else it is unclear."""
+        """Give a label file to all images that differ only in their suffix, as trainers do; else it is ambiguous."""
         if len({stem_of(owner) for owner in owners}) == 1:
             return {owner: Found(file) for owner in owners}
         return {owner: Found(None, tuple(owners), shared=True) for owner in owners}
 
     def _at(self, key: str, kind: int) -> Iterable[str]:
-        """Label files of the exact stem in the places of one kind."""
+        """Return label files with the exact stem in the places of one kind."""
         tail = stem_of(key.rpartition("/")[2])
         for folder in self._places_of(folder_of(key))[kind]:
             if file := self._stems.get(f"{folder}/{tail}" if folder else tail):
                 yield file
 
     def _places_of(self, folder: str) -> tuple[tuple[str, ...], ...]:
-        """For each kind, the folders with text files where labels of images in ``folder`` may lie."""
+        """Return for each kind the folders with text files that may hold labels of images in ``folder``."""
         if folder not in self._places:
             parts = folder.split("/")[-_DEEPEST:] if folder else []
             depth = range(len(parts), -1, -1)
@@ -119,12 +119,12 @@ class LabelFiles:
         return self._places[folder]
 
     def _existing(self, folder: str) -> list[str]:
-        """The folder of that name, then those whose names differ in case."""
+        """Return the folder with that name, then those whose names differ in case."""
         alike = self._folders.get(folder.casefold(), [])
         return sorted(alike, key=lambda name: (name != folder, name))
 
     def _second(self, key: str, first: str) -> str | None:
-        """Another label file of the same image that says something else."""
+        """Return another label file of the same image with other content."""
         for kind in range(_PLACES - 1):
             for file in self._at(key, kind):
                 if file not in self.used and self._differ(first, file):
@@ -137,14 +137,14 @@ class LabelFiles:
                 [line.split() for line in self.listing.read_lines(file) if line.strip()] for file in (first, second)
             )
         except AnnotationError:
-            return False  # what is no text is no second label file
+            return False  # a file that is not text is not a second label file
         if ours == theirs:
             self.used.add(second)
             return False
         return not theirs or looks_like_labels([" ".join(line) for line in theirs])
 
     def _add_twins(self, found: dict[str, Found]) -> None:
-        """Refuse label files whose names look the same as the one found: nobody can tell them apart."""
+        """Refuse label files whose names look the same as the one found: they cannot be distinguished."""
         odd = {key: match for key, match in found.items() if match.file and not match.file.isascii()}
         if not odd:
             return
@@ -159,7 +159,7 @@ class LabelFiles:
                 self.used.update(twins)
 
     def _match_loosely(self, keys: Sequence[str]) -> dict[str, Found]:
-        """By less than the exact name, among the files that no image has exactly."""
+        """Match by an inexact name, among the files that no image matches exactly."""
         unused = [name for name in self.files if name not in self.used]
         if not keys or not unused:
             return {}
@@ -177,10 +177,10 @@ class LabelFiles:
         return found
 
     def strays(self, images: Iterable[str]) -> list[str]:
-        """Label files that belong to no image: all others in folders of labels, and what reads as labels elsewhere.
+        """Return label files without an image: all others in label folders, and files elsewhere that look like labels.
 
         Args:
-            images: Images that are no part of the data set; their labels are no strays.
+            images: Images outside the data set; their labels are not strays.
         """
         for key in images:
             for kind in range(_PLACES):
@@ -202,7 +202,7 @@ class LabelFiles:
 
 
 def label_of(key: str) -> str:
-    """``images/train/a.jpg`` -> ``labels/train/a.txt``, by the last ``images`` folder; without one, beside it."""
+    """Return ``labels/train/a.txt`` for ``images/train/a.jpg``, by the last ``images`` folder, else beside it."""
     parts = folder_of(key).split("/")
     swaps = [i for i in reversed(range(len(parts))) if parts[i].casefold() in _IMAGE_FOLDERS]
     if not swaps:

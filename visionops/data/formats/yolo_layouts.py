@@ -1,7 +1,7 @@
-"""Where a YOLO export says what: its classes, its splits, and what they hold.
+"""Read the layout of a YOLO export: its classes, its splits, and their images.
 
-Three kinds: a YAML file (Ultralytics, Roboflow, CVAT), ``obj.data`` (darknet, CVAT YOLO 1.1), or neither, where a list
-of class names lies beside ``images`` and ``labels`` (Label Studio, labelImg).
+There are three kinds: a YAML file (Ultralytics, Roboflow, CVAT), ``obj.data`` (darknet, CVAT YOLO 1.1), or neither,
+with a list of class names beside ``images`` and ``labels`` (Label Studio, labelImg).
 """
 
 from __future__ import annotations
@@ -38,31 +38,31 @@ _SPLIT_KEYS = {
     "validation": Split.VAL,
     "valid": Split.VAL,
     "test": Split.TEST,
-    # Ours alone, so that what was written reads back whole; trainers do not look at them.
+    # Only for our own exports, so that they read back completely; trainers ignore them.
     "unlabelled": Split.UNLABELLED,
     "all": Split.NONE,
 }
 SPLIT_FOLDERS = {s: key for key, s in _SPLIT_KEYS.items() if key not in ("validation", "valid")}
-"""The key of a split in ``data.yaml``, which is also the name of its folder."""
+"""Key of a split in ``data.yaml``, which is also the name of its folder."""
 ORIENTED = (
-    "oriented boxes (OBB: class and four corners), which no task here learns; export axis-aligned boxes, "
+    "oriented boxes (OBB: class and four corners), which no task supports; export axis-aligned boxes, "
     "as class cx cy width height"
 )
-"""What oriented boxes are, and what to do."""
+"""Description of oriented boxes, and the fix."""
 _NAME_LISTS = (
     ("classes.txt",),
     ("obj.names", "_darknet.labels", "class_names.txt", "labels.txt", "names.txt"),
     ("predefined_classes.txt",),
 )
-"""Files, in lower case, that list class names, one a line. labelImg's predefined ones are for any data set."""
+"""Files, in lower case, that list class names, one per line. labelImg's predefined ones are for any data set."""
 _ALL_NAME_LISTS = frozenset(name for names in _NAME_LISTS for name in names)
 _LISTS = {"train.txt": "train", "val.txt": "val", "valid.txt": "valid", "test.txt": "test"}
-"""Lists of images, by their lower-case names, to the split that they are."""
+"""Maps lower-case names of image lists to their splits."""
 _NO_SPLITS = frozenset({"classes", "names", "backup", "eval", "results", "top", "labels", "difficult"})
-"""Keys of darknet's settings that name no list of images."""
+"""Keys of darknet's settings that do not name a list of images."""
 _MOST_CLASSES = 100_000
 _MOST_YAML = 20
-"""YAML files that are looked into."""
+"""Maximum number of YAML files to inspect."""
 _ABOUT_OBB = re.compile(r"(?<![a-z])(?:dota|obb)(?![a-z])", re.IGNORECASE)
 
 
@@ -71,38 +71,38 @@ class Entry:
     """A part of a split: a folder, a list file or an image."""
 
     key: str
-    """How the export calls the split."""
+    """Name of the split in the export."""
     split: Split
     place: str
-    """As written."""
+    """Path as written."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """What an export says of itself."""
+    """Description of an export."""
 
     file: str
-    """The file that says so; where only class names are listed, that list."""
+    """The file that describes it; if only class names are listed, that list."""
     maker: str
-    """For people: "CVAT YOLO 1.1"."""
+    """Tool for people: "CVAT YOLO 1.1"."""
     names: dict[int, str]
-    """Number in the label files to class name, in the order of numbers."""
+    """Maps a class number in the label files to its name, in the order of numbers."""
     entries: tuple[Entry, ...] = ()
-    """Empty where folders alone say what the splits are."""
+    """Parts of the splits; empty if only folders give the splits."""
     bases: tuple[str, ...] = ("",)
     """Folders that entries may be relative to, the best first."""
     keypoints: tuple[int, int] | None = None
-    """Key points of an object, and values of each (2 or 3)."""
+    """Number of key points of an object, and of values of each (2 or 3)."""
     is_oriented: bool = False
-    """Whether its names speak of oriented boxes."""
+    """Whether names in the export indicate oriented boxes."""
     notes: tuple[str, ...] = ()
 
 
 def find_layout(listing: Listing) -> Layout | None:
-    """Find out what the export is; None where nothing says so.
+    """Find the layout of an export; return None if no file describes it.
 
     Raises:
-        AnnotationError: A file that should say so is malformed.
+        AnnotationError: A file that describes it is malformed.
     """
     if yaml_file := _find_yaml(listing):
         return _of_yaml(listing, yaml_file)
@@ -118,13 +118,13 @@ def find_layout(listing: Listing) -> Layout | None:
 
 
 def is_list_of_names(listing: Listing, name: str) -> bool:
-    """Whether a text file lists class names, judged by its own name: no image is called the same."""
+    """Return whether a text file lists class names, judged by its own name: no image has the same name."""
     tail = posixpath.basename(name).lower()
     return tail in _ALL_NAME_LISTS and not any(stem_of(name) + suffix in listing.files for suffix in IMAGE_SUFFIXES)
 
 
 def place_of(listing: Listing, base: str, entry: str) -> str | None:
-    """``entry``, relative to ``base``, as a path relative to the root; None when it leaves it. No link is followed."""
+    """Return ``entry``, relative to ``base``, relative to the root; None if it is outside. Links are not followed."""
     root = listing.root.as_posix()
     joined = posixpath.normpath(posixpath.join(root, base, entry.replace("\\", "/")))
     relative = posixpath.relpath(joined, root)
@@ -140,7 +140,7 @@ def _find_yaml(listing: Listing) -> str | None:
     named = [name for name in top if _describes(listing, name)]
     if len(named) > 1:
         raise AnnotationError(
-            f"{listing.path(DATA_FILE)}: not found; there are {', '.join(named)}: rename one, or set data.format"
+            f"{listing.path(DATA_FILE)}: not found; found {', '.join(named)}; rename one, or set data.format"
         )
     if named:
         return named[0]
@@ -155,7 +155,7 @@ def _find_yaml(listing: Listing) -> str | None:
 
 
 def _describes(listing: Listing, file: str) -> bool:
-    """Whether a YAML file names classes, or a folder of training images."""
+    """Return whether a YAML file names classes, or a folder of training images."""
     try:
         settings = _folded(listing.read_yaml(file))
     except AnnotationError:
@@ -164,7 +164,7 @@ def _describes(listing: Listing, file: str) -> bool:
 
 
 def _folded(settings: Any) -> dict[str, Any]:
-    """A mapping with its keys in lower case; empty for anything else."""
+    """Return a mapping with its keys in lower case; {} for anything else."""
     if not isinstance(settings, dict):
         return {}
     lower = {key.lower(): value for key, value in settings.items() if isinstance(key, str)}
@@ -186,7 +186,7 @@ def _of_yaml(listing: Listing, file: str) -> Layout:
         parts = given if isinstance(given, list) else [given] if given else []
         if not all(isinstance(part, str) and part and _is_unicode(part) for part in parts):
             raise AnnotationError(f"{path}: {key!r} must be a folder, a list file or a list of them")
-        known = {(entry.split, entry.place) for entry in entries}  # val and valid may both be there, and agree
+        known = {(entry.split, entry.place) for entry in entries}  # val and valid may both exist, and agree
         parts = [part for part in parts if part.lower() not in ("null", "~") and (split, part) not in known]
         entries += [Entry(key, split, part) for part in parts]
     roboflow = "roboflow" in settings or any("/" not in n and n.startswith("README.roboflow") for n in listing.files)
@@ -208,7 +208,7 @@ def _of_yaml(listing: Listing, file: str) -> Layout:
 def _names_in(listing: Listing, file: str, settings: dict[str, Any]) -> tuple[dict[int, str], list[str]]:
     path, names, count = listing.path(file), settings.get("names"), settings.get("nc")
     notes: list[str] = []
-    if isinstance(names, str) and names:  # a file of names, as darknet has it
+    if isinstance(names, str) and names:  # a file of names, as in darknet
         place = _near(listing, folder_of(file), names)
         names = _read_names(listing, place) if place else None
     elif names is None and count is not None:
@@ -227,7 +227,7 @@ def _names_in(listing: Listing, file: str, settings: dict[str, Any]) -> tuple[di
     if min(result) < 0:
         raise AnnotationError(f"{path}: the keys of 'names' must be whole numbers from 0 (got {min(result)})")
     if len(result) < len(pairs):
-        raise AnnotationError(f"{path}: 'names' has the same number twice; give each class its own")
+        raise AnnotationError(f"{path}: 'names' has a duplicate number; give each class its own")
     if count is not None and str(count) != str(len(result)):
         shown = count if isinstance(count, str) else "no number"
         raise AnnotationError(f"{path}: 'nc' is {shown[:20]}, but 'names' has {len(result)}; make them agree")
@@ -235,7 +235,7 @@ def _names_in(listing: Listing, file: str, settings: dict[str, Any]) -> tuple[di
 
 
 def _is_unicode(text: str) -> bool:
-    """Whether a text can be stored: YAML may escape half of a surrogate pair."""
+    """Return whether a text can be stored: YAML may escape half of a surrogate pair."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -244,7 +244,7 @@ def _is_unicode(text: str) -> bool:
 
 
 def _names_without(listing: Listing, file: str, count: Any) -> tuple[list[str], list[str]]:
-    """Names where a YAML file only counts the classes: from a list beside it, else as the trainer calls them."""
+    """Return names if a YAML file only counts the classes: from a list beside it, else the trainer's names."""
     names_file, notes = _find_names(listing)
     if names_file:
         return _read_names(listing, names_file), [*notes, f"{file} has no names: they are those of {names_file}."]
@@ -267,9 +267,9 @@ def _keypoints(shape: Any, listing: Listing, file: str) -> tuple[int, int] | Non
 
 
 def _bases(listing: Listing, file: str, settings: dict[str, Any]) -> tuple[str, ...]:
-    """What entries may be relative to: ``path`` where that lies below the root, the folder of the file, the root.
+    """Return the bases of entries: ``path`` if it is below the root, the folder of the file, the root.
 
-    ``path`` often names a folder of the machine that wrote the file; of that, the end may be here.
+    ``path`` often names a folder on the machine that wrote the file; its end may exist here.
     """
     path, own = settings.get("path"), folder_of(file)
     if path is not None and not isinstance(path, str):
@@ -284,7 +284,7 @@ def _bases(listing: Listing, file: str, settings: dict[str, Any]) -> tuple[str, 
 
 
 def _settings(listing: Listing, file: str) -> dict[str, str]:
-    """``key = value`` lines of a darknet file that names class names; empty for any other file."""
+    """Return the ``key = value`` lines of a darknet file that names class names; {} for any other file."""
     try:
         lines = listing.read_lines(file)
     except AnnotationError:
@@ -299,7 +299,7 @@ def _of_darknet(listing: Listing, file: str) -> Layout:
     folder = folder_of(file)
     names_file = _near(listing, folder, settings["names"])
     if names_file is None:
-        raise AnnotationError(f"{listing.path(file)}: names = {settings['names'][:200]} is not there; add the file")
+        raise AnnotationError(f"{listing.path(file)}: names = {settings['names'][:200]} is missing; add the file")
     names = _numbered(_read_names(listing, names_file), listing, names_file)
     known = {key: SPLIT_WORDS.get(key, Split.NONE) for key in settings if key not in _NO_SPLITS}
     entries = [
@@ -309,7 +309,7 @@ def _of_darknet(listing: Listing, file: str) -> Layout:
     ]
     listed = {posixpath.basename(entry.place.replace("\\", "/")).lower() for entry in entries}
     entries += [e for e in _lists_in(listing, folder) if posixpath.basename(e.place).lower() not in listed]
-    if len({entry.split for entry in entries}) == 1:  # CVAT calls whatever it exports "train"
+    if len({entry.split for entry in entries}) == 1:  # CVAT calls every export "train"
         entries = [dataclasses.replace(entry, split=Split.NONE) for entry in entries]
     entries.sort(key=lambda entry: _ORDER.index(entry.split))
     cvat = any(name.lower().startswith("obj_") for name in listing.folders)
@@ -320,7 +320,7 @@ _ORDER = tuple(dict.fromkeys(_SPLIT_KEYS.values()))
 
 
 def _lists_in(listing: Listing, folder: str) -> tuple[Entry, ...]:
-    """``train.txt`` and the like, where they list images: beside them, any text may be called so."""
+    """Return ``train.txt`` and the like if they list images; beside the images, any text may have such a name."""
     start = f"{folder}/" if folder else ""
     entries = []
     for file, key in _LISTS.items():
@@ -337,7 +337,7 @@ def _lists_in(listing: Listing, folder: str) -> tuple[Entry, ...]:
 
 
 def _near(listing: Listing, folder: str, name: str) -> str | None:
-    """A file that darknet names relative to its own program: ``data/obj.names`` lies beside ``obj.data``."""
+    """Return a file that darknet names relative to its own program: ``data/obj.names`` is beside ``obj.data``."""
     parts = name.replace("\\", "/").split("/")[-8:]
     for start in range(len(parts)):
         for base in (folder, ""):
@@ -347,10 +347,10 @@ def _near(listing: Listing, folder: str, name: str) -> str | None:
 
 
 def _find_names(listing: Listing) -> tuple[str | None, list[str]]:
-    """The list of class names, and a note where there are longer and shorter ones.
+    """Return the list of class names, and a note if there are longer and shorter ones.
 
     Raises:
-        AnnotationError: Two lists give one number two names.
+        AnnotationError: Two lists have different names for one number.
     """
     texts = [n for suffix in (".txt", ".labels") for n in listing.by_suffix.get(suffix, ())]
     candidates = [name for name in texts if name.lower().endswith(tuple(_ALL_NAME_LISTS))]
@@ -374,7 +374,7 @@ def _find_names(listing: Listing) -> tuple[str | None, list[str]]:
                 f"{listing.root}: {longest} and {other} list different classes; keep the one that the labels were "
                 "made with"
             )
-        note = f"{longest} has more classes than {examples(shorter)}, which it begins as: it is read for all."
+        note = f"{longest} has more classes than {examples(shorter)}, which are its beginning: it is used for all."
         return longest, [note] if shorter else []
     notes = listing.find("notes.json")
     try:
@@ -384,7 +384,7 @@ def _find_names(listing: Listing) -> tuple[str | None, list[str]]:
 
 
 def _may_be_names(listing: Listing, name: str) -> bool:
-    """Whether a file is not just the labels of an image that is called ``labels.jpg``."""
+    """Return whether a file is more than the labels of an image called ``labels.jpg``."""
     return suffix_of(name) != ".txt" or is_list_of_names(listing, name)
 
 
@@ -408,5 +408,5 @@ def _read_names(listing: Listing, file: str) -> list[str]:
 def _numbered(names: Iterable[str], listing: Listing, file: str) -> dict[int, str]:
     numbered = dict(enumerate(names))
     if not numbered or not all(name.strip() and _is_unicode(name) for name in numbered.values()):
-        raise AnnotationError(f"{listing.path(file)}: must list the class names, one a line, in the order of numbers")
+        raise AnnotationError(f"{listing.path(file)}: must list the class names, one per line, in the order of numbers")
     return numbered

@@ -1,7 +1,7 @@
-"""The lines of YOLO label files: boxes, polygons, key points, and what only looks like them.
+"""Read lines of YOLO label files: boxes, polygons, key points, and lines that only look like them.
 
-One line cannot say what it is: nine values are a polygon of four points or an oriented box, fifteen a polygon or a box
-with key points. What every line of a data set has in common can.
+A single line is ambiguous: nine values are a polygon of four points or an oriented box, fifteen are a polygon or a box
+with key points. The common properties of all lines in a data set resolve this.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from visionops.errors import AnnotationError
 __all__ = ["LabelLines", "is_dota", "looks_like_labels"]
 
 _MAX_FRACTION = 2.0
-"""Boxes reach over the border by a little; a larger number is a pixel, not a fraction."""
+"""Maximum fraction: boxes may extend slightly over the border; a larger number is a pixel."""
 _MOST_FINDINGS = 20
-"""Lines with one problem that are named one by one; more share a finding."""
+"""Maximum number of lines with the same problem to report one by one; more share a finding."""
 _FEWEST_POSES = 3
-"""Lines that must look like key points before they are taken to be no polygons."""
+"""Minimum number of lines that must look like key points before they do not count as polygons."""
 _CORNERS = 9
-"""Values of a line that has a class and four corners."""
+"""Number of values in a line with a class and four corners."""
 _TRACKED = 6
-"""Values of a line with a box and a confidence or the number of a track."""
+"""Number of values in a line with a box and a confidence or the number of a track."""
 _DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+")
 _SEPARATORS = re.compile(r"[,;\s]+")
 _DOTA_VALUES = (9, 10)
-"""Eight coordinates, a class and, mostly, how difficult it is."""
+"""Number of values in DOTA's lines: eight coordinates, a class and, mostly, a difficulty."""
 
 
 class _Place(NamedTuple):
@@ -45,7 +45,7 @@ class _Place(NamedTuple):
 
 
 class _Held(NamedTuple):
-    """A line of six values, which are judged together."""
+    """A line with six values; such lines are judged together."""
 
     place: _Place
     values: list[float]
@@ -54,7 +54,7 @@ class _Held(NamedTuple):
 
 
 def looks_like_labels(lines: Iterable[str]) -> bool:
-    """Whether lines of a text are a class number and at least four other numbers; not where there is none."""
+    """Return whether text lines are a class number and at least four other numbers; False if there are none."""
     rows = [values for line in lines if (values := _split(line))]
     return bool(rows) and all(
         len(row) >= 5 and isinstance(numbers := _numbers(row), list) and numbers[0] >= 0 and numbers[0] % 1 == 0
@@ -63,7 +63,7 @@ def looks_like_labels(lines: Iterable[str]) -> bool:
 
 
 def is_dota(lines: Iterable[str]) -> bool:
-    """Whether lines are DOTA's own: eight coordinates in pixels, a class name and a difficulty."""
+    """Return whether lines are DOTA's: eight coordinates in pixels, a class name and a difficulty."""
     rows = [line.split() for line in lines if line.strip() and not line.startswith(("imagesource:", "gsd:"))]
     return bool(rows) and all(
         len(row) in _DOTA_VALUES and isinstance(_numbers(row[:8]), list) and isinstance(_numbers(row[8:9]), str)
@@ -72,7 +72,7 @@ def is_dota(lines: Iterable[str]) -> bool:
 
 
 class LabelLines:
-    """The lines of all label files. What they have in common is judged once all are read."""
+    """The lines of all label files. Their common properties are judged after all are read."""
 
     def __init__(self, assembly: Assembly, layout: Layout) -> None:
         self.assembly = assembly
@@ -101,9 +101,9 @@ class LabelLines:
         """Add the lines of one label file.
 
         Args:
-            row: Of its image.
-            file: How messages name it.
-            lines: Of its text.
+            row: Row of the image.
+            file: Name of the file in messages.
+            lines: Lines of its text.
             size: Width and height of the image, in pixels.
         """
         for number, line in enumerate(lines, start=1):
@@ -168,7 +168,7 @@ class LabelLines:
         self._boxes.append((box[0] * width, box[1] * height, box[2] * width, box[3] * height))
 
     def _settle_held(self) -> None:
-        """Tell the numbers of tracks, whole and beyond 1, from confidences."""
+        """Distinguish numbers of tracks, which are integers above 1, from confidences."""
         tracks = all(held.last.isdigit() for held in self._held) and any(held.values[5] > 1 for held in self._held)
         for held in self._held:
             if tracks:
@@ -222,10 +222,10 @@ class LabelLines:
 
 @dataclasses.dataclass
 class _Shapes:
-    """What lines of more than a box have in common."""
+    """Common properties of lines with more than a box."""
 
     boxes: int = 0
-    """Lines of a box and nothing else: where there are any, the others are polygons."""
+    """Lines with only a box: if there are any, the others are polygons."""
     count: int = 0
     length: int = 0
     first: str = ""
@@ -233,14 +233,14 @@ class _Shapes:
     tilted: int = 0
     tilted_rectangles: int = 0
     enclosing: int = 0
-    """Lines whose first four values are a box that holds all points after them."""
+    """Lines whose first four values are a box that contains all points after them."""
     poses: int = 0
-    """Those of them that cannot well be polygons."""
+    """Enclosing lines that are unlikely to be polygons."""
     marked: int = 0
-    """Those whose points have a visibility of 0, 1 or 2."""
+    """Enclosing lines whose points have a visibility of 0, 1 or 2."""
 
     def add(self, values: list[float], size: tuple[int, int], where: str) -> None:
-        """Look at one line; those with other faults than their number of values are passed over."""
+        """Add one line; lines with faults other than their number of values are ignored."""
         if self.mixed or self.boxes or not all(abs(value) <= _MAX_FRACTION for value in values[1:]):
             return
         if self.length not in (0, len(values)):
@@ -272,7 +272,7 @@ class _Shapes:
             self.poses += _is_no_outline((cx, cy, w, h), points)
 
     def refuse(self, layout: Layout, assembly: Assembly) -> None:
-        """Refuse what is neither boxes nor polygons.
+        """Raise if the lines are neither boxes nor polygons.
 
         Raises:
             AnnotationError: All lines are of such a kind.
@@ -299,12 +299,12 @@ class _Shapes:
 
 
 def _split(line: str) -> list[str]:
-    """The values of a line: between blanks or tabs, commas or semicolons."""
+    """Split a line into its values at spaces or tabs, commas or semicolons."""
     parts = line.split()
     if "," not in line and ";" not in line:
         return parts
     if any(_DECIMAL_COMMA.fullmatch(part) for part in parts):
-        return parts  # 0,5 is half in much of Europe: it is refused as no number
+        return parts  # 0,5 is a half in much of Europe: it is refused as not a number
     return [part for part in _SEPARATORS.split(line) if part] or parts
 
 
@@ -336,17 +336,17 @@ def _problem_with(numbers: list[float], keypoints: tuple[int, int] | None) -> st
 
 
 def _holds(box: tuple[float, float, float, float], points: Collection[tuple[float, float]]) -> bool:
-    """Whether points lie in a box of centre and size, or 5 % beyond its edges."""
+    """Return whether points are inside a box of centre and size, or within 5 % beyond its edges."""
     cx, cy, w, h = box
     across, down = w / 2 * 1.05 + 1e-6, h / 2 * 1.05 + 1e-6
     return all(abs(x - cx) <= across and abs(y - cy) <= down for x, y in points)
 
 
 def _is_no_outline(box: tuple[float, float, float, float], points: Collection[tuple[float, float]]) -> bool:
-    """Whether four values before points are no corners of the same outline, but the centre and size of a box.
+    """Return whether four values before points are the centre and size of a box, not corners of the same outline.
 
-    A corner lies at the edge of the other corners' extent, the centre in its middle; and a size, read as a corner,
-    mostly lies far away from the others.
+    A corner is at the edge of the other corners' extent, the centre in its middle; a size, read as a corner, is
+    mostly far away from the others.
     """
     cx, cy, w, h = box
     xs, ys = [x for x, _ in points], [y for _, y in points]
@@ -358,7 +358,7 @@ def _is_no_outline(box: tuple[float, float, float, float], points: Collection[tu
 
 
 def _is_rectangle(quad: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> bool:
-    """Whether four corners, in pixels, are those of a rectangle at any angle, to half a pixel or 2 %."""
+    """Return whether four corners, in pixels, form a rectangle at any angle, to half a pixel or 2 %."""
     slack = max(0.5, 0.02 * float(np.ptp(quad, axis=0).max()))
     diagonals = np.linalg.norm(quad[0] - quad[2]), np.linalg.norm(quad[1] - quad[3])
     return bool(np.abs(quad[0] + quad[2] - quad[1] - quad[3]).max() <= 2 * slack) and bool(

@@ -1,4 +1,4 @@
-"""The sample as a folder in the VISION layout."""
+"""Write the sample as a folder in the VISION layout."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from visionops.errors import DataError
 __all__ = ["PRODUCT", "RENDERER_VERSION", "render_sample"]
 
 RENDERER_VERSION: int = 1
-"""Raised whenever the same settings would give other bytes, so that a cache of rendered images is not reused."""
+"""Version of the renderer: increase it if the same settings give other bytes, so that cached images are not reused."""
 
 PRODUCT = "Surface"
-"""The product folder of the VISION layout."""
+"""Product folder in the VISION layout."""
 
 _JPEG_QUALITY = 92
 _DEFECTS_PER_IMAGE = (1, 2, 3, 4)
@@ -41,7 +41,7 @@ class _Plan:
 
     split: str
     number: int
-    """Within the split."""
+    """Number within the split."""
     seed: tuple[int, ...]
     defects: tuple[Defect, ...]
 
@@ -49,13 +49,13 @@ class _Plan:
 def render_sample(source: SampleSource, folder: Path, progress: Callable[[int, int], None] | None = None) -> None:
     """Render labelled images and a few unlabelled ones below ``folder``, in the VISION layout.
 
-    Seven images in ten go to ``train``, three to ``val``; on top of ``source.images`` come one for every twenty in
-    ``inference``. The same source gives the same bytes; more images leave the first ones as they are.
+    Seven in ten images go to ``train``, three to ``val``. In addition, one image per twenty of ``source.images`` goes
+    to ``inference``. The same source gives the same bytes; with more images the first ones do not change.
 
     Args:
-        source: How many, how large, how hard, which seed.
-        folder: Gets ``Surface/{train,val,inference}``; made when absent.
-        progress: Called with images done and images in all.
+        source: Number, size, difficulty and seed.
+        folder: Target folder for ``Surface/{train,val,inference}``; created if missing.
+        progress: Called with the images done and their total.
 
     Raises:
         DataError: ``folder`` cannot be written.
@@ -104,7 +104,7 @@ def _plan(source: SampleSource) -> list[_Plan]:
 
 
 def _deal(rng: np.random.Generator) -> Iterator[Defect]:
-    """Classes without end, each as often as the others."""
+    """Yield classes without end, each equally often."""
     while True:
         yield from (_CLASSES[i] for i in rng.permutation(len(_CLASSES)))
 

@@ -1,4 +1,4 @@
-"""Light defects and find each a place on the surface."""
+"""Light defects and place each on the surface."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _VISIBLE = 0.1
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Placed:
-    """A lit defect on the surface; ``change`` and ``cover`` are as large as ``there``."""
+    """A lit defect on the surface; ``change`` and ``cover`` have the size of ``there``."""
 
     defect: Defect
     box: tuple[int, int, int, int]
@@ -31,15 +31,15 @@ class Placed:
     there: tuple[slice, slice]
     """Rows and columns of the surface."""
     change: Map
-    """Of the brightness, relative."""
+    """Relative change of the brightness."""
     cover: Map
     tint: tuple[float, float, float]
 
 
 def place_defects(rng: np.random.Generator, size: int, light: float, defects: Sequence[Defect]) -> list[Placed]:
-    """Draw the defects, light them and find each a place, the large ones first.
+    """Draw and light the defects, and place each, the large ones first.
 
-    They keep apart, so that no box is ambiguous. One that finds no room is left out.
+    They keep a distance, so that no box is ambiguous. A defect that finds no room is left out.
     """
     scale = size / REFERENCE_SIZE
     drawn = []
@@ -54,7 +54,7 @@ def place_defects(rng: np.random.Generator, size: int, light: float, defects: Se
         if corner is None:
             continue
         left, top = corner[0] - x1, corner[1] - y1
-        # The blurred edge of a relief may hang over the border of the surface.
+        # The blurred edge of a relief may extend over the border of the surface.
         rows = slice(max(0, -top), min(change.shape[0], size - top))
         columns = slice(max(0, -left), min(change.shape[1], size - left))
         placed.append(
@@ -72,25 +72,25 @@ def place_defects(rng: np.random.Generator, size: int, light: float, defects: Se
 
 
 def _largest_extent(amount: int) -> float:
-    """Largest extent of a defect, so that ``amount`` of them find room."""
+    """Return the largest extent of a defect for which ``amount`` of them find room."""
     return {1: 130.0, 2: 120.0, 3: 105.0}.get(amount, 95.0)
 
 
 def _slope(depth: Map, light: float) -> Map:
-    """Brightness gained by slopes that face the light, lost by those that turn away."""
+    """Return the change of brightness: slopes facing the light gain, those turned away lose."""
     dx = cv2.Sobel(depth, cv2.CV_32F, 1, 0, ksize=3, scale=1 / 8)
     dy = cv2.Sobel(depth, cv2.CV_32F, 0, 1, ksize=3, scale=1 / 8)
     return np.asarray(np.clip(dx * math.cos(light) + dy * math.sin(light), -0.6, 0.6), np.float32)
 
 
 def _tight(mask: npt.NDArray[np.bool_]) -> tuple[int, int, int, int]:
-    """Box of what is set: xyxy, x2 and y2 exclusive."""
+    """Return the bounding box of the set pixels: xyxy, x2 and y2 exclusive."""
     x, y, w, h = cv2.boundingRect(mask.astype(np.uint8))
     return x, y, x + w, y + h
 
 
 def _visible(change: Map, relief: Relief) -> npt.NDArray[np.bool_]:
-    """Where any of R, G and B changes by more than a tenth: what a person would outline."""
+    """Return where any of R, G and B changes by more than a tenth: what a person would outline."""
     gains = [(1 + change) * (1 + relief.cover * np.float32(gain - 1)) for gain in relief.tint]
     return np.asarray(np.max(np.abs(np.stack(gains) - 1), axis=0) > _VISIBLE)
 
@@ -102,7 +102,7 @@ def _free_corner(
     extent: tuple[int, int],
     placed: Sequence[tuple[int, int, int, int]],
 ) -> tuple[int, int] | None:
-    """A top-left corner, uniform among all that keep clear of the border and of other defects; None when it is full."""
+    """Return a random top-left corner away from the border and other defects, uniform; None if there is no room."""
     width, height = extent
     margin, gap = round(_MARGIN * scale), round(_GAP * scale)
     free = np.zeros((size, size), np.bool_)

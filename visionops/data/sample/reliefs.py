@@ -1,4 +1,4 @@
-"""The four kinds of defect, each drawn alone."""
+"""Draw the four kinds of defect, each on its own."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _MIN_SPREAD = 20.0  # of a scratch, across its length: a box of a few pixels can
 
 
 class Defect(enum.StrEnum):
-    """What can be wrong with a surface."""
+    """Kinds of defects on a surface."""
 
     SCRATCH = "scratch"
     """A groove cut by something hard: thin, long, one edge lit and the other in shadow."""
@@ -48,7 +48,7 @@ class Relief:
     reflectance: Map
     """Relative change: -0.3 is a third darker."""
     cover: Map
-    """0 to 1: how far the brushed texture is hidden."""
+    """0 to 1: share of the brushed texture that is hidden."""
     tint: tuple[float, float, float]
     """Gain of R, G and B where covered."""
 

@@ -1,4 +1,4 @@
-"""Shapes that defects are made of, as coverage: float32 maps, 0 to 1."""
+"""Draw the shapes of defects as coverage: float32 maps, 0 to 1."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def grid_side(extent: float, scale: float) -> int:
 
 
 def _points(scale: float, points: npt.NDArray[np.float64]) -> npt.NDArray[np.int32]:
-    """Pixels of the reference size to OpenCV's fixed point (4 fractional bits) on a supersampled canvas."""
+    """Convert pixels of the reference size to OpenCV's fixed point (4 fractional bits) on a supersampled canvas."""
     return np.asarray(np.round((points + _PAD) * (scale * SUPERSAMPLING * 16)), np.int32)
 
 
@@ -68,7 +68,7 @@ def draw_blob(
     grain: float,
     roughness: float,
 ) -> Map:
-    """Return one connected irregular shape about an ellipse: coverage (side, side)."""
+    """Return one connected irregular shape around an ellipse: coverage (side, side)."""
     axis = (np.arange(side, dtype=np.float32) + 0.5) - np.float32(side / 2)
     cos, sin = math.cos(math.radians(angle)), math.sin(math.radians(angle))
     u = (axis[None, :] * cos + axis[:, None] * sin) / (axes[0] * scale)

@@ -1,4 +1,4 @@
-"""A surface of brushed metal, with its defects and their boxes."""
+"""Render a surface of brushed metal with its defects and their boxes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["Surface", "render_surface"]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Surface:
-    """A rendered image and its truth."""
+    """A rendered image and its ground truth."""
 
     image: npt.NDArray[np.uint8]
     """uint8 (size, size, 3), RGB."""
@@ -29,22 +29,22 @@ class Surface:
     areas: npt.NDArray[np.int64]
     """int64 (N,), visible pixels of each defect."""
     defects: tuple[Defect, ...]
-    """Of each box."""
+    """Kind of defect of each box."""
 
 
 def render_surface(source: SampleSource, seed: Sequence[int], defects: Sequence[Defect]) -> Surface:
     """Draw one surface.
 
-    The surface depends on ``seed`` alone: with and without defects it is the same but for the defects.
+    The surface depends only on ``seed``: with and without defects it is the same except for the defects.
 
     Args:
-        source: Its ``size`` and ``difficulty`` are used.
+        source: ``size`` and ``difficulty`` are used.
         seed: Any non-negative integers.
-        defects: What to put on it, up to four; none for a clean surface.
+        defects: Up to four defects to draw; none for a clean surface.
     """
     size, scale = source.size, source.size / REFERENCE_SIZE
     contrast = _between(1.2, 0.35, source.difficulty)
-    # Two generators: how many numbers the defects draw must not change the surface below them.
+    # Two generators, because the defects' draws must not change the surface below them.
     rng = np.random.default_rng([*seed, 0])
     light, brush = rng.uniform(0, 2 * math.pi), rng.normal(0, 4.0)
     placed = place_defects(np.random.default_rng([*seed, 1]), size, light, defects)
@@ -75,7 +75,7 @@ def _between(easy: float, hard: float, difficulty: float) -> float:
 
 
 def _brushed(rng: np.random.Generator, size: int, scale: float, angle: float) -> Map:
-    """Streaks along x, turned by ``angle`` degrees: relative brightness, about ±0.1."""
+    """Return streaks along x, turned by ``angle`` degrees: relative brightness, about ±0.1."""
     reach = int(size * 1.25) + 8
     texture = np.zeros((reach, reach), np.float32)
     for width, length, strength in ((1.0, 70.0, 0.042), (2.2, 220.0, 0.030), (9.0, 600.0, 0.022), (1.0, 9.0, 0.022)):
@@ -91,7 +91,7 @@ def _brushed(rng: np.random.Generator, size: int, scale: float, angle: float) ->
 
 
 def _illumination(rng: np.random.Generator, size: int, angle: float) -> Map:
-    """Grey level of the bare surface: a slow gradient, darker corners, a specular band across the brushing."""
+    """Return the grey level of the bare surface: a slow gradient, dark corners, a specular band across the brushing."""
     axis = np.linspace(-1, 1, size, dtype=np.float32)
     x, y = axis[None, :], axis[:, None]
     direction = rng.uniform(0, 2 * math.pi)

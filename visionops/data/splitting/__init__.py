@@ -1,11 +1,11 @@
-"""Which image trains, which selects the model, which judges it.
+"""Decide which images train a model, which select it, and which test it.
 
-A split is for life. Splits that the data set gives are kept. Whether any other image is in test follows from a hash of
-its content, whatever else is in the data set, in which order, or under which label; val takes of each class its share
-of what is left, by the same hash. What an earlier version dealt stays where it was (`SplitHistory`): no image judges a
-model whose lineage was trained or selected on it. A group of images that must stay together is dealt as one.
+An image keeps its split forever. Splits that the data set gives are kept. For any other image, a hash of its content
+decides whether it is in test, whatever else is in the data set, in any order and under any label; val takes its share
+of each class from the rest, by the same hash. Splits of earlier versions are kept (`SplitHistory`): no image tests a
+model whose lineage was trained or selected on it. Images that must stay together are assigned as one group.
 
-Dealing each image by itself cannot balance test as a draw over all of them would: its shares vary as those of coin
-tosses do. Images are moved, those first whose hash lies nearest to the border, only where a split would be left without
-a class, and where a few images in all would leave test far from its share.
+Assigning each image by itself cannot balance test like a draw over all images: its shares vary like coin tosses. Images
+are moved only if a split would lack a class, or if in a small collection test would be far from its share; those with a
+hash nearest to the border move first.
 """

@@ -1,4 +1,4 @@
-"""The rules by which each image of a data set comes to its split, and what is said of it."""
+"""Apply the rules that assign a split to each image of a data set, and report them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MOST_NAMED = 3
 
 @dataclasses.dataclass
 class Dealer:
-    """The splits of one data set while they are dealt."""
+    """Splits of one data set during their assignment."""
 
     dataset: Dataset
     units: Units
@@ -36,7 +36,7 @@ class Dealer:
 
     def __post_init__(self) -> None:
         self._labelled = self.splits != Split.UNLABELLED.value
-        self._settled = ~self._labelled
+        self._assigned = ~self._labelled
         """Rows whose split is decided."""
         self._out = np.zeros(len(self.splits), dtype=np.bool_)
         self._moved = np.zeros(len(self.splits), dtype=np.bool_)
@@ -46,20 +46,20 @@ class Dealer:
         self._given_counts = {split: int((self.splits == split.value).sum()) for split in LABELLED}
 
     def keep_history(self) -> None:
-        """Give the images of earlier versions, and those that look like them, the split they had."""
+        """Give the images of earlier versions, and those that look like them, their earlier split."""
         own = self._labelled & (self.units.own != "")
         self._moved |= own & (self.splits != "") & (self.splits != self.units.own)
         self.splits[own] = self.units.own[own]
-        self._settled |= own
+        self._assigned |= own
         followed = 0
         for homes, rows in zip(self.units.homes, self._rows, strict=True):
-            new = rows[~self._settled[rows]]
+            new = rows[~self._assigned[rows]]
             if homes and len(new):
-                self._settle(new, homes, "in earlier versions")
+                self._assign(new, homes, "in earlier versions")
                 followed += len(new) if len(homes) == 1 else 0
         if own.any() or followed:
             also = (
-                f"; {counted(followed, 'image')} more went where the images were that they look like"
+                f"; {counted(followed, 'image')} more got the split of the images that they look like"
                 if followed
                 else ""
             )
@@ -67,7 +67,7 @@ class Dealer:
 
     def join_groups(self) -> None:
         """Give images without a split among images that have one the split of their group."""
-        undecided = ~self._settled & (self.splits == "")
+        undecided = ~self._assigned & (self.splits == "")
         if not self.given or not undecided.any():
             return
         joined = lonely = 0
@@ -77,17 +77,17 @@ class Dealer:
                 continue
             homes = frozenset(self.splits[rows[self._labelled[rows] & (self.splits[rows] != "")]])
             if homes:
-                self._settle(new, homes, "here")
+                self._assign(new, homes, "here")
                 joined += len(new) if len(homes) == 1 else 0
             elif not self._keys[new[0]].startswith(ADDED):
                 self.splits[new] = Split.TRAIN.value
-                self._settled[new] = True
+                self._assigned[new] = True
                 lonely += len(new)
         if joined or lonely:
             joined_note = f"{joined} went to the split of the images that they look like, " if joined else ""
             self.notes.append(
                 f"{counted(joined + lonely, 'image')} had no split, unlike the others: "
-                f"{joined_note}{lonely} that look like none became train."
+                f"{joined_note}{lonely} that look like no other became train."
             )
 
     def cut(self) -> None:
@@ -107,7 +107,7 @@ class Dealer:
                 f"{self._count(Split.TRAIN)} stayed train."
             )
         else:
-            rows = np.flatnonzero(~self._settled & ~self._is_added())
+            rows = np.flatnonzero(~self._assigned & ~self._is_added())
             self._cut(rows, self._shares())
             counts = ", ".join(f"{self._count(s)} {s.value}" for s in LABELLED)
             why = "only train" if self.given else "no split"
@@ -129,7 +129,7 @@ class Dealer:
                 )
 
     def result(self) -> Dataset:
-        """Return the data set with its splits, without what has none."""
+        """Return the data set with its splits, without images that have none."""
         self._report_moved()
         result = self.dataset.replace_column("split", self.splits.tolist())
         kept = np.flatnonzero(~self._out)
@@ -138,16 +138,16 @@ class Dealer:
             left_out = [f for f in self.findings if f.code is Code.NEAR_LEAK]
             self.notes += [f"{finding.where}: {finding.message}." for finding in left_out[:_MOST_NAMED]]
             self.notes.append(f"{counted(int(self._out.sum()), 'image')} between two splits left out.")
-        unjudged = _unjudged(result, self.splits[kept])
+        unjudged = _missing_class_notes(result, self.splits[kept])
         return dataclasses.replace(
             result,
             notes=(*self.dataset.notes, *self.notes, *unjudged),
             findings=(*self.dataset.findings, *self.findings),
         )
 
-    def _settle(self, rows: Rows, homes: frozenset[str], when: str) -> None:
-        """Put ``rows`` where the images are that they look like; nowhere if these are in several splits."""
-        self._settled[rows] = True
+    def _assign(self, rows: Rows, homes: frozenset[str], when: str) -> None:
+        """Give ``rows`` the split of the images that they look like; leave them out if these are in several splits."""
+        self._assigned[rows] = True
         if len(homes) == 1:
             (home,) = homes
             self._moved[rows] |= (self.splits[rows] != "") & (self.splits[rows] != home)
@@ -157,17 +157,18 @@ class Dealer:
         where = " and ".join(s.value for s in LABELLED if s.value in homes)
         members = tuple(self._keys[row] for row in rows)
         also = f" ({len(members)} images)" if len(members) > 1 else ""
-        message = f"looks like images that are in {where} {when}, so no split is honest for it{also}; left out"
+        message = f"looks like images that are in {where} {when}, so any split would leak{also}; left out"
         self.findings.append(Finding.of(Code.NEAR_LEAK, members[0], message, members))
 
     def _report_moved(self) -> None:
-        """Say which images keep another split than the data set gives them."""
+        """Report the images that keep another split than the data set gives."""
         if not self._moved.any():
             return
         keys = tuple(self._keys[row] for row in np.flatnonzero(self._moved))
         message = (
-            f"{counted(len(keys), 'image')}: given another split than in earlier versions, which stands: a model of "
-            "this use case was trained, selected or judged on them; use another name to begin anew"
+            f"{counted(len(keys), 'image')}: the data set gives another split than earlier versions; the earlier one "
+            "is kept, because a model of this use case was trained, selected or tested on it; to start over, rename "
+            "the use case"
         )
         self.findings.append(Finding.of(Code.CHANGED_SPLIT, keys[0], message, keys))
         self.notes.append(f"{keys[0]}: {message}.")
@@ -176,12 +177,12 @@ class Dealer:
         return np.array([key.startswith(ADDED) for key in self._keys], dtype=np.bool_)
 
     def _deal_additions(self) -> None:
-        new = ~self._settled & self._is_added() & (self.splits == "")
+        new = ~self._assigned & self._is_added() & (self.splits == "")
         for rows in self._rows if new.any() else ():
             homes = frozenset(self.splits[rows[self._labelled[rows] & ~new[rows] & ~self._out[rows]]])
             if new[rows].any() and homes:
-                self._settle(rows[new[rows]], homes, "here")
-        self._cut(np.flatnonzero(new & ~self._settled), self._shares(), alone=True)
+                self._assign(rows[new[rows]], homes, "here")
+        self._cut(np.flatnonzero(new & ~self._assigned), self._shares(), alone=True)
         added = self._is_added() & ~self._out
         if added.any():
             tally = ", ".join(f"{int((added & (self.splits == s.value)).sum())} {s.value}" for s in LABELLED)
@@ -195,9 +196,9 @@ class Dealer:
         return int(((self.splits == split.value) & ~self._out).sum())
 
     def _only_in(self, split: Split) -> Rows:
-        """Rows of ``split`` that are free to be cut: no image of their unit is elsewhere or has a history."""
+        """Return rows of ``split`` that may be cut: no image of their unit is elsewhere or has a history."""
         found = [
-            rows for rows in self._rows if not self._settled[rows].any() and (self.splits[rows] == split.value).all()
+            rows for rows in self._rows if not self._assigned[rows].any() and (self.splits[rows] == split.value).all()
         ]
         return np.concatenate(found) if found else np.empty(0, dtype=np.int64)
 
@@ -205,7 +206,7 @@ class Dealer:
         train, val = self._given_counts[Split.TRAIN], self._given_counts[Split.VAL]
         before = self._count(Split.TEST)
         if val >= (self.config.val + self.config.test) * (train + val) / 2:
-            # A group that reaches into train stays in val: test is to hold nothing that was trained on.
+            # A group with images in train stays in val: test must hold nothing that was trained on.
             self._cut(self._only_in(Split.VAL), {Split.VAL: 0.5, Split.TEST: 0.5})
             known = f", {before} of them since an earlier version" if before else ""
             return (
@@ -214,7 +215,7 @@ class Dealer:
             )
         for split in (Split.TRAIN, Split.VAL):
             rows = self._only_in(split)
-            if split is Split.TRAIN or len(np.unique(self.units.unit_of[rows])) > 1:  # the last of val stays there
+            if split is Split.TRAIN or len(np.unique(self.units.unit_of[rows])) > 1:  # val keeps its last unit
                 self._cut(rows, {split: 1 - self.config.test, Split.TEST: self.config.test})
         return (
             f"The data set gives {train} train and only {val} val images and no test: "
@@ -223,10 +224,10 @@ class Dealer:
         )
 
     def _cut(self, rows: Rows, shares: dict[Split, float], *, alone: bool = False) -> None:
-        """Deal ``rows`` to the splits of ``shares``; what its hash does not give to another goes to the first.
+        """Distribute ``rows`` over the splits of ``shares``; the first gets what no hash puts into another.
 
         Args:
-            alone: Each unit by its hash and nothing else: no split is filled up.
+            alone: Assign each unit by its hash only: no split is filled up.
         """
         if not len(rows):
             return
@@ -249,7 +250,7 @@ class Dealer:
                 pool.balance(dealt)
             pool.fill(dealt)
         self.splits[rows] = np.array([s.value for s in shares], dtype=object)[dealt[inverse]]
-        self._settled[rows] = True
+        self._assigned[rows] = True
 
 
 def _mask(rows: Rows, count: int) -> npt.NDArray[np.bool_]:
@@ -258,11 +259,11 @@ def _mask(rows: Rows, count: int) -> npt.NDArray[np.bool_]:
     return mask
 
 
-def _unjudged(dataset: Dataset, splits: Splits) -> Iterator[str]:
-    """Name the classes of whole images that val or test lacks; of boxes, the evaluation shows which are rare."""
+def _missing_class_notes(dataset: Dataset, splits: Splits) -> Iterator[str]:
+    """Yield a note on classes of whole images that val or test lacks; for boxes, the evaluation shows rare classes."""
     shown, names = dataset.presence(), dataset.all_class_names
     for split in (Split.VAL, Split.TEST) if dataset.attributes else ():
         lacking = [name for name, any_ in zip(names, shown[splits == split.value].any(axis=0), strict=True) if not any_]
         if lacking:
             more = f" and {len(lacking) - 5} more" if len(lacking) > 5 else ""
-            yield f"No image of {', '.join(lacking[:5])}{more} is in {split.value}, whose figures leave them out."
+            yield f"No image of {', '.join(lacking[:5])}{more} is in {split.value}; its metrics do not cover them."

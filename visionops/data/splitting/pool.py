@@ -1,4 +1,4 @@
-"""Deal units to splits by their draw, and move some where a split would lack a class."""
+"""Distribute units over splits by their draw, and move some if a split lacks a class."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from visionops.data.splitting.units import Rows
 __all__ = ["Pool"]
 
 _FEW = 20
-"""A collection of so many images is balanced by hand; of twice as many, hardly."""
+"""Number of images at which balancing becomes loose; at twice that, it hardly moves anything."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Pool:
-    """Units that are dealt to several splits, of which the first takes what no other does."""
+    """Units that are distributed over several splits; the first split gets what the others do not take."""
 
     labels: npt.NDArray[np.int64]
-    """(units, classes + 1): images of the unit that show a class; the last column: that show none."""
+    """(units, classes + 1): images of the unit that show a class; the last column: images that show none."""
     sizes: npt.NDArray[np.int64]
-    """(units,), images."""
+    """(units,), number of images."""
     drawn: npt.NDArray[np.float64]
     """(units,), see `Units`."""
     shares: npt.NDArray[np.float64]
-    """(splits,), their sum is 1."""
+    """(splits,), share of each split; their sum is 1."""
     elsewhere: npt.NDArray[np.int64]
     """(splits, classes + 1): images that the splits hold already."""
 
     def deal(self, *, has_test: bool) -> Rows:
-        """Return the split number of each unit: those that draw lowest are in test, the lowest of the others in val.
+        """Return the split number of each unit: the lowest draws are in test, the lowest of the others in val.
 
-        Test depends on the draw alone, so that no image comes to it or leaves it because of others. Val holds of each
-        class its share of what is left.
+        Test depends only on the draw, so that no image enters or leaves it because of others. Val gets its share of
+        each class from the rest.
         """
         dealt = np.zeros(len(self.sizes), dtype=np.int64)
         is_free = ~self._is_large
@@ -49,20 +49,21 @@ class Pool:
         return dealt
 
     def deal_alone(self) -> Rows:
-        """Return the split number of each unit by its draw alone, the last split lowest."""
+        """Return the split number of each unit by its draw only, the last split lowest."""
         borders = np.cumsum(self.shares[::-1])[:-1]
         dealt = len(self.shares) - 1 - np.searchsorted(borders, self.drawn, side="right")
         return np.where(self._is_large, 0, dealt)
 
     @property
     def _is_large(self) -> npt.NDArray[np.bool_]:
-        """Bool (units,): a group that would be most of a small split."""
+        """Bool (units,): whether a group would fill most of a small split."""
         return np.asarray((self.sizes > 1) & (self.sizes > too_many(int(self.sizes.sum()))))
 
     def _stratified(self, is_free: npt.NDArray[np.bool_], share: float) -> npt.NDArray[np.bool_]:
         """Choose units that hold ``share`` of each class, bool (units,).
 
-        The rarest class first, and of its units those that draw lowest (iterative stratification: Sechidis, Tsoumakas,
+        Starts with the rarest class, and takes its units with the lowest draws (iterative stratification: Sechidis,
+        Tsoumakas,
         Vlahavas, On the stratification of multi-label data, 2011).
         """
         chosen = np.zeros(len(self.sizes), dtype=np.bool_)
@@ -79,10 +80,10 @@ class Pool:
         return chosen
 
     def balance(self, dealt: Rows) -> None:
-        """Move units between the first split and a test split that strays from its share; in place."""
+        """Move units between the first split and a test split that is far from its share, in place."""
         total = int(self.sizes.sum())
-        # Balancing makes the split of an image depend on the others, so that it is for collections that need it: from
-        # 40 images on, chance keeps within this bound.
+        # Balancing makes the split of an image depend on the others, so only small collections get it: from 40 images
+        # on, chance keeps within this bound.
         slack = 2 + (total / _FEW) ** 2
         split = len(self.shares) - 1
         wanted = self.shares[split] * total
@@ -100,9 +101,9 @@ class Pool:
             dealt[fitting[np.argmin(self.drawn[fitting])]] = split
 
     def fill(self, dealt: Rows) -> None:
-        """Put every class into the first split, and into all if it has a unit for each; no split empty; in place.
+        """Put every class into the first split, and into all splits if it has enough units; leave no split empty.
 
-        As far as the units allow. A class with fewer units stays in the first split as a whole.
+        Works in place, as far as the units allow. A class with fewer units stays completely in the first split.
         """
         for label in range(self.labels.shape[1] - 1):
             having = np.flatnonzero(self.labels[:, label])
@@ -120,7 +121,7 @@ class Pool:
                 self._spare(dealt, np.arange(len(self.labels)), split)
 
     def _spare(self, dealt: Rows, wanted: Rows, split: int) -> None:
-        """Move the smallest ``wanted`` unit that the first split can do without, if there is one; in place."""
+        """Move the smallest ``wanted`` unit that the first split can spare, if there is one, in place."""
         in_first = dealt == 0
         seen = (self.labels[in_first, :-1] > 0).sum(axis=0) + (self.elsewhere[0, :-1] > 0)
         spare = [int(u) for u in wanted if in_first[u] and (seen[self.labels[u, :-1] > 0] > 1).all()]

@@ -1,4 +1,4 @@
-"""Images that stay together, and the draw of each."""
+"""Units: images that stay together, and the draw of each unit."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ from visionops.data.history import SplitHistory
 __all__ = ["Rows", "Splits", "Units"]
 
 Splits = npt.NDArray[np.object_]
-"""A split for each image."""
+"""Split of each image."""
 Rows = npt.NDArray[np.int64]
-"""Numbers of rows or units."""
+"""Indices of rows or units."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Units:
-    """Images that stay together."""
+    """Groups of images that stay together."""
 
     unit_of: Rows
-    """int64 (images,); units are numbered in an order that the order of rows does not change."""
+    """int64 (images,), unit of each image; the order of units does not depend on the order of rows."""
     labels: npt.NDArray[np.int64]
     """(images, classes + 1): 1 where an image shows a class; the last column: it shows none."""
     drawn: npt.NDArray[np.float64]
-    """float64 (units,): a hash of each unit's content, even over 0 to 1."""
+    """float64 (units,): a hash of each unit's content, uniform over 0 to 1."""
     own: Splits
-    """The split that an earlier version dealt to this very file, (images,); "" for none."""
+    """(images,), split of this very file in an earlier version; "" for none."""
     homes: tuple[frozenset[str], ...]
-    """Of each unit: the splits to which earlier versions dealt its images, or images that look like them."""
+    """For each unit: splits in earlier versions of its images, or of images that look like them."""
 
     @classmethod
     def of(cls, dataset: Dataset, seed: int, history: SplitHistory | None, distance: int) -> Units:
-        """Group the images of a data set, by readers' groups and by what earlier versions knew of them.
+        """Group the images of a data set by the groups of its reader and by earlier versions.
 
         Args:
-            seed: Of the draws.
-            history: What earlier versions dealt.
-            distance: Largest Hamming distance of the perceptual hashes of look-alikes.
+            seed: Seed of the draws.
+            history: Splits of earlier versions.
+            distance: Maximum Hamming distance of the perceptual hashes of look-alikes.
         """
         keys, hashes, groups = dataset.column("key"), dataset.column("sha256"), dataset.column("group")
         recalled = (history or SplitHistory.empty()).recall(dataset, distance)
@@ -49,12 +49,12 @@ class Units:
         first: dict[tuple[str, ...], int] = {}
         unit_of = np.zeros(len(keys), dtype=np.int64)
         names: list[str] = []
-        # A group is dealt by its first member. Names count up: later frames, and additions, do not move the group.
+        # A group draws by its first member. Names count up, so later frames and additions do not move the group.
         for row in sorted(range(len(keys)), key=lambda row: (keys[row].startswith(ADDED), keys[row])):
             together, group = recalled.group[row], groups[row]
             unit = (together,) if together else ("", *identity[row])
             unit_of[row] = first.setdefault(unit, len(first))
-            if unit_of[row] == len(names):  # a group that a reader names is dealt by its name: frames may come and go
+            if unit_of[row] == len(names):  # a group with a name draws by the name: its frames may come and go
                 is_named = group and not group.startswith("alike:") and together == group
                 names.append(f"group {group}" if is_named else identity[row][0])
         homes: list[set[str]] = [set() for _ in first]
@@ -70,7 +70,7 @@ class Units:
         )
 
     def rows_of(self) -> list[Rows]:
-        """The rows of each unit."""
+        """Rows of each unit."""
         order = np.argsort(self.unit_of, kind="stable")
         return np.split(order, np.searchsorted(self.unit_of[order], np.arange(1, len(self.drawn))))
 

@@ -1,7 +1,7 @@
-"""Look at every image and every label before anything is learned from them.
+"""Check every image and every label before training.
 
-All of each image is decoded, by the decoder that serving uses, so that what passes here cannot fail there. What is
-found becomes a `Finding`; the policy says which findings stop the run.
+Each image is decoded completely, with the decoder that serving uses, so that a checked image cannot fail there.
+Problems become `Finding` objects; the policy sets which findings stop the run.
 
 >>> report = validate(dataset, config.validation)
 >>> report.counts_by_code()
@@ -14,5 +14,5 @@ from __future__ import annotations
 from visionops.data.validation.inspected import InspectedImages
 from visionops.data.validation.report import ValidationReport
 
-# Artifact stores name reports of earlier runs by `visionops.data.validation.ValidationReport`.
+# Artifact stores refer to reports of earlier runs as `visionops.data.validation.ValidationReport`.
 __all__ = ["InspectedImages", "ValidationReport"]

@@ -1,4 +1,4 @@
-"""Findings of single boxes."""
+"""Report findings of single boxes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["check_boxes", "clip_boxes"]
 
 
 def check_boxes(dataset: Dataset, facts: pa.Table) -> Iterator[Finding]:
-    """Report boxes by the real size of their image; boxes of unusable images only against each other."""
+    """Report boxes by the real size of their image; compare boxes of unusable images only with each other."""
     rows, class_ids, boxes = dataset.box_arrays()
     if not len(rows):
         return
@@ -41,8 +41,8 @@ def check_boxes(dataset: Dataset, facts: pa.Table) -> Iterator[Finding]:
     for box in np.flatnonzero(degenerate).tolist():
         x1, y1, x2, y2 = boxes[box]
         name = names[class_ids[box]]
-        mend = "draw it again or remove it"
-        yield found(Code.DEGENERATE_BOX, box, f"{name} ({x1:g}, {y1:g}, {x2:g}, {y2:g}) has no area inside; {mend}")
+        fix = "draw it again or remove it"
+        yield found(Code.DEGENERATE_BOX, box, f"{name} ({x1:g}, {y1:g}, {x2:g}, {y2:g}) has no area inside; {fix}")
     beyond = np.abs(clipped - boxes)
     for box in np.flatnonzero(known & ~degenerate & (beyond > 0).any(axis=1)).tolist():
         side = int(np.argmax(beyond[box]))

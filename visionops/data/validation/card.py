@@ -1,6 +1,6 @@
-"""The validation report as one HTML page: verdict, findings with pictures, and how the data is made up.
+"""Render the validation report as one HTML page: result, findings with pictures, and statistics of the data.
 
-Self-contained: no script, nothing loaded from outside, every name escaped; it stays below 3 MB for any data set.
+The page is self-contained: no script, nothing loaded from outside, every name escaped; at most 3 MB for any data set.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from visionops.data.validation.titles import TITLES
 
 __all__ = ["render_card"]
 
-_TILE = 208  # drawn a little larger than shown, for sharp screens
+_TILE = 208  # drawn slightly larger than shown, for sharp screens
 _PLACES = 8
-_SETS = 6  # pictures, or pairs of pictures, for one kind of finding
-_OPEN = 6  # kinds of findings shown unfolded, worst first
+_SETS = 6  # pictures, or pairs of pictures, per kind of finding
+_OPEN = 6  # kinds of findings shown expanded, worst first
 _EXAMPLES = 12
 _CLASSES = 80
 _MAX_PICTURE_BYTES = 1_800_000  # all pictures together, before base64 adds a third
@@ -45,7 +45,7 @@ class _Picture:
 
 
 class _Album:
-    """Thumbnails of usable images as data URIs, each made once, until the page is full."""
+    """Thumbnails of usable images as data URIs, each drawn once, until the page is full."""
 
     def __init__(self, dataset: Dataset, report: ValidationReport, fetch: Callable[[Dataset], Dataset]) -> None:
         self._dataset, self._fetch = dataset, fetch
@@ -64,7 +64,7 @@ class _Album:
         return [picture for key in keys if key in self and (picture := self._one(key))]
 
     def _one(self, key: str) -> _Picture | None:
-        # Shown again, a picture costs its bytes again.
+        # A picture that is shown again takes its bytes again.
         if self._left <= 0:
             return None
         if key not in self._made:
@@ -85,14 +85,14 @@ def render_card(
     """Render the report for people.
 
     Args:
-        dataset: The one that was validated; its images give the thumbnails.
-        fetch: Given some of the images, the same with paths of this machine.
+        dataset: The validated data set; its images give the thumbnails.
+        fetch: Returns the given images with paths on this machine.
 
     Returns:
         A complete HTML page, at most 3 MB.
     """
     album = _Album(dataset, report, fetch)
-    # Twice as many as are shown: some may be unusable.
+    # Fetch twice as many as are shown, because some may be unusable.
     examples = [dataset.images.column("key")[row].as_py() for row in pick_examples(dataset, 2 * _EXAMPLES)]
     worst = next((s for s in Severity if any(f.severity is s for f in report.findings)), None)
     return _template().render(
@@ -121,7 +121,7 @@ def _template() -> jinja2.Template:
 
 
 def _short(text: str, most: int) -> str:
-    """Cut, and readable whatever bytes a file name was made of."""
+    """Shorten a text, and make it printable whatever bytes a file name has."""
     clean = text.encode("utf-8", "backslashreplace").decode("utf-8")
     return clean if len(clean) <= most else f"{clean[: most // 2]}…{clean[-most // 2 :]}"
 
@@ -129,10 +129,11 @@ def _short(text: str, most: int) -> str:
 def _advice(worst: Severity | None) -> str:
     if worst is Severity.ERROR:
         return (
-            "Training does not start. Mend what is marked as error, or lower its severity under validation.severities."
+            "Training does not start. Fix the findings marked as error, or lower their severity under "
+            "validation.severities."
         )
     if worst is Severity.WARNING:
-        return "Training can start. Warnings are mended on the way, as each says."
+        return "Training can start. Warnings are fixed automatically, as each one says."
     return ""
 
 
@@ -184,7 +185,7 @@ def _split_rows(dataset: Dataset) -> list[list[str]]:
 
 
 def _class_groups(dataset: Dataset, report: ValidationReport) -> list[dict[str, Any]]:
-    """The classes of each attribute, or of all boxes; most frequent first, the longest bar fills its line."""
+    """Return the classes of each attribute, or of all boxes, most frequent first; the longest bar fills its line."""
     classes: dict[str, dict[str, int]] = report.counts["classes"]
     longest = max((sum(per_split.values()) for per_split in classes.values()), default=0) or 1
     if len(dataset.attributes) < 2:

@@ -1,4 +1,4 @@
-"""Charts of the card, as SVG: how large boxes are and where they lie, and how bright images are."""
+"""Draw the charts of the card as SVG: size and position of boxes, and brightness of images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["draw_charts"]
 
 
 def draw_charts(dataset: Dataset, report: ValidationReport) -> list[dict[str, str]]:
-    """Return each chart's ``title`` and ``svg``; those of boxes only where there are boxes."""
+    """Return each chart's ``title`` and ``svg``; those of boxes only if there are boxes."""
     facts = report.facts
     usable = np.array([not problem for problem in facts.column("problem").to_pylist()], dtype=bool)
     charts = []
@@ -28,7 +28,7 @@ def draw_charts(dataset: Dataset, report: ValidationReport) -> list[dict[str, st
         relative = relative[np.isfinite(relative)].clip(0, 1) * 100
         title = "Box size: side of the square of the same area, in % of the image's"
         charts.append({"title": title, "svg": _histogram(relative, 0, 100, "boxes", "%", "#0072b2")})
-        charts.append({"title": "Where boxes lie: their centres in the image", "svg": _centres(boxes, rows, facts)})
+        charts.append({"title": "Position of boxes: their centres in the image", "svg": _centres(boxes, rows, facts)})
     brightness = facts.column("brightness").to_numpy()[usable]
     title = "Brightness of images: mean grey value, 0 to 255"
     charts.append({"title": title, "svg": _histogram(brightness, 0, 255, "images", "", "#6c757d")})

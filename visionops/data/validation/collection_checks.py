@@ -1,4 +1,4 @@
-"""Findings of the data set as a whole: its splits, and how often each class is in it."""
+"""Report findings of the data set as a whole: its splits, and the number of examples of each class."""
 
 from __future__ import annotations
 
@@ -30,22 +30,20 @@ def check_collection(dataset: Dataset, facts: pa.Table, policy: ValidationPolicy
         message = f"{len(labelled)} usable images, at least {policy.min_images} are needed; add images"
         yield Finding.of(Code.TOO_FEW_IMAGES, dataset.name, message)
     given = [s for s in GIVEN_SPLITS if s in splits]
-    # Declared splits without any row are the reader's to report; here: those that lost all theirs, and a missing train.
+    # The reader reports declared splits without rows. Here: splits that lost all their images, and a missing train.
     emptied = [s for s in given if s not in labelled]
     if given and Split.TRAIN.value not in given:
         emptied.insert(0, Split.TRAIN.value)
     reported = {f.where.rstrip("/").rpartition("/")[2] for f in dataset.findings if f.code is Code.EMPTY_SPLIT}
     for split in emptied:
         if split not in reported:
-            yield Finding.of(
-                Code.EMPTY_SPLIT, split, f"no usable image is in {split}; add images or take the split out"
-            )
+            yield Finding.of(Code.EMPTY_SPLIT, split, f"no usable image is in {split}; add images or remove the split")
     pairs = zip(dataset.column("key"), splits, strict=True)
     unsplit = tuple(key for key, split in pairs if split == Split.NONE.value and not key.startswith(ADDED))
     if given and unsplit:
         message = (
-            f"{counted(len(unsplit), 'image')} without a split among images that have one: each goes where the images "
-            "are that it looks like, nowhere if these are in several splits, and else to train; give it a split"
+            f"{counted(len(unsplit), 'image')} without a split among images that have one: each goes to the split of "
+            "the images that it looks like, to none if these are in several, and else to train; give it a split"
         )
         yield Finding.of(Code.MISSING_SPLIT, unsplit[0], message, unsplit)
     if not dataset.attributes:
@@ -64,8 +62,8 @@ def _splits_without_boxes(dataset: Dataset, given: Sequence[str]) -> Iterator[Fi
     for split in given:
         if split in why and dataset.num_boxes and not boxes_in[split]:
             message = (
-                f"no image of {split} has an object, so it {why[split]}; move labelled images there, or take the "
-                "split out to have one cut from the others"
+                f"no image of {split} has an object, so it {why[split]}; move labelled images there, or remove the "
+                "split to have one cut from the others"
             )
             yield Finding.of(Code.SPLIT_WITHOUT_BOXES, split, message)
 
@@ -73,7 +71,7 @@ def _splits_without_boxes(dataset: Dataset, given: Sequence[str]) -> Iterator[Fi
 def _label_findings(
     dataset: Dataset, facts: pa.Table, policy: ValidationPolicy, split: str | None
 ) -> Iterator[Finding]:
-    """Of the images that cleaning keeps: what is said of them, and whether it can be learned."""
+    """Report labels of the kept images that are unknown or cannot be learned."""
     splits = np.array(dataset.column("split"), dtype=object)
     kept = np.zeros(dataset.num_images, dtype=bool)
     kept[[copies[0] for copies in copies_of_files(facts.column("sha256").to_pylist(), splits.tolist())]] = True
@@ -98,17 +96,17 @@ def _attribute_findings(
     names = attribute.class_names
     if len(present) < 2:
         what = f"every image is {names[present[0]]}" if present else "no image has a label"
-        message = f"{what} {place}, which teaches nothing; add images of another class, or take the label out"
+        message = f"{what} {place}, so there is nothing to learn; add images of another class, or remove the label"
         yield Finding.of(Code.SINGLE_VALUE, attribute.name, message)
         return
     for name, count in zip(names, counts, strict=True):
         where = f"{attribute.name} {name}"
         if count < policy.min_instances:
             have = counted(count, "image")
-            message = f"{have} {place}, at least {policy.min_instances} are needed; add some, or join classes"
+            message = f"{have} {place}, at least {policy.min_instances} are needed; add some, or merge classes"
             yield Finding.of(Code.TOO_FEW_INSTANCES, where, message)
         elif count == 1:
-            message = f"1 image {place}, which cannot both teach and judge; add images, or join classes"
+            message = f"1 image {place}, which cannot both train and test a model; add images, or merge classes"
             yield Finding.of(Code.SINGLE_IMAGE, where, message)
     most, least = max(present, key=counts.__getitem__), min(present, key=counts.__getitem__)
     if counts[most] >= IMBALANCE_RATIO * counts[least]:
@@ -127,8 +125,8 @@ def _class_findings(dataset: Dataset, policy: ValidationPolicy, split: str | Non
     place = f"in {split}" if split else "in the whole data set"
     for name, count in zip(dataset.class_names, counts.tolist(), strict=True):
         if count < policy.min_instances:
-            mend = "label more, or leave the class out with data.categories"
-            message = f"{count} boxes {place}, at least {policy.min_instances} are needed; {mend}"
+            fix = "label more, or leave the class out with data.categories"
+            message = f"{count} boxes {place}, at least {policy.min_instances} are needed; {fix}"
             yield Finding.of(Code.TOO_FEW_INSTANCES, f"class {name}", message)
     present = np.flatnonzero(counts)
     if len(present) > 1:
@@ -138,6 +136,6 @@ def _class_findings(dataset: Dataset, policy: ValidationPolicy, split: str | Non
             names = dataset.class_names
             message = (
                 f"{counts[most]} boxes against {counts[least]} of {names[least]} {place}, a ratio of {ratio:.0f} to 1; "
-                "label more of the rare class, and read its metrics apart"
+                "label more of the rare class, and check its metrics separately"
             )
             yield Finding.of(Code.CLASS_IMBALANCE, f"class {names[most]}", message)

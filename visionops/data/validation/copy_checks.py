@@ -1,4 +1,4 @@
-"""Findings of images that are the same, or look the same."""
+"""Report images that are the same file, or look the same."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["check_copies", "check_look_alikes", "check_scenes", "conflicting_row
 
 
 def check_copies(dataset: Dataset, facts: pa.Table) -> Iterator[Finding]:
-    """Report copies of one file: in several splits, in one, or with labels that differ."""
+    """Report copies of one file: in several splits, in one split, or with different labels."""
     copies: dict[str, list[int]] = collections.defaultdict(list)
     for row, (sha256, problem) in enumerate(
         zip(*(facts.column(c).to_pylist() for c in ("sha256", "problem")), strict=True)
@@ -38,7 +38,7 @@ def check_copies(dataset: Dataset, facts: pa.Table) -> Iterator[Finding]:
 
 
 def same_boxes(first: Boxes, second: Boxes) -> bool:
-    """Return whether two images have the same boxes of the same classes, in whatever order."""
+    """Return whether two images have the same boxes of the same classes, in any order."""
 
     def table(boxes: Boxes) -> npt.NDArray[np.float64]:
         joined = np.column_stack([boxes.class_ids, boxes.xyxy])
@@ -69,7 +69,7 @@ def conflicting_rows(dataset: Dataset, facts: pa.Table) -> list[list[int]]:
 
 
 def _differing(dataset: Dataset, rows: Sequence[int]) -> str:
-    """``hair_color is dark and grey``: the first attribute in which the images differ."""
+    """Return a text for the first attribute in which the images differ: ``hair_color is dark and grey``."""
     for attribute, class_ids in zip(dataset.attributes, dataset.label_array()[list(rows)].T, strict=True):
         names = [attribute.class_names[i] for i in dict.fromkeys(class_ids.tolist()) if i >= 0]
         if len(names) > 1:
@@ -82,15 +82,15 @@ def _some(names: Sequence[str], most: int = 3) -> str:
 
 
 def find_look_alikes(dataset: Dataset, facts: pa.Table, distance: int) -> tuple[list[list[int]], list[list[int]]]:
-    """Return the rows of images that look the same, and of scenes that are always the same.
+    """Return the rows of images that look the same, and the rows of constant scenes.
 
-    Of copies of one file only the one that stays is looked at.
+    Of copies of one file only the kept one is compared.
     """
     splits, looks = dataset.column("split"), facts.column("look").to_pylist()
     conflicting = {rows[0] for rows in conflicting_rows(dataset, facts)}
     kept = [copies[0] for copies in copies_of_files(facts.column("sha256").to_pylist(), splits)]
     kept = [row for row in kept if row not in conflicting]
-    # The unlabelled are never split and never learned from: what they look like matters to nobody.
+    # Unlabelled images are never split or trained on, so look-alikes among them do not matter.
     rows = sorted(r for r in kept if looks[r] is not None and splits[r] != Split.UNLABELLED.value)
     hashes = facts.column("phash").to_numpy()[rows]
     pictures = np.frombuffer(b"".join(looks[row] for row in rows), dtype=np.uint8).reshape(-1, LOOK_SIZE, LOOK_SIZE)
@@ -99,7 +99,7 @@ def find_look_alikes(dataset: Dataset, facts: pa.Table, distance: int) -> tuple[
 
 
 def check_scenes(dataset: Dataset, scenes: Sequence[Sequence[int]]) -> Iterator[Finding]:
-    """Report scenes of more images than copies would be; ``scenes`` has rows."""
+    """Report scenes with more images than copies would have; ``scenes`` has rows."""
     keys = dataset.column("key")
     for scene in scenes:
         members = tuple(keys[row] for row in scene)
@@ -116,8 +116,8 @@ def check_look_alikes(dataset: Dataset, groups: Sequence[Sequence[int]]) -> Iter
         first_of = {splits[row]: keys[row] for row in reversed(group) if splits[row] in GIVEN_SPLITS}
         if len(first_of) > 1:
             where = " and ".join(f"{split} ({first_of[split]})" for split in GIVEN_SPLITS if split in first_of)
-            message = f"{len(group)} images that look the same are in {where}{unlike}; look at them on the card"
+            message = f"{len(group)} images that look the same are in {where}{unlike}; check them on the card"
             yield Finding.of(Code.NEAR_LEAK, members[0], message, members)
         else:
-            message = f"looks the same as {_some(members[1:])}{unlike}; kept together when splits are drawn"
+            message = f"looks the same as {_some(members[1:])}{unlike}; kept together when splits are cut"
             yield Finding.of(Code.NEAR_DUPLICATE, members[0], message, members)

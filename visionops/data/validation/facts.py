@@ -1,4 +1,4 @@
-"""What is known of each image once all are inspected: a table of a row an image, and the counts."""
+"""Collect the facts of all inspected images in a table with one row per image, and count them."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ __all__ = ["FACTS_SCHEMA", "collect_facts", "count_images", "measured_white"]
 FACTS_SCHEMA = pa.schema(
     [
         ("key", pa.string()),
-        ("problem", pa.string()),  # a `Code` value; "" when the image can be used
-        ("format", pa.string()),  # Pillow's name; "" when unusable
+        ("problem", pa.string()),  # a `Code` value; "" if the image can be used
+        ("format", pa.string()),  # Pillow's name; "" if unusable
         ("mode", pa.string()),
-        ("width", pa.int32()),  # pixels after EXIF rotation; 0 when unusable
+        ("width", pa.int32()),  # pixels after EXIF rotation; 0 if unusable
         ("height", pa.int32()),
         ("orientation", pa.int8()),
         ("frames", pa.int32()),
@@ -29,15 +29,15 @@ FACTS_SCHEMA = pa.schema(
         ("plain", pa.bool_()),
         ("sha256", pa.string()),
         ("phash", pa.uint64()),
-        ("look", pa.binary(LOOK_SIZE * LOOK_SIZE)),  # grey thumbnail; null when unusable
+        ("look", pa.binary(LOOK_SIZE * LOOK_SIZE)),  # grey thumbnail; null if unusable
         ("brightness", pa.float32()),  # mean grey value, 0 to 255, by the white level of the data set
-        ("peak", pa.int32()),  # largest sample of a file of 16 bits; 0 of others
+        ("peak", pa.int32()),  # largest sample of a 16-bit file; 0 for others
     ]
 )
 
 
 def measured_white(inspections: Sequence[Inspection]) -> int:
-    """Return the white level that holds the brightest sample of all files of 16 bits."""
+    """Return the white level that holds the brightest sample of all 16-bit files."""
     return white_level(max((seen.peak for seen in inspections), default=0))
 
 
@@ -66,7 +66,7 @@ def _brightness(seen: Inspection, white: int) -> float:
 
 
 def count_images(dataset: Dataset, facts: pa.Table) -> dict[str, Any]:
-    """Return the ``counts`` of `ValidationReport`."""
+    """Return ``counts`` for `ValidationReport`."""
     splits = np.array(dataset.column("split"), dtype=object)
     pairs = np.argwhere(dataset.presence()) if dataset.attributes else np.column_stack(dataset.box_arrays()[:2])
     per_split = {

@@ -1,4 +1,4 @@
-"""Findings of single images."""
+"""Report findings of single images."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ __all__ = ["check_images", "check_white"]
 
 
 def check_images(dataset: Dataset, inspections: Sequence[Inspection], white: int) -> Iterator[Finding]:
-    """Report what cannot be used, and what is peculiar or of another size than the labels say."""
+    """Report unusable images, and images with a special format or another size than in the labels."""
     keys, widths, heights = (dataset.column(c) for c in ("key", "width", "height"))
     known = {key for f in dataset.findings if f.code is Code.MISSING_IMAGE for key in f.images}
     for key, width, height, seen in zip(keys, widths, heights, inspections, strict=True):
         if seen.header is None:
             if seen.problem == Code.MISSING_IMAGE.value and key in known:
-                continue  # the reader said so, with the place that names it
+                continue  # the reader has reported it, with its place
             yield Finding.of(Code(seen.problem), key, seen.message, (key,))
             continue
         for code, message in _peculiarities(key, seen.header, white):
@@ -58,12 +58,12 @@ def _size_message(width: int, height: int, header: ImageHeader) -> str:
 
 
 def check_white(dataset: Dataset, inspections: Sequence[Inspection], white: int) -> Iterator[Finding]:
-    """Report the used range of 16-bit files, where it is not the whole, or not what most images use."""
+    """Report the used range of 16-bit files if it is not the full range, or differs from most images."""
     deep = [row for row, seen in enumerate(inspections) if seen.header and seen.header.bits > 8]
     if not deep:
         return
     keys = dataset.column("key")
-    brightest = max(deep, key=lambda row: inspections[row].peak)  # of several, the first
+    brightest = max(deep, key=lambda row: inspections[row].peak)  # the first of several
     peak = inspections[brightest].peak
     count = f"{len(deep):,} of {counted(dataset.num_images, 'image')}"
     said = f"{count} are 16-bit files" if len(deep) != 1 else f"{count} is a 16-bit file"
@@ -80,7 +80,7 @@ def check_white(dataset: Dataset, inspections: Sequence[Inspection], white: int)
     if dataset.white_level is not None:
         message += ", as data.white_level says"
         if peak > white:
-            message += "; what is brighter is clipped"
+            message += "; brighter values are clipped"
     elif odd:
         message += "; set data.white_level if that image is an outlier"
     yield Finding.of(Code.WHITE_LEVEL, dataset.name, message, tuple(keys[row] for row in deep))

@@ -1,4 +1,4 @@
-"""Inspections of one shard as a table, on their way to where all images are judged together."""
+"""Store the inspections of one shard as a table, until all images are judged together."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _ROWS = pa.schema(
         ("brightness", pa.float64()),
         ("peak", pa.int32()),
         ("look", pa.binary(LOOK_SIZE * LOOK_SIZE)),
-        ("format", pa.string()),  # this and what follows: null when unusable
+        ("format", pa.string()),  # this and the columns below: null if unusable
         ("mode", pa.string()),
         ("width", pa.int32()),
         ("height", pa.int32()),
@@ -44,16 +44,16 @@ _ROWS = pa.schema(
 
 @dataclasses.dataclass(frozen=True)
 class InspectedImages:
-    """What decoding told of the images of one shard, on its way to where all are judged together."""
+    """Results of decoding the images of one shard, stored until all images are judged together."""
 
     rows: pa.Table
-    """A row an image; see `_ROWS`."""
+    """One row per image; see `_ROWS`."""
 
     def refuse(self, reasons: Mapping[str, str]) -> InspectedImages:
-        """Mark images as unusable, each by a finding of code ``own_check``; unusable ones stay as they are.
+        """Mark images as unusable, each with a finding of code ``own_check``; leave unusable ones unchanged.
 
         Args:
-            reasons: Key of an image to what is wrong and how to fix it, without the place.
+            reasons: Maps the key of an image to what is wrong and how to fix it, without the place.
         """
         if not reasons:
             return self
@@ -69,7 +69,7 @@ class InspectedImages:
         """Read what `save` wrote.
 
         Raises:
-            DataError: The file is missing or is not what `save` writes.
+            DataError: The file is missing or was not written by `save`.
         """
         try:
             return cls(pq.read_table(folder / "inspected.parquet", schema=_ROWS))
@@ -80,13 +80,13 @@ class InspectedImages:
 def inspect_shard(
     dataset: Dataset, policy: ValidationPolicy, progress: Callable[[int], None] | None = None
 ) -> InspectedImages:
-    """`inspect_images` of a part of a data set, for `judge_shards`."""
+    """Run `inspect_images` on a part of a data set, for `judge_shards`."""
     rows = []
     for key, seen in zip(dataset.column("key"), inspect_images(dataset, policy.max_pixels, progress), strict=True):
         row = dataclasses.asdict(seen.header) if seen.header else {}
         look = None if seen.look is None else seen.look.tobytes()
-        told = {name: getattr(seen, name) for name in ("problem", "message", "sha256", "phash", "brightness", "peak")}
-        rows.append({"key": key, **told, "look": look, **row})
+        facts = {name: getattr(seen, name) for name in ("problem", "message", "sha256", "phash", "brightness", "peak")}
+        rows.append({"key": key, **facts, "look": look, **row})
     return InspectedImages(pa.Table.from_pylist(rows, schema=_ROWS))
 
 
@@ -94,7 +94,7 @@ def join_shards(dataset: Dataset, parts: Sequence[InspectedImages]) -> list[Insp
     """Return the inspections of all shards, in row order.
 
     Args:
-        parts: Each image in one of them.
+        parts: Inspected parts that together contain each image once.
 
     Raises:
         DataError: An image was not inspected.
@@ -109,16 +109,16 @@ def join_shards(dataset: Dataset, parts: Sequence[InspectedImages]) -> list[Insp
 
 
 def _refused(row: dict[str, Any], reason: str) -> dict[str, Any]:
-    """Return what `inspect_images` says of an image that cannot be used."""
+    """Return the row of an image that cannot be used, as `inspect_images` returns it."""
     if row["problem"]:
         return row
     blank = Inspection(Code.OWN_CHECK.value, reason, sha256=row["sha256"])
-    told = {name: getattr(blank, name) for name in ("problem", "message", "sha256", "phash", "brightness", "peak")}
-    return {"key": row["key"], **told}
+    facts = {name: getattr(blank, name) for name in ("problem", "message", "sha256", "phash", "brightness", "peak")}
+    return {"key": row["key"], **facts}
 
 
 def _inspection(row: dict[str, Any]) -> Inspection:
     header = {field.name: row[field.name] for field in dataclasses.fields(ImageHeader)}
     look = None if row["look"] is None else np.frombuffer(row["look"], np.uint8).reshape(LOOK_SIZE, LOOK_SIZE)
-    told = {name: row[name] for name in ("problem", "message", "sha256", "phash", "brightness", "peak")}
-    return Inspection(**told, look=look, header=None if header["format"] is None else ImageHeader(**header))
+    facts = {name: row[name] for name in ("problem", "message", "sha256", "phash", "brightness", "peak")}
+    return Inspection(**facts, look=look, header=None if header["format"] is None else ImageHeader(**header))

@@ -1,4 +1,4 @@
-"""Decode each image, and keep what is asked of it later."""
+"""Decode each image, and keep the results that later checks need."""
 
 from __future__ import annotations
 
@@ -31,26 +31,26 @@ from visionops.inference.preprocessing_spec import FULL_WHITE
 
 __all__ = ["Inspection", "inspect_headers", "inspect_images"]
 
-_CHUNK = 16  # images per task: enough to hide the pool's cost, few enough for a smooth progress bar
+_CHUNK = 16  # images per task: enough to hide the pool's overhead, few enough for a smooth progress bar
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Inspection:
-    """What decoding one image told."""
+    """Result of decoding one image."""
 
     problem: str = ""
-    """A `Code` value; "" when the image can be used."""
+    """A `Code` value; "" if the image can be used."""
     message: str = ""
-    """What is wrong and how to mend it, without the place."""
+    """Description of the problem and its fix, without the place."""
     header: ImageHeader | None = None
     sha256: str = ""
     phash: int = 0
     look: npt.NDArray[np.uint8] | None = None
     """uint8 (16, 16), grey."""
     brightness: float = 0.0
-    """Mean grey value, 0 to 255; of 16 bits by the white level of this image alone, as hash and thumbnail are."""
+    """Mean grey value, 0 to 255; for 16 bits by the white level of this image alone, like hash and thumbnail."""
     peak: int = 0
-    """Largest sample of a file of 16 bits; 0 of others."""
+    """Largest sample of a 16-bit file; 0 for others."""
 
 
 def inspect_images(
@@ -61,17 +61,17 @@ def inspect_images(
     At most one decoded image per thread is in memory.
 
     Returns:
-        In row order.
+        One inspection per image, in row order.
     """
     paths, hashes = dataset.column("path"), dataset.column("sha256")
     return _on_all_cores(lambda row: _inspect(paths[row], hashes[row], max_pixels), len(paths), progress)
 
 
 def inspect_headers(dataset: Dataset, progress: Callable[[int], None] | None = None) -> list[Inspection]:
-    """Read the header of every image, on all cores: what `inspect_images` gives but for hash, look and brightness.
+    """Read the header of every image, on all cores: `inspect_images` without hash, thumbnail and brightness.
 
     Returns:
-        In row order.
+        One inspection per image, in row order.
     """
     keys, paths = dataset.column("key"), dataset.column("path")
     return _on_all_cores(lambda row: _inspect_header(keys[row], paths[row]), len(paths), progress)
@@ -82,7 +82,7 @@ def _on_all_cores(
 ) -> list[Inspection]:
     """Call ``inspect`` for each row, in row order.
 
-    Threads, not processes: Pillow decodes outside the interpreter lock, and threads start at once.
+    Threads, not processes: Pillow decodes outside the interpreter lock, and threads start immediately.
     """
     chunks = [range(i, min(i + _CHUNK, count)) for i in range(0, count, _CHUNK)]
     results: list[Inspection] = []
@@ -98,7 +98,7 @@ def _on_all_cores(
 
 
 def _usable_cores() -> int:
-    affinity = getattr(os, "sched_getaffinity", None)  # a container may use fewer than the machine has
+    affinity = getattr(os, "sched_getaffinity", None)  # a container may use fewer cores than the machine has
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
@@ -130,11 +130,11 @@ def _inspect_header(key: str, path: str) -> Inspection:
 
 
 def _comparable(data: bytes, header: ImageHeader, image: Image.Image) -> tuple[Image.Image, int]:
-    """Bring a decoded image into mode L or RGB, for `look_alike`, and find its largest sample of 16 bits.
+    """Convert a decoded image to mode L or RGB, for `look_alike`, and find its largest 16-bit sample.
 
-    Samples of 16 bits are scaled by the white level of this image alone. That of the data set is not known yet, and
-    changes when brighter images come, by which an image should still be known again; by the full range, 12 bits would
-    leave 16 grey levels. Hashes and correlations do not depend on the scale.
+    16-bit samples are scaled by the white level of this image alone. The white level of the data set is not known yet,
+    and changes when brighter images are added, while an image must still be recognized; with the full range, 12 bits
+    would leave 16 grey levels. Hashes and correlations do not depend on the scale.
     """
     peak = 0
     try:
@@ -145,7 +145,7 @@ def _comparable(data: bytes, header: ImageHeader, image: Image.Image) -> tuple[I
                 return Image.fromarray(to_eight_bits(samples, white)), peak
             image = Image.fromarray(to_rgb(sample(image), white)) if samples.ndim == 2 else image
         return image if image.mode in {"L", "RGB"} else Image.fromarray(to_rgb(sample(image))), peak
-    except ValueError as error:  # a mode of a rare type that Pillow cannot convert
+    except ValueError as error:  # a rare mode that Pillow cannot convert
         message = f": pixels of type {image.mode} cannot be converted; convert it to RGB"
         raise ImageError(message, ImageProblem.UNSUPPORTED) from error
 

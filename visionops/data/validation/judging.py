@@ -1,4 +1,4 @@
-"""All checks, and the policy that says which findings stop the run."""
+"""Run all checks, and apply the policy that sets which findings stop the run."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def validate(
     """Check images, labels and the collection as a whole.
 
     Args:
-        dataset: As the reader made it; its own findings are part of the report.
-        progress: Called with the number of images looked at so far.
+        dataset: Data set from the reader; its own findings become part of the report.
+        progress: Called with the number of images checked so far.
     """
     return assess_dataset(dataset, inspect_images(dataset, policy.max_pixels, progress), policy)
 
@@ -39,12 +39,12 @@ def assess_dataset(
     policy: ValidationPolicy,
     fetch: Callable[[Dataset], Dataset] = lambda images: images,
 ) -> ValidationReport:
-    """What images, labels and the collection as a whole come to; no image is read but for the card's pictures.
+    """Return the report on images, labels and the collection as a whole; read images only for the card's pictures.
 
     Args:
-        dataset: As for `validate`.
-        inspections: Of `inspect_images`, in row order.
-        fetch: Given some of the images, the same with paths of this machine.
+        dataset: As in `validate`.
+        inspections: Result of `inspect_images`, in row order.
+        fetch: Returns the given images with paths on this machine.
     """
     white = dataset.white_level or measured_white(inspections)
     facts = collect_facts(dataset, inspections, white)
@@ -78,10 +78,10 @@ def judge_shards(
     policy: ValidationPolicy,
     fetch: Callable[[Dataset], Dataset] = lambda images: images,
 ) -> ValidationReport:
-    """As `judge`, of images that were inspected in shards: the report is that of one machine.
+    """Return the report on images that were inspected in shards; it equals the report of a single part.
 
     Args:
-        parts: Each image in one of them.
+        parts: Inspected parts that together contain each image once.
 
     Raises:
         DataError: An image was not inspected.

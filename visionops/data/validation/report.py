@@ -1,4 +1,4 @@
-"""All that was found, as it is kept and told."""
+"""The validation report: saved, loaded, and summarized for people."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["ValidationReport"]
 
 @dataclasses.dataclass(frozen=True)
 class ValidationReport:
-    """All that was found; saved as ``report.json``, ``facts.parquet`` and ``card.html``."""
+    """All findings and facts of a validation; saved as ``report.json``, ``facts.parquet`` and ``card.html``."""
 
     dataset_name: str
     findings: tuple[Finding, ...]
@@ -28,11 +28,11 @@ class ValidationReport:
     """``images``, ``usable``, ``boxes``, ``splits`` (images per split), ``classes`` (boxes, or images with that label,
     per class and split)."""
     facts: pa.Table
-    """One row an image, in the order of the data set; see `FACTS_SCHEMA`."""
+    """One row per image, in the order of the data set; see `FACTS_SCHEMA`."""
     near_groups: tuple[tuple[str, ...], ...] = ()
-    """Keys of images that look the same but are not the same file."""
+    """Keys of images that look the same but are different files."""
     white: int = FULL_WHITE
-    """White level by which 16-bit samples are scaled to 8 bits."""
+    """White level that scales 16-bit samples to 8 bits."""
     card: str = ""
     """An HTML page for people."""
 
@@ -43,7 +43,7 @@ class ValidationReport:
 
     @property
     def verdict(self) -> str:
-        """One line for people."""
+        """Result in one line for people."""
         if not self.findings:
             return "No finding: every image decodes and every label fits."
         tally = collections.Counter(f.severity for f in self.findings)
@@ -53,12 +53,12 @@ class ValidationReport:
         return ("Stopped: " if tally[Severity.ERROR] else "Usable: ") + ", ".join(parts) + "."
 
     def counts_by_code(self) -> dict[Code, int]:
-        """How often each code was found, in the order of `Code`."""
+        """Return the number of findings per code, in the order of `Code`."""
         tally = collections.Counter(f.code for f in self.findings)
         return {code: tally[code] for code in Code if tally[code]}
 
     def grouped(self) -> list[tuple[Severity, Code, list[Finding]]]:
-        """The findings by severity and code: errors first, then in the order of `Code`."""
+        """Return the findings by severity and code: errors first, then in the order of `Code`."""
         groups: dict[tuple[Severity, Code], list[Finding]] = collections.defaultdict(list)
         for finding in self.findings:
             groups[finding.severity, finding.code].append(finding)
@@ -67,7 +67,7 @@ class ValidationReport:
         return [(severity, code, groups[severity, code]) for severity, code in order]
 
     def summary(self, places: int = 3) -> str:
-        """The findings grouped by code, each with its count and its first places: text for a terminal."""
+        """Return the findings grouped by code, each with its count and first places, as text for a terminal."""
         lines = [self.verdict]
         for severity, code, findings in self.grouped():
             lines.append(f"{severity:<8}{code} x {len(findings)}")
@@ -77,10 +77,10 @@ class ValidationReport:
         return "\n".join(lines)
 
     def raise_if_stopped(self) -> None:
-        """Let the run go on, or not.
+        """Raise if there is an error.
 
         Raises:
-            ValidationStopped: There is an error; the message names the first, its place and its mend.
+            ValidationStopped: There is an error; the message has the first one with place and fix.
         """
         if not self.errors:
             return
@@ -111,7 +111,7 @@ class ValidationReport:
         """Read what `save` wrote.
 
         Raises:
-            DataError: A file is missing or is not what `save` writes.
+            DataError: A file is missing or was not written by `save`.
         """
         try:
             raw = json.loads((folder / "report.json").read_text(encoding="utf-8"))
@@ -121,7 +121,7 @@ class ValidationReport:
                 counts=raw["counts"],
                 facts=pq.read_table(folder / "facts.parquet"),
                 near_groups=tuple(tuple(group) for group in raw["near_groups"]),
-                white=raw.get("white", FULL_WHITE),  # absent in what earlier versions saved
+                white=raw.get("white", FULL_WHITE),  # absent in reports that earlier versions saved
                 card=(folder / "card.html").read_text(encoding="utf-8"),
             )
         except (OSError, ValueError, KeyError, TypeError) as error:

@@ -1,4 +1,4 @@
-"""The splits that a data set may come with."""
+"""Define the splits that a data set may have."""
 
 from __future__ import annotations
 
@@ -7,4 +7,4 @@ from visionops.data.dataset import Split
 __all__ = ["GIVEN_SPLITS"]
 
 GIVEN_SPLITS = (Split.TRAIN.value, Split.VAL.value, Split.TEST.value)
-"""In the order of protection."""
+"""Splits from the least to the most protected one."""

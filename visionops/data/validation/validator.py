@@ -1,4 +1,4 @@
-"""The part of a stack that validates images and labels. Data validators implement it; steps call it."""
+"""Interface of the stack component that validates images and labels. Data validators implement it; steps call it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ __all__ = ["ImageValidator", "validate_by"]
 
 
 class ImageValidator(Protocol):
-    """Decodes images where they are, in one part or in many, then judges all of them together."""
+    """Decodes images where they are stored, in one or many parts, then judges all of them together."""
 
     @property
     def identity(self) -> str:
-        """What decides its findings beside images, labels and policy: part of the cache key of each validation.
+        """Text that identifies its checks beside images, labels and policy: part of the cache key of each validation.
 
         Empty for the checks of `visionops`, whose code is part of every cache key.
         """
@@ -32,7 +32,7 @@ class ImageValidator(Protocol):
             progress: Called with the number of images decoded so far.
 
         Returns:
-            A row an image, in row order.
+            One row per image, in row order.
         """
 
     def judge_images(
@@ -42,11 +42,11 @@ class ImageValidator(Protocol):
         policy: ValidationPolicy,
         fetch: Callable[[Dataset], Dataset] = lambda images: images,
     ) -> ValidationReport:
-        """Judge the whole data set by what was decoded; the report does not depend on the number of parts.
+        """Judge the whole data set by its decoded images; the report does not depend on the number of parts.
 
         Args:
-            parts: Each image in one of them.
-            fetch: Return some of the images with paths of this machine.
+            parts: Inspected parts that together contain each image once.
+            fetch: Returns the given images with paths on this machine.
 
         Raises:
             DataError: An image was not decoded.

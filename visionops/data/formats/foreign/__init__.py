@@ -1,7 +1,7 @@
-"""Exports of tools that no reader reads: what each is, and what to export from the tool in its place.
+"""Recognize exports of tools that no reader supports, and name the export to use instead.
 
-They are looked for where nothing better fits than class folders or an attribute table, so that labels that cannot be
-read never pass for a data set without them. Files are known by their content: the keys of JSON, the shape of lines.
+They are searched only if nothing better than class folders or an attribute table fits, so that unsupported labels are
+never mistaken for a data set without labels. Files are recognized by content: the keys of JSON, the shape of lines.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ __all__ = ["Foreign", "find_foreign"]
 
 
 def find_foreign(listing: Listing, *, masks: bool = True) -> Foreign | None:
-    """Find labels of another tool; None where nothing looks like any.
+    """Find labels of another tool; return None if there are none.
 
     Args:
-        masks: Whether masks of the images are such labels, too; not where the images have classes.
+        masks: Whether masks of the images count as such labels; False if the images have classes.
     """
     finders = [find_json, find_json_lines, find_tables, find_records, find_texts, find_unknown, find_mentions]
     finders += [find_masks_only, find_kinds, find_lists] if masks else []

@@ -1,4 +1,4 @@
-"""What the finders of foreign labels share: what they find, and how they look into files."""
+"""Share the result type and the file sampling of all finders of foreign labels."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from visionops.data.listing import Listing, suffix_of
 __all__ = ["COCO_OR_YOLO", "HEAD_BYTES", "LINE_SUFFIXES", "Foreign", "are_numbers", "head_lines", "is_image", "sample"]
 
 COCO_OR_YOLO = "export as COCO or YOLO"
-"""What to do about most tools."""
+"""Fix for most tools."""
 LINE_SUFFIXES = (".jsonl", ".ndjson", ".manifest", ".jsonlines")
 """Lower-case suffixes of files of JSON lines."""
 HEAD_BYTES = 1 << 18
-"""How much of a text is looked at."""
+"""Maximum number of bytes of a text to inspect."""
 _SAMPLED = 12
 _LINES = 20
 
 
 class Foreign(NamedTuple):
-    """Labels that no reader reads."""
+    """Labels that no reader supports."""
 
     file: str
     what: str
-    """What they are, for people: "a manifest of SageMaker Ground Truth"."""
-    mend: str
-    """What to do, as the end of a message."""
+    """Description for people: "a manifest of SageMaker Ground Truth"."""
+    fix: str
+    """Fix, as the end of a message."""
 
 
 def sample(listing: Listing, names: Sequence[str]) -> list[str]:
-    """Return at most 24 of some files: some of all, and the largest."""
+    """Return at most 24 of the files: some from the whole range, and the largest."""
     largest = sorted(names, key=lambda name: (-listing.files[name].num_bytes, name))[:_SAMPLED]
     return list(dict.fromkeys([*names[:: max(1, len(names) // _SAMPLED)][:_SAMPLED], *largest]))
 
 
 def head_lines(listing: Listing, name: str, most: int = _LINES) -> list[str]:
-    """Return the first lines of a text, of 256 KiB at most; none where it is no text."""
+    """Return the first lines of a text, at most 256 KiB; an empty list if it is not text."""
     try:
         with listing.path(name).open("rb") as stream:
             data = stream.read(HEAD_BYTES)
@@ -50,7 +50,7 @@ def head_lines(listing: Listing, name: str, most: int = _LINES) -> list[str]:
 
 
 def are_numbers(parts: Sequence[str]) -> bool:
-    """Whether there are texts, and all are numbers other than NaN."""
+    """Return whether there are texts, and all of them are numbers other than NaN."""
     try:
         return bool(parts) and not any(math.isnan(float(part)) for part in parts)
     except ValueError:
@@ -58,5 +58,5 @@ def are_numbers(parts: Sequence[str]) -> bool:
 
 
 def is_image(text: str) -> bool:
-    """Whether a text ends as the name of an image does."""
+    """Return whether a text ends like the name of an image."""
     return suffix_of(text.strip().replace("\\", "/")) in IMAGE_SUFFIXES

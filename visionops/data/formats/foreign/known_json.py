@@ -1,4 +1,4 @@
-"""JSON and JSON lines of tools that no reader reads, known by their keys."""
+"""Recognize JSON and JSON lines of tools that no reader supports, by their keys."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from visionops.errors import AnnotationError
 __all__ = ["find_json", "find_json_lines"]
 
 _MOST_JSON = 1 << 28
-"""Bytes of a file that is parsed."""
+"""Maximum size of a file to parse, in bytes."""
 _FIFTYONE = "export as FiftyOneImageDetectionDataset or FiftyOneImageClassificationDataset"
 
 
 class _Signature(NamedTuple):
     what: str
-    mend: str
+    fix: str
     paths: tuple[str, ...]
-    """Keys that are all there; ``a.b`` goes down, ``[]`` to the first of a list, ``*`` to the first value."""
+    """Keys that must all exist; ``a.b`` is nested, ``[]`` is the first item of a list, ``*`` is the first value."""
 
 
 _OF_OBJECT = (
@@ -70,7 +70,7 @@ _OF_PANOPTIC = _Signature("COCO panoptic", "use the files instances_*.json", ("a
 
 
 def find_json(listing: Listing) -> Foreign | None:
-    """Find a JSON file of another tool, or one that is damaged."""
+    """Find a JSON file of another tool, or a damaged one."""
     for name in sample(listing, listing.by_suffix.get(".json", ())):
         if listing.files[name].num_bytes > _MOST_JSON:
             continue
@@ -103,7 +103,7 @@ def find_json_lines(listing: Listing) -> Foreign | None:
 
 
 def _in_lines(listing: Listing, name: str) -> Foreign | None:
-    """Judge a file of JSON lines by its first record."""
+    """Recognize a file of JSON lines by its first record."""
     text = next((line for line in head_lines(listing, name) if line.strip()), "")
     try:
         return _match(name, json.loads(text), _OF_RECORD)
@@ -112,7 +112,7 @@ def _in_lines(listing: Listing, name: str) -> Foreign | None:
 
 
 def _starts_as_lines(listing: Listing, name: str) -> bool:
-    """Whether the first line is JSON of its own."""
+    """Return whether the first line is complete JSON."""
     try:
         json.loads(next((line for line in head_lines(listing, name) if line.strip()), ""))
     except (ValueError, RecursionError):
@@ -122,7 +122,7 @@ def _starts_as_lines(listing: Listing, name: str) -> bool:
 
 def _match(name: str, raw: Any, signatures: Iterable[_Signature]) -> Foreign | None:
     found = (s for s in signatures if all(_reaches(raw, path.split(".")) for path in s.paths))
-    return next((Foreign(name, s.what, s.mend) for s in found), None)
+    return next((Foreign(name, s.what, s.fix) for s in found), None)
 
 
 def _reaches(value: Any, path: Sequence[str]) -> bool:

@@ -1,4 +1,4 @@
-"""Tables of places that are no boxes, and files that hold images and labels together."""
+"""Recognize tables of shapes other than boxes, and files that hold both images and labels."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ _SHAPE_COLUMNS = (
     (frozenset({"polygon", "polygons", "segmentation", "vertices", "contour", "contours", "points"}), "polygons"),
     (frozenset({"predictionstring"}), "predictions of Kaggle, all boxes of an image in one cell"),
 )
-"""Columns, in lower case, letters and digits only, to what a table that has one of them holds."""
+"""Maps column names, in lower case, letters and digits only, to the content of a table with one of them."""
 
 
 def _shapes_in(rows: Sequence[Sequence[str]]) -> str:
-    """What a table says of places in the images, but boxes; empty where it says nothing."""
+    """Return which shapes other than boxes a table describes; "" for none."""
     names = {re.sub("[^a-z0-9]", "", cell.casefold()) for cell in rows[0]} if rows else set()
     for known, what in _SHAPE_COLUMNS:
         if not known.isdisjoint(names):
@@ -78,11 +78,11 @@ _RECORDS = (
     (re.compile(r"\.(?:json|jsonl|ndjson|xml|csv|tsv|txt|manifest)\.(?:gz|bz2|xz|zst)$", re.IGNORECASE), ""),
     (re.compile(r"\.mdb$", re.IGNORECASE), "LMDB"),
 )
-"""Files that hold images and labels together."""
+"""Patterns for files that hold both images and labels."""
 
 
 def find_records(listing: Listing) -> Foreign | None:
-    """Find a file of images and labels together, or a packed one."""
+    """Find a file that holds both images and labels, or a packed file."""
     for pattern, what in _RECORDS:
         name = next((name for name in listing.files if pattern.search(name.rpartition("/")[2])), None)
         if name and not what:

@@ -1,4 +1,4 @@
-"""Texts of tools and benchmarks that no reader reads, known by the shape of their lines."""
+"""Recognize texts of tools and benchmarks that no reader supports, by the shape of their lines."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ def _is_kitti(lines: Sequence[str]) -> bool:
 
 
 def _is_label_tool(lines: Sequence[str]) -> bool:
-    """A count, and then that many boxes with a class."""
+    """Return whether the lines are a count, and then that many boxes with a class."""
     count, *boxes = [line.split() for line in lines]
     is_count = len(count) == 1 and count[0].isdigit() and boxes != []
     return is_count and all(len(box) == 5 and are_numbers(box[:4]) and not are_numbers(box[4:]) for box in boxes)
 
 
 def _is_pixels(lines: Sequence[str]) -> bool:
-    """The corners of boxes in pixels, and the number of a class."""
+    """Return whether the lines are corners of boxes in pixels, and the number of a class."""
     rows = [re.split(r"[\s,]+", line.strip()) for line in lines]
     if not all(len(row) == 5 and are_numbers(row) for row in rows):
         return False
@@ -33,7 +33,7 @@ def _is_pixels(lines: Sequence[str]) -> bool:
 
 
 def _is_named(lines: Sequence[str]) -> bool:
-    """The name of a class, perhaps a confidence, and four numbers: OIDv4, evaluation tools, YOLO with names."""
+    """Return whether lines are a class name, perhaps a confidence, and four numbers, as in OIDv4."""
     rows = [line.split() for line in lines]
     return all(len(row) >= 5 and are_numbers(row[-4:]) and not are_numbers(row[:1]) for row in rows)
 
@@ -54,7 +54,7 @@ def _is_icdar(lines: Sequence[str]) -> bool:
 
 
 def _is_wider(lines: Sequence[str]) -> bool:
-    """The path of an image, a count, and then that many boxes."""
+    """Return whether the lines are the path of an image, a count, and then that many boxes."""
     if len(lines) < 3 or not is_image(lines[0]) or not lines[1].strip().isdigit():
         return False
     box = lines[2].split()
@@ -62,7 +62,7 @@ def _is_wider(lines: Sequence[str]) -> bool:
 
 
 def _is_keras_yolo(lines: Sequence[str]) -> bool:
-    """``a.jpg x1,y1,x2,y2,class x1,y1,x2,y2,class``."""
+    """Return whether the lines are ``a.jpg x1,y1,x2,y2,class x1,y1,x2,y2,class``."""
     rows = [re.split(r"\s+(?=\d+(?:,\d+){4}(?:\s|$))", line.strip()) for line in lines]
     return any(len(row) > 1 for row in rows) and all(is_image(row[0]) for row in rows)
 
@@ -79,14 +79,14 @@ _TEXTS: tuple[tuple[Callable[[Sequence[str]], bool], str, str], ...] = (
 
 
 def find_texts(listing: Listing) -> Foreign | None:
-    """Find a text whose lines are boxes as another tool writes them."""
+    """Find a text whose lines are boxes in the format of another tool."""
     texts = listing.by_suffix.get(".txt", ())
     stems = [stem_of(name).rpartition("/")[2] for name in listing.images] if texts else []
     for name in sample(listing, texts):
         lines = [line for line in head_lines(listing, name) if line.strip()]
-        for test, what, mend in _TEXTS if lines else ():
+        for test, what, fix in _TEXTS if lines else ():
             if test(lines):
-                return Foreign(name, what, mend)
+                return Foreign(name, what, fix)
         own = stem_of(name).rpartition("/")[2]
         if not lines or not any(stem.startswith(own) for stem in stems):
             continue

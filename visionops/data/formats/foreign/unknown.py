@@ -1,4 +1,4 @@
-"""Files that say something of the images in a way that no rule knows: by their names, or by naming images."""
+"""Recognize files that describe the images in an unknown format, by their names or because they name images."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _TAIL_OF_LABELS = (".json", ".xml", ".txt", ".csv")
 
 
 def find_unknown(listing: Listing) -> Foreign | None:
-    """A file of its own for most of the images says something of them, whatever it is."""
+    """Find one file per image for most of the images; such files describe the images in some way."""
     if not any(suffix in listing.by_suffix for suffix in _TAIL_OF_LABELS):
         return None
     images = {stem_of(name).rpartition("/")[2]: name for name in listing.images}
@@ -43,19 +43,19 @@ _REGIONS = re.compile(
     r"bbox|bound|box(?:es)?\b|polygon|segmentation|points|coords|coordinates|rectangle|\bxmin|\bx1\b|annotations|objects",
     re.IGNORECASE,
 )
-"""What only files about places in images say."""
+"""Words that only files about places in images contain."""
 _QUOTED = re.compile(r"[\"']([^\"'<>\r\n]{1,300})(?=[\"'])")
 _TEXT_SUFFIXES = (".json", *LINE_SUFFIXES, ".xml", ".txt")
 
 
 def find_mentions(listing: Listing) -> Foreign | None:
-    """A text that names images and speaks of places in them, or a Parquet file with such columns."""
+    """Find a text that names images and describes places in them, or a Parquet file with such columns."""
     texts = [name for suffix in _TEXT_SUFFIXES for name in listing.by_suffix.get(suffix, ())]
     tails = {name.rpartition("/")[2] for name in listing.images} if texts else set()
     for name in sample(listing, texts):
         text = "\n".join(head_lines(listing, name, HEAD_BYTES))
         if not text.lstrip().startswith(("{", "[", "<")):
-            continue  # written for people
+            continue  # a text for people
         words = (re.split(r"[/\\]", word)[-1] for word in _QUOTED.findall(text))
         named = [unquote(word) for word in words if suffix_of(word) in IMAGE_SUFFIXES]
         if named and _REGIONS.search(text) and 2 * sum(word in tails for word in named) >= len(named):
@@ -75,7 +75,7 @@ def _columns(listing: Listing, name: str) -> list[str]:
 
 
 def find_lists(listing: Listing) -> Foreign | None:
-    """A list of images and classes that is no table."""
+    """Find a list of images and classes that is not a table."""
     tails = {name.rpartition("/")[2] for name in listing.images}
     for name in sample(listing, listing.by_suffix.get(".txt", ())):
         rows = [line.split() for line in head_lines(listing, name) if line.strip()]
@@ -92,7 +92,7 @@ def find_lists(listing: Listing) -> Foreign | None:
 
 
 def find_masks_only(listing: Listing) -> Foreign | None:
-    """Pixel labels of half of the photographs or more."""
+    """Find masks for at least half of the photographs."""
     masks = find_masks(listing)
     if not masks or 2 * len(set(masks.values())) < len(listing.images) - len(masks):
         return None
@@ -101,7 +101,7 @@ def find_masks_only(listing: Listing) -> Foreign | None:
 
 
 def find_kinds(listing: Listing) -> Foreign | None:
-    """A folder of images that is called after what it holds, beside others: probably photographs and masks."""
+    """Find a folder of images that is named after its content, beside others: probably photographs and masks."""
     beside: dict[str, set[str]] = {}
     for folder in {folder_of(name) for name in listing.images}:
         parts = folder.split("/") if folder else []
