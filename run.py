@@ -17,27 +17,27 @@ from visionops.monitoring.simulate import Kind
 
 _EPILOG = """
 examples:
-  python run.py                                             the sample use case, from rendered images to an endpoint
-  python run.py --config configs/steel.yaml --set data.source.path=/data/vision
-  python run.py --set training.epochs=5 --set training.model=yolo11n
-  python run.py --inspect ~/Downloads/export.zip            what is it? a data card, and a use case that trains it
-  python run.py --pipeline validation --config configs/litter.yaml      check a data set; 2 where training would stop
-  python run.py --dry-run --config configs/litter.yaml      show what would run, and with which settings
-  python run.py --pipeline tuning --config configs/casting.yaml         search for better training settings
-  python run.py --config configs/casting.yaml --tuned                   train with the best of them
-  python run.py --pipeline batch_inference --config configs/faces.yaml  predict the unlabelled images
-  python run.py --pipeline batch_inference --config configs/faces.yaml --input /data/new --output /data/answers
-  python run.py --pipeline quantize                         the champion in INT8, served if it loses little enough
-  python run.py --pipeline monitoring                       has what the endpoint is asked changed? trains again if so
-  python run.py --pipeline monitoring --decide-only         the same, but nobody is told and nothing is trained
-  python run.py --pipeline drift-drill --kind brightness --severity 1   images in half the light: monitoring must tell
-  python run.py --pipeline deployment                       serve the champion again
-  python run.py --pipeline deployment --rollback            go back to the champion before it
+  .venv/bin/python run.py  # the sample use case, from rendered images to an endpoint
+  .venv/bin/python run.py --config configs/steel.yaml --set data.source.path=/data/vision
+  .venv/bin/python run.py --set training.epochs=5 --set training.model=yolo11n
+  .venv/bin/python run.py --inspect ~/Downloads/export.zip  # what is it? a data card, and a use case that trains it
+  .venv/bin/python run.py --pipeline validation --config configs/litter.yaml  # check a data set as a training does
+  .venv/bin/python run.py --dry-run --config configs/litter.yaml  # show what would run, and with which settings
+  .venv/bin/python run.py --pipeline tuning --config configs/casting.yaml  # search for better training settings
+  .venv/bin/python run.py --config configs/casting.yaml --tuned  # train with the best of them
+  .venv/bin/python run.py --pipeline batch_inference --config configs/faces.yaml  # predict the unlabelled images
+  .venv/bin/python run.py --pipeline batch_inference --config configs/faces.yaml --input /data/new --output /data/out
+  .venv/bin/python run.py --pipeline quantize  # the champion in INT8, served if it loses little enough
+  .venv/bin/python run.py --pipeline monitoring  # look for drift; train again where that helps
+  .venv/bin/python run.py --pipeline monitoring --decide-only  # decide only: send nothing, train nothing
+  .venv/bin/python run.py --pipeline drift-drill --kind brightness --severity 1  # images in half the light
+  .venv/bin/python run.py --pipeline deployment  # serve the champion again
+  .venv/bin/python run.py --pipeline deployment --rollback  # go back to the champion before it
 
 what a run leaves behind:
-  zenml login --local          the dashboard: runs, data cards, evaluation pictures
-  visionops endpoints          what is served, and the commands that stop or remove it
-  mlflow ui --backend-store-uri sqlite:///.visionops/mlflow/mlflow.db
+  .venv/bin/zenml login --local  # the dashboard: runs, data cards, evaluation pictures
+  .venv/bin/visionops endpoints  # what is served, and the commands that stop or remove it
+  .venv/bin/mlflow ui --backend-store-uri sqlite:///.visionops/mlflow/mlflow.db
 
 exit codes: 0 done; 2 something you can mend, said in one line; 130 interrupted
 """

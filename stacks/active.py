@@ -40,7 +40,7 @@ def active_stack(client: Client, name: str, *, keep: bool) -> Iterator[None]:
         found = client.get_stack(name, allow_name_prefix_match=False)
     except KeyError as error:
         if name in known_stacks():
-            raise StackError(f"stack {name!r}: ZenML does not have it yet; python -m stacks.apply {name}") from error
+            raise StackError(f"stack {name!r}: ZenML does not have it yet; visionops stack apply {name}") from error
         raise StackError(f"stack {name!r}: not known; choose one of {', '.join(known_stacks())}") from error
     if keep and client.active_stack_model.id != found.id:
         client.activate_stack(found.id)  # as `zenml stack set` does, so that `zenml model-deployer` sees our endpoints

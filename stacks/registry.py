@@ -63,5 +63,5 @@ def active_registry_uri() -> str:
     if tracked := getattr(stack.experiment_tracker, "get_tracking_uri", None):
         return str(tracked())
     raise StackError(
-        f"stack {stack.name!r}: has no model registry; add one of flavor {_FLAVOR}, or python -m stacks.apply local"
+        f"stack {stack.name!r}: has no model registry; add one of flavor {_FLAVOR}, or visionops stack apply local"
     )

@@ -44,5 +44,5 @@ def require_same_deployer(extra: Mapping[str, Any]) -> None:
     if before and before != now:
         raise StackError(
             f"model deployer {before.partition(' ')[0]!r}: was changed after this run began, so nothing is released; "
-            "apply the stack that you mean (python -m stacks.apply), then run the deployment pipeline"
+            "apply the stack that you mean (visionops stack apply), then run the deployment pipeline"
         )

@@ -157,7 +157,7 @@ def errors_in_one_line() -> Iterator[None]:
         what = explain_denial(said)[1] or said or one_line(error)
         raise StackError(
             f"stack {name!r}: {what[:500]}; the logs of its pods and the dashboard have what a step said, "
-            f"and python -m stacks.doctor {name} looks for what is wrong with the stack"
+            f"and visionops stack doctor {name} looks for what is wrong with the stack"
         ) from error
 
 

@@ -80,7 +80,7 @@ def active_deployer() -> EndpointDeployer:
     """
     stack = Client().active_stack
     if not hasattr(stack.model_deployer, "deploy_bundle"):
-        raise StackError(f"stack {stack.name!r}: has no VisionOps model deployer; run python -m stacks.apply local")
+        raise StackError(f"stack {stack.name!r}: has no VisionOps model deployer; run visionops stack apply local")
     return cast("EndpointDeployer", stack.model_deployer)
 
 
@@ -133,7 +133,7 @@ def live_endpoint(name: str) -> Endpoint:
     """
     endpoint = active_deployer().find_endpoint(name)
     if endpoint is None:
-        raise DeploymentError(f"{name}: no endpoint runs; python run.py --pipeline deployment serves the champion")
+        raise DeploymentError(f"{name}: no endpoint runs; visionops deploy serves the champion")
     return endpoint
 
 

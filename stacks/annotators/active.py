@@ -36,7 +36,7 @@ def active_tool() -> AnnotationTool:
     if not found:
         raise StackError(
             f"stack {stack.name!r}: has no annotator; add that of another stack with zenml stack update "
-            f"{stack.name} -an local, after python -m stacks.apply local"
+            f"{stack.name} -an local, after visionops stack apply local"
         )
     component = found[0]
     if component.flavor_name == LABEL_STUDIO:

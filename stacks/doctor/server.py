@@ -40,7 +40,7 @@ def check_zenml() -> Iterator[CheckResult]:
     if not url.startswith(("http://", "https://")):
         path = Path(url.removeprefix("sqlite:///"))
         if url.startswith("sqlite:") and not path.exists():
-            yield ok(f"{path}: is made by the first `python -m stacks.apply`")
+            yield ok(f"{path}: is made by the first `visionops stack apply`")
             return
         _ = GlobalConfiguration().zen_store
         yield ok(f"ZenML {version('zenml')} without a server" + (f", in {path}" if url.startswith("sqlite:") else ""))
@@ -86,7 +86,7 @@ def check_reach(texts: Iterable[str]) -> Iterator[CheckResult]:
 
 def check_applied(name: str) -> Iterator[CheckResult]:
     """Whether ZenML has the stack as its file says."""
-    mend = f"python -m stacks.apply {name}"
+    mend = f"visionops stack apply {name}"
     changes = apply(name, dry_run=True)
     if not changes:
         yield ok("ZenML has what the file says")

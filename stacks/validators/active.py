@@ -46,7 +46,7 @@ def active_validator(role: ValidatorRole) -> Any:
     if found is None:
         raise StackError(
             f"stack {stack.name!r}: has no data validator; add that of another stack with zenml stack update "
-            f"{stack.name} -dv local, after python -m stacks.apply local"
+            f"{stack.name} -dv local, after visionops stack apply local"
         )
     if not plays(type(found), role):
         raise StackError(

@@ -51,7 +51,10 @@ def blocks_in(path: Path) -> list[Block]:
 
 
 def commands(text: str) -> Iterator[list[str]]:
-    """Yield the simple commands of a script, as words, those within `$(…)` too; without variables before them."""
+    """Yield the simple commands of a script, as words, those within `$(…)` too; without variables before them.
+
+    A program of `.venv/bin` is yielded by its name.
+    """
     for line in _lines(text):
         for inner in _SUBSTITUTED.findall(line):
             yield from commands(inner)
@@ -65,7 +68,7 @@ def commands(text: str) -> Iterator[list[str]]:
             while words and _ASSIGNMENT.fullmatch(words[0]):
                 del words[0]
             if words:
-                yield words
+                yield [words[0].removeprefix(".venv/bin/"), *words[1:]]
             words = []
 
 

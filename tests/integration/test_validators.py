@@ -38,6 +38,6 @@ def test_it_is_refused_in_one_line_with_the_fix_before_anything_is_read(machine:
     assert "Traceback" not in done.stdout + done.stderr
     assert done.stderr.strip().splitlines()[-1] == (
         "error: stack 'bare': has no data validator; add that of another stack with zenml stack update bare -dv local, "
-        "after python -m stacks.apply local"
+        "after visionops stack apply local"
     )
     assert {path.name for path in (machine.folder / "home").glob("data/*")} == fetched

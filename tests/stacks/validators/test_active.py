@@ -98,7 +98,7 @@ def test_a_stack_without_one_is_one_line_with_the_fix_before_anything_runs(clien
         start(pipeline)
     assert str(caught.value) == (
         "stack 'bare': has no data validator; add that of another stack with zenml stack update bare -dv local, "
-        "after python -m stacks.apply local"
+        "after visionops stack apply local"
     )
     assert validation_identity() not in {cache_identity(), ""}, "no result of another stack is taken for its own"
 
