@@ -15,7 +15,7 @@ from typer.core import TyperCommand
 
 from launch.annotate import annotate_app
 from launch.endpoints import list_endpoints
-from launch.models import list_models, promote_model
+from launch.models import list_models, promote_model, write_bundle
 from launch.predict import predict_images
 from launch.release import release_app
 from launch.requests import (
@@ -230,6 +230,7 @@ app.command("predict", epilog="Example: visionops predict part.jpg --url http://
 )
 app.command("stop", epilog="Example: visionops stop training-2026_11_29-03_08_23_603183 --stack kubernetes")(stop)
 app.command("models", epilog="Example: visionops models steel casting")(list_models)
+app.command("bundle", epilog="Example: visionops bundle steel /srv/bundles/steel-7 --version 7")(write_bundle)
 app.command(
     "promote", epilog="Example: visionops promote --config configs/steel.yaml --version 7 --reason 'seen on line 3'"
 )(promote_model)

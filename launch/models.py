@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import getpass
 import json
+import shlex
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from launch.programs import program
 from launch.terminal import exit_code
 from visionops.errors import ConfigError, RegistryError
 
 if TYPE_CHECKING:
-    from visionops.registry import RegisteredVersion
+    from visionops.registry import ModelRegistry, RegisteredVersion
 
-__all__ = ["list_models", "models_of", "promote_model"]
+__all__ = ["export_bundle", "list_models", "models_of", "promote_model", "write_bundle"]
 
 _NEWEST = 20
 _Stack = Annotated[str | None, typer.Option(metavar="NAME", help="Stack with the registry (default: the active one).")]
@@ -53,6 +56,62 @@ def promote_model(
 ) -> None:
     """Serve a version as champion; a version that the gate refused needs --override."""
     raise typer.Exit(exit_code(lambda: _promote(config, version, reason, override, who, stack, summary)))
+
+
+def write_bundle(
+    name: Annotated[str, typer.Argument(help="Name of the use case.", show_default=False)],
+    folder: Annotated[Path, typer.Argument(help="Where the bundle goes; must not exist.", show_default=False)],
+    version: Annotated[
+        str | None, typer.Option(metavar="N", help="Registered version (default: the champion).", show_default=False)
+    ] = None,
+    stack: _Stack = None,
+) -> None:
+    """Write the bundle of a version to a folder, to serve it on another machine."""
+
+    def work() -> None:
+        from launch.environment import quieten_libraries
+
+        quieten_libraries()
+        from stacks.session import open_registry
+
+        found = export_bundle(open_registry(stack), name, version, folder)
+        typer.echo(f"written   {folder}: {name} version {found.version}, digest {found.digest[:12]}")
+        words = ["-m", "deploy.serving", "--bundle", str(folder), "--name", name, "--version", found.version]
+        typer.echo(f"serve it  {program('python')} {shlex.join(words)}")
+
+    raise typer.Exit(exit_code(work))
+
+
+def export_bundle(registry: ModelRegistry, name: str, number: str | None, folder: Path) -> RegisteredVersion:
+    """Write the bundle of a version to ``folder``, whole or not at all.
+
+    Args:
+        registry: Where the version is registered.
+        name: Registered model.
+        number: Registered version; None for the champion.
+        folder: Must not exist.
+
+    Raises:
+        ConfigError: ``folder`` exists or cannot be written.
+        RegistryError: There is no such version.
+        BundleError: The bundle is corrupt.
+    """
+    if folder.exists():
+        raise ConfigError(f"{folder}: already exists; choose a folder that does not")
+    version = registry.champion(name) if number is None else _version(registry, name, number)
+    try:
+        folder.absolute().parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.absolute().parent, prefix=".bundle-") as draft:
+            registry.fetch_bundle(version, Path(draft)).folder.rename(folder)
+    except OSError as error:
+        raise ConfigError(f"{folder}: cannot be written ({error.strerror}); choose another folder") from error
+    return version
+
+
+def _version(registry: ModelRegistry, name: str, number: str) -> RegisteredVersion:
+    if version := registry.by_version(name, number):
+        return version
+    raise RegistryError(f"{name}: has no version {number}; `visionops models {name}` lists them")
 
 
 def models_of(names: list[str], stack: str | None) -> dict[str, Any]:
@@ -124,9 +183,7 @@ def _promote(
 
     with open_session(config.name, stack, works_here=True):
         registry = active_registry()
-        version = registry.by_version(config.name, number)
-        if version is None:
-            raise RegistryError(f"{config.name}: has no version {number}; `visionops models {config.name}` lists them")
+        version = _version(registry, config.name, number)
         by = f"{who or getpass.getuser()}: {reason}"
         endpoint = promote_by_hand(registry, active_deployer(), version, config.serving, by, override=override)
     typer.echo(f"champion  {config.name} version {number}")

@@ -181,7 +181,7 @@ def _active_stack() -> str:
     try:
         require_zenml_server()
     except StackError as error:
-        raise StackError(f"{error}; or name the stack: python -m stacks.doctor NAME") from error
+        raise StackError(f"{error}; or name the stack: visionops stack doctor NAME") from error
     return active_stack_name()
 
 

@@ -28,7 +28,7 @@ def lacks_validator(stack: str, *, has_file: bool) -> CheckResult:
     fix = (
         f"add components.data_validator of flavor visionops_evidently to stacks/{stack}.yaml"
         if has_file
-        else f"python -m stacks.apply local, then zenml stack update {stack} -dv local"
+        else f"visionops stack apply local, then zenml stack update {stack} -dv local"
     )
     return broken("missing from the stack: nothing validates images or looks for drift", fix)
 

@@ -66,7 +66,7 @@ def commands(text: str) -> Iterator[list[str]]:
             while words and _ASSIGNMENT.fullmatch(words[0]):
                 del words[0]
             if words:
-                yield words
+                yield [words[0].removeprefix(".venv/bin/"), *words[1:]]
             words = []
 
 

@@ -253,7 +253,7 @@ def _post(
     except requests.RequestException as error:
         raise DeploymentError(
             f"{url}: does not answer ({_reason(error)}); see {endpoint.log or 'its log'}, or serve the champion again "
-            "with python run.py --pipeline deployment"
+            "with visionops deploy"
         ) from error
     match _told(answer):
         case {"model": {"name": str(name), "version": str(version)}} if answer.ok:

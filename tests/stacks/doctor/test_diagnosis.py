@@ -36,7 +36,7 @@ def alertmanager(monkeypatch: pytest.MonkeyPatch) -> Iterator[Answers]:
 def test_local_before_and_after_it_is_applied(zenml_home, alertmanager, capsys, monkeypatch):
     assert main(["local"]) == 0
     before = capsys.readouterr().out.splitlines()
-    assert "warning stack file: not in ZenML yet; python -m stacks.apply local" in before
+    assert "warning stack file: not in ZenML yet; visionops stack apply local" in before
     assert before[-1].startswith("stack local: 1 warning, 9 ok, in ")
     apply("local")
     assert main(["local"]) == 0

@@ -49,7 +49,7 @@ def test_a_zenml_server_that_is_away_of_another_version_or_does_not_know_us_is_n
         seen = trouble(check_zenml())
         assert f"ZenML server {nobody}: does not answer" in seen
         assert "`zenml logout`" in seen
-        with pytest.raises(StackError, match=r"or name the stack: python -m stacks\.doctor NAME"):
+        with pytest.raises(StackError, match=r"or name the stack: visionops stack doctor NAME"):
             diagnose()
         with pytest.raises(StackError, match="does not answer"):
             diagnose("of_zenml_only")

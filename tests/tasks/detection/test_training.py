@@ -44,6 +44,16 @@ def test_the_bundle_says_how_to_serve_it(trained, dataset):
     assert set(card.metrics) == {"map50", "map50_95", "precision", "recall"}
 
 
+def test_the_graph_keeps_the_notice_of_its_licence_and_no_date(trained):
+    import onnx
+
+    bundle, *_ = trained
+    kept = {entry.key: entry.value for entry in onnx.load(str(bundle.model_path)).metadata_props}
+    assert kept.keys() == {"author", "license"}
+    assert kept["author"] == "Ultralytics"
+    assert kept["license"].startswith("AGPL-3.0")
+
+
 def test_every_setting_reaches_the_trainer(trained):
     """Read from the trainer's own record of its arguments, not from our configuration."""
     import torch
