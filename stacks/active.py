@@ -40,7 +40,7 @@ def active_stack(client: Client, name: str, *, keep: bool) -> Iterator[None]:
         found = client.get_stack(name, allow_name_prefix_match=False)
     except KeyError as error:
         if name in known_stacks():
-            raise StackError(f"stack {name!r}: not in ZenML yet; run python -m stacks.apply {name}") from error
+            raise StackError(f"stack {name!r}: not in ZenML yet; run visionops stack apply {name}") from error
         raise unknown_stack(name) from error
     if keep and client.active_stack_model.id != found.id:
         client.activate_stack(found.id)  # like `zenml stack set`, so that `zenml model-deployer` sees our endpoints

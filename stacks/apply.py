@@ -70,7 +70,7 @@ def ensure(name: str) -> None:
     if shared := _shared_differences(name, changes):
         raise StackError(
             f"stack {name!r}: the shared stack in ZenML's server differs from its file and this environment: {shared}; "
-            f"restore the variables, or change it for everybody: python -m stacks.apply {name}"
+            f"restore the variables, or change it for everybody: visionops stack apply {name}"
         )
     _carry_out(changes)
 
@@ -120,7 +120,7 @@ def apply_and_print(name: str, *, dry_run: bool, activate: bool) -> None:
     if not changes:
         print(f"stack {name}: nothing to change")
     elif not dry_run and any((change.kind, change.action) == ("stack", Action.CREATE) for change in changes):
-        print(f"check that it works: python -m stacks.doctor {name}")
+        print(f"check that it works: visionops stack doctor {name}")
 
 
 def _plan(client: Client, spec: StackSpec) -> list[Change]:

@@ -44,5 +44,5 @@ def require_same_deployer(extra: Mapping[str, Any]) -> None:
     if before and before != now:
         raise StackError(
             f"model deployer {before.partition(' ')[0]!r}: changed after this run started, so nothing is released; "
-            "apply the intended stack (python -m stacks.apply), then run the deployment pipeline"
+            "apply the intended stack (visionops stack apply), then run the deployment pipeline"
         )

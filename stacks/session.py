@@ -157,7 +157,7 @@ def errors_in_one_line() -> Iterator[None]:
         what = explain_denial(said)[1] or said or one_line(error)
         raise StackError(
             f"stack {name!r}: {what[:500]}; see the logs of its pods or the dashboard, "
-            f"or check the stack with python -m stacks.doctor {name}"
+            f"or check the stack with visionops stack doctor {name}"
         ) from error
 
 

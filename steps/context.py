@@ -80,7 +80,7 @@ def active_deployer() -> EndpointDeployer:
     """
     stack = Client().active_stack
     if not hasattr(stack.model_deployer, "deploy_bundle"):
-        raise StackError(f"stack {stack.name!r}: missing VisionOps model deployer; run python -m stacks.apply local")
+        raise StackError(f"stack {stack.name!r}: missing VisionOps model deployer; run visionops stack apply local")
     return cast("EndpointDeployer", stack.model_deployer)
 
 

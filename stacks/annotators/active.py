@@ -35,7 +35,7 @@ def active_tool() -> AnnotationTool:
     found = stack.components.get(StackComponentType.ANNOTATOR)
     if not found:
         raise StackError(
-            f"stack {stack.name!r}: missing annotator; run python -m stacks.apply local, then zenml stack update "
+            f"stack {stack.name!r}: missing annotator; run visionops stack apply local, then zenml stack update "
             f"{stack.name} -an local"
         )
     component = found[0]

@@ -40,7 +40,7 @@ def check_zenml() -> Iterator[CheckResult]:
     if not url.startswith(("http://", "https://")):
         path = Path(url.removeprefix("sqlite:///"))
         if url.startswith("sqlite:") and not path.exists():
-            yield ok(f"{path}: the first `python -m stacks.apply` creates it")
+            yield ok(f"{path}: the first `visionops stack apply` creates it")
             return
         _ = GlobalConfiguration().zen_store
         yield ok(f"ZenML {version('zenml')} without a server" + (f", in {path}" if url.startswith("sqlite:") else ""))
@@ -88,7 +88,7 @@ def check_reach(texts: Iterable[str]) -> Iterator[CheckResult]:
 
 def check_applied(name: str) -> Iterator[CheckResult]:
     """Check that the stack in ZenML matches its file."""
-    fix = f"python -m stacks.apply {name}"
+    fix = f"visionops stack apply {name}"
     changes = apply(name, dry_run=True)
     if not changes:
         yield ok("ZenML matches the file")

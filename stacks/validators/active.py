@@ -45,7 +45,7 @@ def active_validator(role: ValidatorRole) -> Any:
     found = stack.data_validator
     if found is None:
         raise StackError(
-            f"stack {stack.name!r}: missing data validator; run python -m stacks.apply local, then zenml stack update "
+            f"stack {stack.name!r}: missing data validator; run visionops stack apply local, then zenml stack update "
             f"{stack.name} -dv local"
         )
     if not plays(type(found), role):

@@ -37,7 +37,7 @@ def test_it_is_refused_in_one_line_with_the_fix_before_anything_is_read(machine:
     assert done.returncode == 2
     assert "Traceback" not in done.stdout + done.stderr
     assert done.stderr.strip().splitlines()[-1] == (
-        "error: stack 'bare': missing data validator; run python -m stacks.apply local, then zenml stack update bare "
+        "error: stack 'bare': missing data validator; run visionops stack apply local, then zenml stack update bare "
         "-dv local"
     )
     assert {path.name for path in (machine.folder / "home").glob("data/*")} == fetched

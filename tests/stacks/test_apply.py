@@ -81,7 +81,7 @@ def test_a_dry_run_changes_nothing(client):
 
 def test_a_stack_that_is_not_applied_yet_names_the_command(client):
     with (
-        pytest.raises(StackError, match=r"'onehost': not in ZenML yet; run python -m stacks.apply onehost$"),
+        pytest.raises(StackError, match=r"'onehost': not in ZenML yet; run visionops stack apply onehost$"),
         active_stack(client, "onehost", keep=False),
     ):
         pass
@@ -317,7 +317,7 @@ def test_command_line(client, capsys, monkeypatch):
     assert main(["local", "--activate"]) == 0
     out = capsys.readouterr().out
     assert "create model_deployer local (flavor visionops_local)" in out
-    assert out.endswith("check that it works: python -m stacks.doctor local\n")
+    assert out.endswith("check that it works: visionops stack doctor local\n")
     assert client.active_stack_model.name == "local"
     assert main([]) == 0
     assert "stack local: nothing to change" in capsys.readouterr().out

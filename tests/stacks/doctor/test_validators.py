@@ -87,5 +87,5 @@ def test_a_stack_without_one_is_broken_and_says_the_fix(zenml_home):
     client.create_stack("bare", components)
     (row,) = [row for row in diagnose("bare").rows if row.what == "data validator"]
     assert row.state is State.BROKEN
-    assert trouble(row.findings).endswith("python -m stacks.apply local, then zenml stack update bare -dv local")
+    assert trouble(row.findings).endswith("visionops stack apply local, then zenml stack update bare -dv local")
     assert "to stacks/mine.yaml" in lacks_validator("mine", has_file=True).fix

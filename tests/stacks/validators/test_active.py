@@ -97,7 +97,7 @@ def test_a_stack_without_one_is_one_line_with_the_fix_before_anything_runs(clien
     with pytest.raises(StackError) as caught:
         start(pipeline)
     assert str(caught.value) == (
-        "stack 'bare': missing data validator; run python -m stacks.apply local, then zenml stack update bare -dv local"
+        "stack 'bare': missing data validator; run visionops stack apply local, then zenml stack update bare -dv local"
     )
     assert validation_identity() not in {cache_identity(), ""}, "no result of another stack is taken for its own"
 

@@ -168,8 +168,8 @@ class LabelReader:
         near = nearest_names(raw, self.values)
         if near and near[0] in unused:
             return (
-                f"{raw!r} is not a value of {name}; data.labels.{name} has {near[0]!r} instead, which the data does not "
-                "have: correct the one that is misspelt"
+                f"{raw!r} is not a value of {name}; data.labels.{name} has {near[0]!r} instead, which the data does "
+                "not have: correct the one that is misspelt"
             )
         fix = f"{suggest(raw, self.values)}; or add it to a class, unknown or drop of data.labels.{name}"
         return f"{raw!r} is not a value of {name}; {fix}"
