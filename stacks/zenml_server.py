@@ -17,7 +17,7 @@ _FALLBACK = "local"
 _ZENML_DEFAULT = "default"
 _PATIENCE_S = 10
 _SERVER = re.compile(r"^\s+url: *['\"]?https?://", re.MULTILINE)
-"""Of ZenML's own settings, where it is connected to a server."""
+"""Line of ZenML's own settings while it is connected to a server."""
 
 
 def ignore_empty_store() -> None:

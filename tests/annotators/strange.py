@@ -10,13 +10,13 @@ __all__ = ["Strange", "StrangeFlavor"]
 
 
 class Strange(ReviewAnnotator):
-    """Without our port."""
+    """Annotator that does not implement our port."""
 
     annotation_tool = property()  # as if there were none
 
 
 class StrangeFlavor(BaseAnnotatorFlavor):
-    """Of somebody who knows nothing of our port."""
+    """Flavor of such an annotator, as a third party would write it."""
 
     @property
     def name(self):

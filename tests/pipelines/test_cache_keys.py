@@ -60,7 +60,7 @@ LABELS: dict[str, set[str]] = {
     "training.seed=3": {"train"},
     "gate.minimum=0.99": set(),
 }
-"""Of heads on a frozen backbone, whose features are converted."""
+"""Settings of heads on a frozen backbone, whose features are converted."""
 
 
 @pytest.mark.parametrize("override", LABELS)

@@ -59,7 +59,7 @@ class DriftSettings(Settings):
     by it, and Holm requires alpha divided by the number of columns: with many columns or a small ``alpha`` it becomes 2
     * columns / alpha instead."""
     seed: int = 0
-    """Of the random exchanges and draws."""
+    """Seed of the random exchanges and draws."""
 
 
 class EstimationSettings(Settings):
@@ -74,7 +74,7 @@ class EstimationSettings(Settings):
     min_held_out: int = Field(default=25, ge=2)
     """Least number of labelled val images to calibrate on, for an estimate."""
     seed: int = Field(default=0, ge=0)
-    """Of the draws."""
+    """Seed of the draws."""
 
 
 class PerformanceLevels(Settings):

@@ -13,7 +13,7 @@ class TrainingBase(Settings):
     """Settings that every training has."""
 
     seed: int = 0
-    """Of all random choices of the training."""
+    """Seed of all random choices of the training."""
     workers: int = Field(default=0, ge=0)
     """Detection: processes that load images, 0: none but the training's. Classification: threads that decode images,
     0: one for each CPU."""

@@ -91,7 +91,7 @@ class TuningConfig(Settings):
     trials: int = Field(default=20, ge=1, le=10_000)
     """Trainings to try; a grid has as many as it has rows."""
     seed: int = 0
-    """Of the search."""
+    """Seed of the search."""
     parallel: int = Field(default=1, ge=1, le=256)
     """Number of parallel trials, each in a process of its own."""
     pruning: bool = True
