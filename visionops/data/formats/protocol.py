@@ -27,7 +27,7 @@ class Strength(enum.IntEnum):
 
 @dataclasses.dataclass(frozen=True)
 class Evidence:
-    """The reasons for which a reader recognizes a folder as its format."""
+    """What a reader found in a folder that shows its format."""
 
     strength: Strength
     summary: str

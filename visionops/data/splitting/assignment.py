@@ -23,9 +23,10 @@ def assign_splits(
 
     The first rule that applies decides:
 
-    1. An image that had a split in an earlier version of the data set keeps it, even if the data set now says another.
+    1. An image that had a split in an earlier version of the data set keeps it, even if the data set now
+       declares another.
     2. An image that looks like images of rule 1 gets their split. If these are in several splits, it is left out.
-    3. An image for which the data set says a split keeps that split, except for missing splits:
+    3. An image keeps the split that the data set declares for it, except that missing splits are created:
 
        - Only train and val: half of val becomes test. If val has less than half of the images that val and test should
          have together, test is taken from train and val.
@@ -36,7 +37,7 @@ def assign_splits(
        An addition without a group is assigned by the shares in ``config``.
 
     The result depends on content and seed, not on the order of rows. ``notes`` describe what was done, and ``findings``
-    name images that were left out or have another split than the data set says.
+    name images that were left out or have another split than the data set declares.
 
     Args:
         history: Splits of earlier versions of the data set.
