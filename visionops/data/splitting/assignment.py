@@ -23,15 +23,13 @@ def assign_splits(
 
     The first rule that applies decides:
 
-    1. An image that had a split in an earlier version of the data set keeps it, even if the data set now
-       declares another.
+    1. An image that had a split in an earlier version of the data set keeps it, even if the data set now declares
+       another.
     2. An image that looks like images of rule 1 gets their split. If these are in several splits, it is left out.
-    3. An image keeps the split that the data set declares for it, except that missing splits are created:
-
-       - Only train and val: half of val becomes test. If val has less than half of the images that val and test should
-         have together, test is taken from train and val.
-       - Only train and test: val is taken from train.
-       - Only train, or no split at all: all images are divided by the shares in ``config``.
+    3. An image keeps the split that the data set declares for it, except that missing splits are created. With only
+       train and val, half of val becomes test; if val has less than half of the images that val and test should have
+       together, test is taken from train and val. With only train and test, val is taken from train. With only train,
+       or no split at all, all images are divided by the shares in ``config``.
     4. An image without a split, in a data set that has splits, gets the split of its group (the images that look like
        it, or share its ``group``). It is left out if its group is in several splits, and goes to train without a group.
        An addition without a group is assigned by the shares in ``config``.
