@@ -18,27 +18,27 @@ from visionops.monitoring.simulate import Kind
 
 _EPILOG = """
 examples:
-  python run.py                                             the sample use case, from rendered images to an endpoint
-  python run.py --config configs/steel.yaml --set data.source.path=/data/vision
-  python run.py --set training.epochs=5 --set training.model=yolo11n
-  python run.py --inspect ~/Downloads/export.zip            describe it: a data card, and a use case that trains it
-  python run.py --pipeline validation --config configs/litter.yaml      check a data set; exits 2 if training would stop
-  python run.py --dry-run --config configs/litter.yaml      show what would run, and with which settings
-  python run.py --pipeline tuning --config configs/casting.yaml         search for better training settings
-  python run.py --config configs/casting.yaml --tuned                   train with the best of them
-  python run.py --pipeline batch_inference --config configs/faces.yaml  predict the unlabelled images
-  python run.py --pipeline batch_inference --config configs/faces.yaml --input /data/new --output /data/answers
-  python run.py --pipeline quantize                         the champion in INT8, served if its loss is within the limit
-  python run.py --pipeline monitoring                       look for drift in the endpoint's traffic; retrain if needed
-  python run.py --pipeline monitoring --decide-only         the same, but send no alert and train nothing
-  python run.py --pipeline drift-drill --kind brightness --severity 1   images in half the light, to test monitoring
-  python run.py --pipeline deployment                       serve the champion again
-  python run.py --pipeline deployment --rollback            restore the previous champion
+  .venv/bin/python run.py  # the sample use case, from rendered images to an endpoint
+  .venv/bin/python run.py --config configs/steel.yaml --set data.source.path=/data/vision
+  .venv/bin/python run.py --set training.epochs=5 --set training.model=yolo11n
+  .venv/bin/python run.py --inspect ~/Downloads/export.zip  # a data card, and a use case that trains it
+  .venv/bin/python run.py --pipeline validation --config configs/litter.yaml  # exits 2 if training would stop
+  .venv/bin/python run.py --dry-run --config configs/litter.yaml  # show what would run, and with which settings
+  .venv/bin/python run.py --pipeline tuning --config configs/casting.yaml  # search for better training settings
+  .venv/bin/python run.py --config configs/casting.yaml --tuned  # train with the best of them
+  .venv/bin/python run.py --pipeline batch_inference --config configs/faces.yaml  # predict the unlabelled images
+  .venv/bin/python run.py --pipeline batch_inference --config configs/faces.yaml --input /data/new --output /data/out
+  .venv/bin/python run.py --pipeline quantize  # the champion in INT8, served if its loss is within the limit
+  .venv/bin/python run.py --pipeline monitoring  # look for drift in the endpoint's traffic; retrain if needed
+  .venv/bin/python run.py --pipeline monitoring --decide-only  # the same, but send no alert and train nothing
+  .venv/bin/python run.py --pipeline drift-drill --kind brightness --severity 1  # images in half the light
+  .venv/bin/python run.py --pipeline deployment  # serve the champion again
+  .venv/bin/python run.py --pipeline deployment --rollback  # restore the previous champion
 
 results of a run:
-  zenml login --local          the dashboard: runs, data cards, evaluation pictures
-  visionops endpoints          served models, and the commands that stop or remove them
-  mlflow ui --backend-store-uri sqlite:///.visionops/mlflow/mlflow.db
+  .venv/bin/zenml login --local  # the dashboard: runs, data cards, evaluation pictures
+  .venv/bin/visionops endpoints  # served models, and the commands that stop or remove them
+  .venv/bin/mlflow ui --backend-store-uri sqlite:///.visionops/mlflow/mlflow.db
 
 exit codes: 0 success; 2 an error that you can fix, printed in one line; 130 interrupted
 """

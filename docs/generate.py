@@ -100,8 +100,8 @@ def _configuration() -> str:
 
 _CONFIGURATION = """
 Every key of a use case's YAML file. Unknown keys are refused with file, line and the nearest known key.
-`--set KEY=VALUE` changes one for a run: `--set training.epochs=5`. `python run.py --dry-run --config FILE` prints all
-settings of a file with their values. Examples: [`configs/`](../../configs),
+`--set KEY=VALUE` changes one for a run: `--set training.epochs=5`. `.venv/bin/python run.py --dry-run --config FILE`
+prints all settings of a file with their values. Examples: [`configs/`](../../configs),
 [bring your own data](../how-to/own-data.md).
 
 A key without a default must be given. *none* means that the key may be left out; the last column says what follows.
@@ -124,7 +124,7 @@ visionops schema > use-case.schema.json
 ```
 
 The settings under `training` and the values of `gate.metric` follow the file's `task`. The schema does not check what
-several settings demand of one another; `python run.py --dry-run --config FILE` checks all of it.
+several settings demand of one another; `.venv/bin/python run.py --dry-run --config FILE` checks all of it.
 """
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from launch.preparation import check_plan
+from launch.programs import program
 from launch.rendering import print_plan, print_summary
 from launch.requests import DrillRequest, MonitorRequest, Request, TrainRequest, TuneRequest
 from launch.service import launch
@@ -93,7 +94,7 @@ def run_request(
         return
     if (following := following_request(request)) is not None:
         question = "check that monitoring detects it:\n" if isinstance(request, DrillRequest) else ""
-        print(f"\n{question}{shlex.join(to_command(following))}")
+        print(f"\n{question}{_typed(to_command(following))}")
     if summary_file:
         summary.write(summary_file)
     if summary.untold:
@@ -167,4 +168,9 @@ def run_inspection(path: Path, output: Path | None, settings: Sequence[str], com
     print(f"written   {', '.join(map(str, files))}")
     if stops_training(found):
         print("training would stop on the errors above; fix them, or set validation.severities in the use case")
-    print(f"\n{shlex.join([*command, '--config', str(files[-1])])}")
+    print(f"\n{_typed([*command, '--config', str(files[-1])])}")
+
+
+def _typed(words: Sequence[str]) -> str:
+    """Return a command line as it is typed here."""
+    return f"{program(words[0])} {shlex.join(words[1:])}"

@@ -163,7 +163,7 @@ def known_stacks() -> list[str]:
 def unknown_stack(name: str) -> StackError:
     """Return the error about a name that no stack has, with the nearest one."""
     near = "".join(f"did you mean {found!r}? " for found in nearest_names(name, known_stacks()))
-    return StackError(f"stack {name!r}: not known; {near}choose one of {', '.join(known_stacks())}")
+    return StackError(f"stack {name!r}: unknown; {near}choose one of {', '.join(known_stacks())}")
 
 
 def load_stack(name: str, environment: Mapping[str, str] = os.environ) -> StackSpec:

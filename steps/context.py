@@ -133,7 +133,7 @@ def live_endpoint(name: str) -> Endpoint:
     """
     endpoint = active_deployer().find_endpoint(name)
     if endpoint is None:
-        raise DeploymentError(f"{name}: no endpoint runs; start it with python run.py --pipeline deployment")
+        raise DeploymentError(f"{name}: no endpoint runs; start it with visionops deploy")
     return endpoint
 
 

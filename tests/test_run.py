@@ -98,8 +98,8 @@ STEEL = ["--config", str(ROOT / "configs/steel.yaml"), "--set"]
         ([*STEEL, "data.source.path={tmp}/empty"], "{tmp}/empty: holds no file; put the images there, or set"),
         ([*STEEL, "data.source={{kind: archive, path: {tmp}/none.zip}}"], "{tmp}/none.zip: no such archive; set"),
         (["--set", "data.additions={{kind: folder, path: {tmp}/none}}"], "data.additions: {tmp}/none: no such folder"),
-        (["--stack", "lokal"], "stack 'lokal': not known; did you mean 'local'? choose one of airflow, "),
-        (["--stack", "kubernetes"], "variables are not set; set the environment's "),
+        (["--stack", "lokal"], "stack 'lokal': unknown; did you mean 'local'? choose one of airflow, "),
+        (["--stack", "kubernetes"], "variables are not set; set in the environment: "),
         (["--pipeline", "batch_inference", "--input", "{tmp}/none"], "--input {tmp}/none: no such folder; give a"),
         (["--pipeline", "monitoring", "--set", "serving.prediction_log=false"], "serving.prediction_log: is false"),
     ],
@@ -117,8 +117,8 @@ def test_what_needs_no_run_to_be_known_is_said_before_one(tmp_path, capsys, unus
 @pytest.mark.parametrize(
     ("config", "model", "words"),
     [
-        ("sample", "yolov8x9", "training.model: there is no detector 'yolov8x9'; did you mean yolov8"),
-        ("casting", "efficientnet_lit0", "there is no backbone 'efficientnet_lit0'; did you mean efficientnet_lite0"),
+        ("sample", "yolov8x9", "training.model: unknown detector 'yolov8x9'; did you mean yolov8"),
+        ("casting", "efficientnet_lit0", "unknown backbone 'efficientnet_lit0'; did you mean efficientnet_lite0"),
     ],
 )
 def test_a_dry_run_knows_the_models(tmp_path, capsys, unused_zenml, config, model, words):
@@ -199,7 +199,7 @@ def test_a_drill_must_say_what_changes(capsys, flags, words):
     [
         (["--kind", "blur", "--severity", "-1"], "error: --severity -1: blur takes 0 to 10"),
         (["--kind", "camera", "--severity", "nan"], "error: --severity nan: camera takes 0 to 10"),
-        (["--kind", "noise", "--images", "0"], "error: --images 0: send 1 to "),
+        (["--kind", "noise", "--images", "0"], "error: --images 0: expected 1 to "),
     ],
 )
 def test_an_impossible_drill_is_one_line_before_anything_runs(capsys, flags, words):

@@ -105,7 +105,7 @@ def describe_problem(error: ErrorDetails, schema: Any, above: Key = ()) -> Probl
         known = [name for model in get_args(place.annotation) for name in _tags(model, tag)]
         is_empty = isinstance(error["input"], dict) and error["input"].get(tag) is None
         if is_empty:
-            return Problem(key, f"{f'{dotted}.{tag}'!r} is missing; give one of {', '.join(known)}")
+            return Problem(key, f"{f'{dotted}.{tag}'!r} is missing; set it to one of {', '.join(known)}")
         given = error["ctx"]["tag"]
         near = "".join(f" did you mean {name!r}?" for name in nearest_names(given, known))
         return Problem(key, f"{dotted}: unknown {tag} {given!r};{near} known: {', '.join(map(repr, known))}")

@@ -102,7 +102,7 @@ def test_a_stack_without_a_tool_says_how_to_get_one():
     client.create_stack("bare", ids)
     activate("bare")
     with pytest.raises(
-        StackError, match=r"missing annotator; run python -m stacks\.apply local, then zenml stack update bare -an"
+        StackError, match=r"missing annotator; run visionops stack apply local, then zenml stack update bare -an"
     ):
         active_tool()
     client.create_flavor("tests.annotators.strange.StrangeFlavor", kind)

@@ -241,7 +241,9 @@ def test_every_use_case_survives_being_written_and_read_as_steps_pass_it(path):
 
 
 def test_no_training_seals_int8():
-    with pytest.raises(ConfigError, match=r"serving\.precision: no training gives int8; .* run --pipeline quantize"):
+    with pytest.raises(
+        ConfigError, match=r"serving\.precision: training does not support int8; .* run --pipeline quantize"
+    ):
         load_config(Path("configs/sample.yaml"), ["serving.precision=int8"])
 
 

@@ -184,7 +184,7 @@ def test_no_message_has_the_words_of_a_programmer(section, field, value):
         ),
         (
             "data.labels={a: {classes: {ok: [x], bad: [y]}, positive: bat}}",
-            "data.labels.a.positive: 'bat' is no class of the rule; did you mean 'bad'?",
+            "data.labels.a.positive: 'bat' is not a class of the rule; did you mean 'bad'?",
         ),
     ],
 )

@@ -91,7 +91,7 @@ def load(folder, task: str, data: str) -> Config:
             ":6",
             "needs at least two classes",
         ),
-        ("classification", "  format: table\n  labels: {a: {}}\n", ":6", "set either classes"),
+        ("classification", "  format: table\n  labels: {a: {}}\n", ":6", "give either classes"),
         (
             "classification",
             "  format: table\n  labels: {a: {classes: {yes: [1], no: [0]}}}\n",

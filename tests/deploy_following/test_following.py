@@ -115,7 +115,7 @@ def test_the_server_follows_the_alias(tmp_path, capsys):
             raise KeyboardInterrupt
 
     assert main([], options, twice) == 0
-    assert "again each 10 s: http://127.0.0.1" in said[0]
+    assert "retrying every 10 s: http://127.0.0.1" in said[0]
     assert said[1] == ""  # once
 
 
@@ -193,10 +193,10 @@ def test_a_model_is_a_name_and_an_alias(model, name, alias):
     ("arguments", "environment", "line"),
     [
         ([], {}, "--model: is missing; give NAME@ALIAS, such as steel@champion"),
-        (["--model", "@champion"], {}, "--model: has no name; give NAME@ALIAS (got '@champion')"),
-        (["--model", "cells@"], {}, "--model: has no alias; give NAME@ALIAS (got 'cells@')"),
-        (["--model", ""], {}, "--model: has no name; give NAME@ALIAS (got '')"),
-        ([], {"VISIONOPS_MODEL": " @ "}, "VISIONOPS_MODEL: has no name; give NAME@ALIAS (got ' @ ')"),
+        (["--model", "@champion"], {}, "--model: has no name; expected NAME@ALIAS (got '@champion')"),
+        (["--model", "cells@"], {}, "--model: has no alias; expected NAME@ALIAS (got 'cells@')"),
+        (["--model", ""], {}, "--model: has no name; expected NAME@ALIAS (got '')"),
+        ([], {"VISIONOPS_MODEL": " @ "}, "VISIONOPS_MODEL: has no name; expected NAME@ALIAS (got ' @ ')"),
     ],
 )
 def test_an_incomplete_model_is_one_line(arguments, environment, line, capsys):

@@ -521,7 +521,8 @@ def test_a_critical_alert_keeps_its_warning_back(watched: Watched):
         shown = json.loads(get(watched.alertmanager, "/api/v2/alerts")[1])
         busy = [a for a in shown if a["labels"].get("instance") == watched.servers["busy"]]
         assert not [a for a in busy if a["status"]["inhibitedBy"] and a["labels"]["severity"] == "critical"]
-        return {a["labels"]["alertname"] for a in busy if a["status"]["inhibitedBy"]}
+        # How full the disk of this machine is, is no matter here.
+        return {a["labels"]["alertname"] for a in busy if a["status"]["inhibitedBy"]} - {"VisionOpsLowDisk"}
 
     wait_for(twins, kept_back)
     assert kept_back() == twins

@@ -45,7 +45,7 @@ def test_nothing_is_written_over_a_folder(registry: ModelRegistry, tmp_path: Pat
     [
         ("cells", "9", "cells: has no version 9; `visionops models cells` lists them"),
         ("cells", "first", "cells: has no version first"),
-        ("other", None, "other: has no champion"),
+        ("other", None, "other: no champion"),
     ],
 )
 def test_a_version_that_is_not_there_is_named(

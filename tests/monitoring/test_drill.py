@@ -201,7 +201,7 @@ def test_another_server_on_the_port_is_recognised(prepared, answer):
 def test_an_endpoint_that_is_gone_is_one_line_with_a_fix(prepared):
     url = f"http://127.0.0.1:{free_port()}"
     endpoint = Endpoint(url=url, name="cells", version="7", alias="champion", log="serving/server.log")
-    expected = r"/predict: does not answer \(Connection refused\); see serving/server\.log, .*--pipeline deployment$"
+    expected = r"/predict: does not answer \(Connection refused\); see serving/server\.log, .* with visionops deploy$"
     with pytest.raises(DeploymentError, match=expected):
         run_drill(endpoint, prepared, Drill(kind="blur"))
 

@@ -94,8 +94,8 @@ def test_a_folder_outside_the_mapping_is_refused_with_the_nearest(tmp_path):
     finding = dataset.findings[0]
     assert finding.severity is Severity.ERROR
     assert finding.message == (
-        "'def_fornt' is no value of condition; data.labels.condition has 'def_front' instead, which the data does not "
-        "have: correct the one that is misspelt (2 images without a class)"
+        "'def_fornt' is not a value of condition; data.labels.condition has 'def_front' instead, which the data does "
+        "not have: correct the one that is misspelt (2 images without a class)"
     )
     assert finding.images == ("def_fornt/2.png", "def_fornt/3.png")
     assert list(answers(dataset)) == ["ok_front/1.png"]

@@ -196,7 +196,7 @@ def test_a_refusal_says_what_is_near():
 def test_a_value_of_the_rule_that_the_data_lacks_may_be_the_misspelt_one():
     read = reader(classes={"scratch": ["scrach"], "pit": ["pit"]})
     assert read.refusal("scratch", ["scratch", "pit"]) == (
-        "'scratch' is no value of defect; data.labels.defect has 'scrach' instead, which the data does not have: "
+        "'scratch' is not a value of defect; data.labels.defect has 'scrach' instead, which the data does not have: "
         "correct the one that is misspelt"
     )
 

@@ -232,7 +232,7 @@ def test_a_field_without_an_end_does_not_take_the_memory(tmp_path):
 def test_classification_has_one_attribute(tmp_path):
     write_lots(tmp_path, ROWS, {"s1": 2, "s2": 1})
     with pytest.raises(
-        DataError, match="classification has one, and the table glasses, hair, age; name one, or set task"
+        DataError, match="classification takes one, but the table has glasses, hair, age; name one, or set task"
     ):
         read(tmp_path, "classification")
     assert read(tmp_path, "classification", labels={"glasses": LABELS["glasses"]}).attributes[0].name == "glasses"

@@ -18,7 +18,7 @@ import psutil
 import pytest
 import requests
 
-from stacks.deployers import stored as stored_module
+from stacks.deployers import host_endpoint as host_endpoint_module
 from stacks.deployers.endpoint import LocalEndpoint, Server
 from tests.helpers.bundles import make_bundle
 from tests.helpers.programs import free_port, until
@@ -251,7 +251,7 @@ def test_a_server_that_hangs_is_named(endpoint, bundles, monkeypatch):
         raise requests.ReadTimeout
 
     with monkeypatch.context() as patch:
-        patch.setattr(stored_module, "http", time_out)
+        patch.setattr(host_endpoint_module, "http", time_out)
         with pytest.raises(DeploymentError, match="did not answer in 1"):
             deploy(endpoint, bundles[1], "2", timeout=1)
         assert not endpoint.is_ready()

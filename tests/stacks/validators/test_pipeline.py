@@ -68,5 +68,5 @@ def test_ours_and_ones_own_in_one_part_and_in_shards(client):
 
 def test_without_one_the_step_says_so(client):
     stack_with(client, "bare", None)
-    with pytest.raises(StackError, match="'bare': missing data validator; run python"):
+    with pytest.raises(StackError, match="'bare': missing data validator; run visionops"):
         run()

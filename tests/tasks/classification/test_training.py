@@ -372,7 +372,7 @@ def test_mistakes_in_the_settings_are_found_before_anything_is_written(both, tmp
     work = tmp_path / "work"
     for settings, words in (
         ({"model": "efficientnet_lite"}, "did you mean efficientnet_lite0"),
-        ({"weights": str(tmp_path / "no.pt")}, "is no file"),
+        ({"weights": str(tmp_path / "no.pt")}, "is not a file"),
         ({"device": "7"}, "training.device: '7' is not available on this machine; expected one of auto, cpu"),
         ({"learning": "fine_tune", "head_weights": {"sid": 2}}, "no attribute 'sid'; did you mean 'side'?"),
     ):

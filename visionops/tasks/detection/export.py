@@ -14,6 +14,8 @@ __all__ = ["OPSET", "export_onnx", "read_checkpoint", "write_checkpoint"]
 
 OPSET = 17
 """ONNX opset that OpenVINO, ONNX Runtime, TensorRT and Triton have supported for years."""
+_NOTICE = {"author", "license"}
+"""Metadata of the exporter that stays in the graph: the notice of the model's author and licence."""
 
 
 def read_checkpoint(path: Path) -> dict[str, Any] | None:
@@ -83,7 +85,8 @@ def export_onnx(checkpoint: Path, target: Path, *, image_size: int, nms_free: bo
         )
     graph = onnx.load(str(exported))
     exported.unlink()
-    del graph.metadata_props[:]  # remove a date, and names that are in the card
+    # The rest is a date, and names that are in the card.
+    onnx.helper.set_model_props(graph, {kept.key: kept.value for kept in graph.metadata_props if kept.key in _NOTICE})
     graph.doc_string = ""
     onnx.checker.check_model(graph)
     decode = _decode_of(graph, classes=len(model.names))
