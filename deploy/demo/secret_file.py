@@ -1,4 +1,4 @@
-"""Create the demo's secrets once, and keep them in a file that only its owner can read."""
+"""Create the secrets of the demo, and store them in a file that only its owner can read."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from visionops.errors import ConfigError
 __all__ = ["CLIENT_KEY", "CONSOLE_PASSWORD", "read_secrets", "write_secrets"]
 
 CLIENT_KEY = "VISIONOPS_DEMO_KEY"
-"""Variable with a client's API key, whose line is in VISIONOPS_API_KEYS."""
+"""Environment variable with the API key of the demo's client; VISIONOPS_API_KEYS contains the key's digest."""
 CONSOLE_PASSWORD = "VISIONOPS_CONSOLE_PASSWORD"  # noqa: S105 - the name of a variable
-"""Variable with the password of the console's first admin."""
+"""Environment variable with the password of the console's first admin."""
 _NO_WEBHOOK = "http://127.0.0.1:9/"
-"""Configuration of Alertmanager that keeps alerts and notifies nobody."""
+"""Default address for alerts. Nothing listens there, so Alertmanager shows alerts but cannot send them."""
 _SECRETS: Mapping[str, Callable[[], str]] = {
     "VISIONOPS_ADMIN_KEY": lambda: make_key(Client("admin", KeyRole.ADMIN))[0],
     "VISIONOPS_POSTGRES_PASSWORD": lambda: secrets.token_urlsafe(24),
@@ -30,13 +30,15 @@ _SECRETS: Mapping[str, Callable[[], str]] = {
     "VISIONOPS_ZENML_ENCRYPTION_KEY": lambda: secrets.token_hex(32),
     "VISIONOPS_AIRFLOW_KEY": lambda: secrets.token_hex(32),
 }
+"""Function that creates each secret, keyed by environment variable."""
 
 
 def read_secrets(file: Path) -> dict[str, str]:
-    """Return the variables of the file; none if it does not exist.
+    """Return the variables in the file; an empty dictionary if the file does not exist.
 
     Raises:
-        ConfigError: The file cannot be read, or a line is not an assignment. The message does not repeat the line.
+        ConfigError: The file cannot be read, or a line is not ``NAME=VALUE``. The message does not quote the line,
+            which may contain a secret.
     """
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
@@ -46,19 +48,19 @@ def read_secrets(file: Path) -> dict[str, str]:
         raise ConfigError(f"{file}: cannot be read ({error}); remove it to create a new one") from error
     found = {}
     for number, line in enumerate(lines, start=1):
-        name, mark, value = line.partition("=")
+        name, equals, value = line.partition("=")
         if line.strip() and not line.startswith("#"):
-            if not mark or not name.isidentifier():
+            if not equals or not name.isidentifier():
                 raise ConfigError(f"{file}: line {number}: expected NAME=VALUE")
             found[name] = value
     return found
 
 
 def write_secrets(file: Path, given: Mapping[str, str]) -> dict[str, str]:
-    """Add missing variables to the file, and return all variables.
+    """Add missing variables to the file, and return all its variables.
 
     Args:
-        given: Variables that have a value already; values in the file are kept.
+        given: Values to use instead of new secrets. A variable that is in the file keeps its value.
 
     Raises:
         ConfigError: The file cannot be read or written.
@@ -66,7 +68,7 @@ def write_secrets(file: Path, given: Mapping[str, str]) -> dict[str, str]:
     known = read_secrets(file)
     wanted = dict(given) | {name: make() for name, make in _SECRETS.items() if name not in given}
     wanted.setdefault("VISIONOPS_ALERT_WEBHOOK", _NO_WEBHOOK)
-    if CLIENT_KEY not in known:  # a key and its digest belong together
+    if CLIENT_KEY not in known:  # create key and digest together: a digest in the file would be of another key
         wanted[CLIENT_KEY], wanted["VISIONOPS_API_KEYS"] = make_key(Client("demo", KeyRole.PREDICT))
         known.pop("VISIONOPS_API_KEYS", None)
     added = {name: value for name, value in wanted.items() if name not in known}

@@ -10,7 +10,7 @@ from typing import Any
 __all__ = ["OWN", "FileByFile", "is_page", "is_picture", "plain"]
 
 OWN = "visionops"
-"""Key of a run's config for values that are not parameters, if a tracker has no other place for them."""
+"""Key in a run's config below which adapters store values that are not parameters."""
 
 _PICTURES = {".png", ".jpg", ".jpeg"}
 

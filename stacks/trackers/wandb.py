@@ -1,4 +1,4 @@
-"""Log runs in Weights & Biases, or in its files in offline mode."""
+"""Log runs to a Weights & Biases (W&B) server, or to local files in offline mode."""
 
 from __future__ import annotations
 
@@ -19,17 +19,18 @@ if TYPE_CHECKING:
 __all__ = ["WandbAdapter", "WandbRun"]
 
 _EPOCH = "epoch"
+"""Name of the metric that is the x-axis of all other metrics."""
 
 
 class WandbAdapter:
-    """A `TrackerAdapter`: a run for each step, grouped by the run of the pipeline, tagged with the use case."""
+    """A `TrackerAdapter` with one W&B run per step, grouped by pipeline run and tagged with the use case."""
 
     def set_environment(self) -> None:
-        """Keep W&B from reporting its own errors to its vendor, unless the environment enables it."""
+        """Disable W&B's error reports to its vendor, unless WANDB_ERROR_REPORTING is already set."""
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
 
     def prepare(self, tracker: Any, use_case: str) -> None:
-        """Create the folder of offline runs, because without it W&B writes below /tmp."""
+        """Create the folder for offline runs. If it were missing, W&B would write to /tmp."""
         del use_case
         if folder := tracker.config.init_kwargs.get("dir"):
             try:
@@ -40,14 +41,14 @@ class WandbAdapter:
                 ) from error
 
     def settings(self, use_case: str) -> dict[str, Any]:
-        """Return the settings of ZenML's component for a run."""
+        """Return the settings of ZenML's experiment tracker for a run of this use case."""
         return {"tags": [use_case]}
 
     def open_run(self) -> RunTracker:
         """Return the run that ZenML has opened for the step.
 
         Raises:
-            StackError: There is none.
+            StackError: No run is open.
         """
         import wandb
 
@@ -57,26 +58,26 @@ class WandbAdapter:
 
 
 class WandbRun(FileByFile):
-    """A `RunTracker` on a run of W&B."""
+    """A `RunTracker` that logs to an open W&B run."""
 
     def __init__(self, run: Run) -> None:
         self._run = run
-        # W&B drops values that are late for its own step counter, which pictures also advance.
+        # Our epochs cannot be W&B's steps: each picture also adds a step, and W&B drops metrics of earlier steps.
         run.define_metric("*", step_metric=_EPOCH)
 
     def params(self, params: Mapping[str, Any]) -> None:
-        """Log parameters, as the run's config."""
+        """Log parameters to the run's config."""
         self._run.config.update({key: plain(value) for key, value in params.items()}, allow_val_change=True)
 
     def metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Log metrics; those without a step go to the summary."""
+        """Log metrics of an epoch; without ``step``, write them to the run's summary."""
         if step is None:
             self._run.summary.update(dict(metrics))
         else:
             self._run.log({**metrics, _EPOCH: step})
 
     def artifact(self, path: Path, folder: str = "") -> None:
-        """Log a file; pictures and pages are shown in panels."""
+        """Log a file. W&B shows pictures and HTML pages in panels, and only stores other files."""
         import wandb
 
         name = f"{folder}/{path.name}" if folder else path.name
@@ -91,12 +92,12 @@ class WandbRun(FileByFile):
             self._run.save(str(copy), base_path=self._run.dir, policy="now")
 
     def tags(self, tags: Mapping[str, str]) -> None:
-        """Set tags in the run's config, as tags of W&B have no value."""
-        self._note("tags", self._run.config.get(OWN, {}).get("tags", {}) | dict(tags))
+        """Store tags in the run's config, because W&B's own tags have no values."""
+        self._set_own("tags", self._run.config.get(OWN, {}).get("tags", {}) | dict(tags))
 
     @contextmanager
     def child(self, name: str, end: RunEnd = RunEnd.FINISHED) -> Iterator[RunTracker]:
-        """Open a run in the group of this one."""
+        """Open a W&B run for a trial, in the group of this run."""
         import wandb
 
         settings = self._run.settings
@@ -113,13 +114,14 @@ class WandbRun(FileByFile):
             reinit="create_new",
         )
         ended = RunEnd.FAILED
-        below = WandbRun(run)
+        child = WandbRun(run)
         try:
-            yield below
+            yield child
             ended = end
         finally:
-            below._note("end", ended.value)
+            child._set_own("end", ended.value)
             run.finish(exit_code=int(ended is RunEnd.FAILED))
 
-    def _note(self, key: str, value: Any) -> None:
+    def _set_own(self, key: str, value: Any) -> None:
+        """Store a value that is not a parameter in the run's config, below `OWN`."""
         self._run.config.update({OWN: self._run.config.get(OWN, {}) | {key: value}}, allow_val_change=True)

@@ -1,9 +1,9 @@
-"""The in-memory form of a labelled image collection.
+"""Represent labelled images in memory.
 
-Data is in Arrow tables, never in lists of Python objects: ``images`` (one row per image) and named layers of
-annotations: ``boxes``, ``labels``, or a task's own layer (`visionops.data.layers`). Image bytes are *referenced*:
-``path`` is their current location and ``sha256`` identifies them, so that a data set of a million images passes between
-steps as a few megabytes.
+A `Dataset` holds Arrow tables, not lists of Python objects. The table ``images`` has one row per image. Each kind of
+annotation has its own table, called a *layer*: ``boxes``, ``labels``, or a layer of a custom task
+(`visionops.data.layers`). The tables contain no image files: ``path`` is where a file is now, and ``sha256`` identifies
+its content. Steps therefore exchange data sets without copying image files.
 
 >>> dataset.num_images, dataset.class_names
 (1800, ('crazing', 'inclusion', 'patches', 'pitted_surface', 'rolled-in_scale', 'scratches'))
@@ -48,11 +48,11 @@ __all__ = ["ADDED", "IMAGES_SCHEMA", "Dataset", "Split"]
 
 _LAYER_NAME = re.compile(r"[a-z][a-z0-9_]*")
 _OTHER = "layer-"
-"""Prefix in file names for layers that our readers do not create."""
+"""Prefix of the file names of layers other than ``boxes`` and ``labels``."""
 
 
 class Split(enum.StrEnum):
-    """Split of an image. ``NONE``: not assigned yet; ``UNLABELLED``: for batch inference only."""
+    """Split of an image. ``NONE`` means not assigned yet, ``UNLABELLED`` means for batch inference only."""
 
     TRAIN = "train"
     VAL = "val"
@@ -64,41 +64,43 @@ class Split(enum.StrEnum):
 IMAGES_SCHEMA = pa.schema(
     [
         ("key", pa.string()),  # unique; relative POSIX path below the data set, e.g. "Steel/train/000007.jpg"
-        ("path", pa.string()),  # absolute path of the bytes on this machine; "" if not available
-        ("sha256", pa.string()),  # of the encoded bytes, lower-case hex; "" until hashed
-        ("num_bytes", pa.int64()),  # of the encoded file; -1 if the file is missing
+        ("path", pa.string()),  # absolute path of the file on this machine; "" if not available
+        ("sha256", pa.string()),  # of the file, lower-case hex; "" until hashed
+        ("num_bytes", pa.int64()),  # size of the file; -1 if it is missing
         ("width", pa.int32()),  # pixels, after EXIF rotation; 0 if unknown
         ("height", pa.int32()),
         ("split", pa.string()),  # a `Split`
         ("plain", pa.bool_()),  # `ImageHeader.is_plain`: every decoder gives the same pixels; null until checked
-        ("group", pa.string()),  # images of one group stay in one split (duplicates, a part number); "" = alone
-        ("weight", pa.float32()),  # weight of the image in training; 1 unless labels have a certainty
-        ("phash", pa.uint64()),  # perceptual hash, and thumbnail uint8 (16, 16), grey; null until computed
-        ("look", pa.binary(256)),
+        ("group", pa.string()),  # images of one group stay in one split (duplicates, a part number); "" for no group
+        ("weight", pa.float32()),  # weight of the image in training; 1 unless the labels come with a certainty
+        ("phash", pa.uint64()),  # perceptual hash; null until computed
+        ("look", pa.binary(256)),  # grey thumbnail, uint8 (16, 16); null until computed
     ]
 )
+"""Columns of `Dataset.images`."""
 
 ADDED = "additions/"
-"""Prefix of the keys of images that people labelled later."""
+"""Prefix of the keys of *additions*: images that were labelled after the first training."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """Images and the layers of their annotations, in columns.
+    """Images and their annotations, in tables.
 
-    A task names the layer it learns from. Our readers create ``boxes`` or ``labels``, which have accessors here.
+    The readers of `visionops.data.formats` create the layer ``boxes`` or ``labels``, and this class has properties for
+    both. A task defines which layer it is trained on.
     """
 
     name: str
     images: pa.Table
     layers: Mapping[str, Layer] = dataclasses.field(default_factory=dict)
-    """Maps a name (lower-case letters, digits and _) to a layer with annotations of these images."""
+    """Annotations of these images, keyed by the name of the layer (lower-case letters, digits and _)."""
     notes: tuple[str, ...] = ()
-    """Sentences for people on how this data set was made ("test was cut from val")."""
+    """Sentences that tell people how this data set was built, such as "test was cut from val"."""
     findings: tuple[Finding, ...] = ()
     """Problems that the reader found, such as an annotation of an unknown image or a file without annotation."""
     white_level: int | None = None
-    """Value of 16-bit samples that maps to 255, from the configuration or from validation; None until known."""
+    """Pixel value of 16-bit images that becomes 255. Set by the configuration or by validation; None until known."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "notes", tuple(map(one_line, self.notes)))
@@ -121,12 +123,12 @@ class Dataset:
         labels: dict[str, Any] | None = None,
         white_level: int | None = None,
     ) -> Dataset:
-        """Build a data set from columns (lists or arrays). Absent image columns get their "unknown" value.
+        """Build a data set from columns (lists or arrays). Missing image columns get their "unknown" value.
 
         Args:
             images: Must have ``key``; see `IMAGES_SCHEMA` for the others.
             boxes: All columns of `BOXES_SCHEMA`; ``source_id`` may be absent. ``{}`` for no boxes.
-            labels: Maps each attribute to its class ids, None if unknown.
+            labels: Class id of each image, or None if unknown, keyed by attribute.
         """
         n = len(images["key"])
         unknown: dict[str, Any] = {
@@ -162,12 +164,12 @@ class Dataset:
         return dataclasses.replace(self, layers={**self.layers, name: layer})
 
     def with_boxes(self, table: pa.Table, class_names: Sequence[str] | None = None) -> Dataset:
-        """Return a copy with other boxes, and with other classes if given."""
+        """Return a copy with the boxes of ``table`` and, if given, other classes."""
         names = self.class_names if class_names is None else tuple(class_names)
         return self.with_layer(BOXES, BoxLayer(names, table))
 
     def with_labels(self, attributes: Sequence[Attribute], table: pa.Table) -> Dataset:
-        """Return a copy with other labels, or without labels if there are no attributes."""
+        """Return a copy with the labels of ``table``, or without labels if ``attributes`` is empty."""
         if not attributes:
             others = {name: layer for name, layer in self.layers.items() if name != LABELS}
             return dataclasses.replace(self, layers=others)
@@ -175,19 +177,19 @@ class Dataset:
 
     @property
     def box_layer(self) -> BoxLayer:
-        """The layer ``boxes``; an empty one if there is none."""
+        """The layer ``boxes``; an empty layer if there are no boxes."""
         layer = self.layers.get(BOXES)
         return layer if isinstance(layer, BoxLayer) else BoxLayer()
 
     @property
     def label_layer(self) -> LabelLayer | None:
-        """The layer ``labels``."""
+        """The layer ``labels``; None if there are no labels."""
         layer = self.layers.get(LABELS)
         return layer if isinstance(layer, LabelLayer) else None
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The classes of boxes."""
+        """Class names of the boxes, in the order of class ids."""
         return self.box_layer.class_names
 
     @property
@@ -197,7 +199,7 @@ class Dataset:
 
     @property
     def attributes(self) -> tuple[Attribute, ...]:
-        """The attributes that labels have values for; empty without labels."""
+        """The attributes of the labels; empty if there are no labels."""
         return self.label_layer.attributes if self.label_layer else ()
 
     @property
@@ -207,7 +209,7 @@ class Dataset:
 
     @property
     def white(self) -> int:
-        """White level for decoding 16-bit images; 65535 until it is known."""
+        """White level for decoding 16-bit images: ``white_level``, or 65535 while that is unknown."""
         return self.white_level or FULL_WHITE
 
     @property
@@ -222,13 +224,16 @@ class Dataset:
 
     @property
     def all_class_names(self) -> tuple[str, ...]:
-        """The classes of boxes; with one attribute, its classes; with several, ``attribute=class`` for each."""
+        """All class names, whatever the layer.
+
+        These are the classes of the boxes, the classes of a single attribute, or ``attribute=class`` for several.
+        """
         if len(self.attributes) == 1:
             return self.attributes[0].class_names
         return self.class_names or tuple(f"{a.name}={c}" for a in self.attributes for c in a.class_names)
 
     def describe(self) -> str:
-        """Return the contents as a text for people: "1800 images, 4189 boxes, 6 classes"."""
+        """Return a summary for people, such as "1800 images, 4189 boxes, 6 classes"."""
         if not self.attributes and (BOXES in self.layers or not self.layers):
             return f"{self.num_images} images, {self.num_boxes} boxes, {len(self.class_names)} classes"
         if not self.attributes:
@@ -243,7 +248,7 @@ class Dataset:
         return layer.array() if layer else np.empty((self.num_images, 0), np.int32)
 
     def presence(self) -> npt.NDArray[np.bool_]:
-        """Return which image shows which class, bool (images, classes in the order of `all_class_names`)."""
+        """Return which image shows which class, bool (images, classes), classes in the order of `all_class_names`."""
         shown = np.zeros((self.num_images, len(self.all_class_names)), dtype=np.bool_)
         if not self.attributes:
             image, class_ids, _ = self.box_arrays()
@@ -262,7 +267,7 @@ class Dataset:
         return list(self.images.column(name).to_pylist())
 
     def paths(self) -> list[Path]:
-        """Return the path of each image's bytes, in row order."""
+        """Return the path of each image file, in row order."""
         return [Path(p) for p in self.column("path")]
 
     def box_arrays(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.float64]]:
@@ -295,7 +300,7 @@ class Dataset:
         return dataclasses.replace(self, images=self.images.set_column(index, field, pa.array(values, type=field.type)))
 
     def take_evenly(self, count: int) -> Dataset:
-        """Return up to ``count`` images, spread evenly over all."""
+        """Return up to ``count`` images at even distances in row order."""
         rows = np.unique(np.linspace(0, self.num_images - 1, min(count, self.num_images)).round().astype(np.int64))
         return self.take(rows)
 
@@ -315,7 +320,7 @@ class Dataset:
         return dataclasses.replace(self, images=images, layers=layers, findings=(*self.findings, *other.findings))
 
     def select_classes(self, class_ids: Sequence[int]) -> Dataset:
-        """Keep only the boxes of these classes, renumbered in this order; keep all images."""
+        """Return a copy with all images and only the boxes of these classes, renumbered in the given order."""
         new_ids = np.full(len(self.class_names), -1, dtype=np.int32)
         new_ids[list(class_ids)] = np.arange(len(class_ids))
         mapped = new_ids[self.boxes.column("class_id").to_numpy()] if self.num_boxes else new_ids[:0]
@@ -332,20 +337,20 @@ class Dataset:
         return self.take(rows)
 
     def shard(self, index: int, count: int) -> Dataset:
-        """Return the images of one of ``count`` parts of similar size, in row order.
+        """Return one of ``count`` parts of the data set, in row order. The parts have similar sizes.
 
-        The first bits of an image's SHA-256 decide its part (those of its key until the SHA-256 is known), independent
-        of other images. With hashed images each part is a range of hashes, as `visionops.data.shards` stores them.
+        The first bits of an image's SHA-256 decide its part, or those of its key's SHA-256 while the image is not
+        hashed. Other images have no influence. Each part is a range of hashes, as `visionops.data.shards` stores it.
         """
         pairs = zip(self.column("sha256"), self.column("key"), strict=True)
         hashes = [known or hashlib.sha256(key.encode()).hexdigest() for known, key in pairs]
         return self.take([row for row, digest in enumerate(hashes) if int(digest[:8], 16) * count >> 32 == index])
 
     def fingerprint(self) -> str:
-        """Return the identity of the content: image hashes, splits, layers and classes, independent of folders.
+        """Return a hash of the content: image hashes, splits, annotations and classes, but not paths.
 
         Returns:
-            SHA-256, lower-case hex. Two data sets with the same fingerprint train the same model.
+            SHA-256, lower-case hex. A training gets the same input from two data sets with the same fingerprint.
         """
         digest = hashlib.sha256(json.dumps(self.class_names).encode())
         order = np.argsort(np.asarray(self.column("key"), dtype=object), kind="stable")
@@ -364,7 +369,7 @@ class Dataset:
         return digest.hexdigest()
 
     def save(self, folder: Path) -> None:
-        """Write the tables and ``dataset.json`` into ``folder``. No image is copied."""
+        """Write the tables and ``dataset.json`` into ``folder``, without the image files."""
         folder.mkdir(parents=True, exist_ok=True)
         pq.write_table(self.images, folder / "images.parquet")
         pq.write_table(self.boxes, folder / "boxes.parquet")
@@ -379,7 +384,7 @@ class Dataset:
 
     @classmethod
     def load(cls, folder: Path) -> Dataset:
-        """Read what `save` wrote.
+        """Read a data set that `save` wrote.
 
         Raises:
             DataError: A file is missing or was not written by `save`.
@@ -409,5 +414,5 @@ class Dataset:
             raise DataError(f"{folder}: not a saved data set ({error}); run again with --no-cache") from error
 
     def _others(self) -> list[tuple[str, Layer]]:
-        """Return the layers that our readers do not create, by name."""
+        """Return the layers other than ``boxes`` and ``labels``, sorted by name."""
         return sorted((name, layer) for name, layer in self.layers.items() if name not in {BOXES, LABELS})

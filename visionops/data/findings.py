@@ -1,4 +1,4 @@
-"""Findings about a data set: code, severity, place and fix."""
+"""Define findings: problems of a data set, with code, severity, place and fix."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["DEFAULT_SEVERITY", "Code", "Finding", "Severity", "counted"]
 
 
 class Severity(enum.StrEnum):
-    """Severity of a finding: an error stops the run, a warning is fixed and listed, an info is listed."""
+    """Severity of a finding. An error stops the run; a warning is listed and handled; an info is only listed."""
 
     ERROR = "error"
     WARNING = "warning"
@@ -139,10 +139,10 @@ DEFAULT_SEVERITY: dict[Code, Severity] = {
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Finding:
-    """One problem.
+    """One problem of a data set.
 
-    ``message`` is one line that says what is wrong and how to fix it; it does not repeat ``where``.
-    ``images`` are the keys of the affected images.
+    ``where`` is the place, such as a file. ``message`` says in one line what is wrong and how to fix it, without the
+    place. ``images`` are the keys of the affected images.
     """
 
     code: Code
@@ -157,15 +157,15 @@ class Finding:
 
     @classmethod
     def of(cls, code: Code, where: str, message: str, images: tuple[str, ...] = ()) -> Finding:
-        """Return a finding with its code's default severity; a policy may change it later."""
+        """Return a finding with the default severity of its code, which ``validation.severities`` may change later."""
         return cls(code, DEFAULT_SEVERITY[code], where, message, images)
 
     @classmethod
     def from_dict(cls, raw: dict[str, Any]) -> Finding:
-        """Return the finding that `dataclasses.asdict` made ``raw`` of."""
+        """Return the finding from ``raw``, a dictionary that `dataclasses.asdict` created."""
         return cls(Code(raw["code"]), Severity(raw["severity"]), raw["where"], raw["message"], tuple(raw["images"]))
 
 
 def counted(number: int, one: str, many: str = "") -> str:
-    """Return a number with its noun: ``1 image``, ``1,200 images``."""
+    """Return a number with its noun, such as ``1 image`` or ``1,200 images``."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"

@@ -34,7 +34,7 @@ from visionops.errors import DataError, VisionOpsError
 __all__ = ["check_sources", "data_fingerprint", "fetch", "of_additions", "source_fingerprint"]
 
 _UNPACKING = 2
-"""Version of the unpacking code: increase it with each change, so that folders of older versions are not used."""
+"""Version of the unpacking code. Increase it with each change, so that folders of older versions are ignored."""
 
 
 def fetch(  # noqa: PLR0911 - one return per kind
@@ -43,8 +43,8 @@ def fetch(  # noqa: PLR0911 - one return per kind
     """Fetch the data into a folder on this machine.
 
     Args:
-        cache: Folder for unpacked archives, rendered samples and fetched objects; subfolders are named by content.
-        progress: Called with the files done and their total for remote sources; with megabytes for a URL.
+        cache: Folder for unpacked archives, rendered samples and downloaded files, in subfolders named by content.
+        progress: Called with the number of downloaded files and their total; for a URL, with megabytes.
 
     Returns:
         The absolute path of the data set's root.
@@ -75,10 +75,10 @@ def fetch(  # noqa: PLR0911 - one return per kind
 
 @contextlib.contextmanager
 def of_additions() -> Iterator[None]:
-    """Report errors in the block for ``data.additions``.
+    """Make errors that are raised in the ``with`` block name ``data.additions`` instead of ``data.source``.
 
     Raises:
-        DataError: Replaces any error of ours.
+        DataError: The block raised a `VisionOpsError`.
     """
     try:
         yield
@@ -87,7 +87,7 @@ def of_additions() -> Iterator[None]:
 
 
 def check_sources(data: DataConfig) -> None:
-    """See that the data is there, as far as this machine knows: nothing is listed, fetched or read.
+    """Check that the sources exist, as far as this is possible without network access and without reading files.
 
     Raises:
         DataError: The folder, archive or package is missing, the source's folder is empty, or DVC does not track it.
@@ -113,7 +113,7 @@ def _check(source: Source) -> None:
 
 
 def data_fingerprint(data: DataConfig) -> str:
-    """Return `source_fingerprint` over the source and its additions; a separate step reads a review."""
+    """Return the fingerprint of source and additions. Reviews are left out, because a separate step reads them."""
     base = source_fingerprint(data.source)
     if data.additions is None or isinstance(data.additions, ReviewSource):
         return base
@@ -123,7 +123,10 @@ def data_fingerprint(data: DataConfig) -> str:
 
 
 def source_fingerprint(source: Source) -> str:
-    """Return a cheap identity of the result of `fetch`: names, sizes and times of files, no content.
+    """Return a hash that changes when `fetch` would return other data.
+
+    It is quick, because it uses names, sizes and modification times of files, versions and checksums, and reads no
+    images.
 
     Returns:
         SHA-256, lower-case hex.
@@ -157,7 +160,7 @@ def _file_states(files: Sequence[FileInfo]) -> bytes:
 
 
 def _mirror(source: S3Source | GoogleSource, cache: Path, progress: Callable[[int, int], None]) -> Path:
-    """Mirror a state of the prefix into its own folder: another run may still read the previous state."""
+    """Copy the files below the prefix into a new folder, because another run may still read the previous copy."""
     files, name = list_files(source.uri), mirror_name(source.uri)
     target = cache / f"{source.kind}-{name}-{hashlib.sha256(_file_states(files)).hexdigest()[:16]}"
     others = sorted(
@@ -214,7 +217,7 @@ def _unpacked(cache: Path, digest: str) -> Path:
 
 
 def _download(source: UrlSource, cache: Path, progress: Callable[[int, int], None]) -> Path:
-    """Return the folder of an archive with this checksum from any address; the archive itself is not kept."""
+    """Return the folder of the unpacked archive. One with this checksum from another address is reused."""
     target = _unpacked(cache, source.sha256)
     if not target.is_dir():
         with one_at_a_time(source.sha256, cache):

@@ -1,4 +1,6 @@
-"""Compute user-defined columns: functions of an image or a prediction, named in the card of a bundle.
+"""Compute user-defined columns: additional values of each image that monitoring records and compares.
+
+The user writes a function for each column. A bundle's card (``bundle.json``) contains the names of the functions.
 
 >>> columns = UserColumns.load({"glare": "plant.columns:glare"})
 >>> columns.values(rgb, prediction, lambda name, error: print(name, error))
@@ -23,14 +25,18 @@ from visionops.inference.prediction import Prediction
 __all__ = ["MOST_TEXT", "NO_COLUMNS", "UserColumns", "Value", "encode_values"]
 
 Value = float | str
-"""Value of a column; a float is finite."""
+"""Value of a column: a finite number, or a text of 1 to `MOST_TEXT` characters."""
 MOST_TEXT = 64
-"""Maximum length of a text, in characters."""
+"""Maximum number of characters in a text."""
 _ARGUMENTS = ("image", "prediction")
 
 
 class UserColumns:
-    """Functions by the names of their columns. Safe to use from several threads, as far as the functions are."""
+    """The functions of all columns. Safe to use from several threads if the functions are.
+
+    Args:
+        functions: Function that computes a column, keyed by the column's name.
+    """
 
     def __init__(self, functions: Mapping[str, Callable[..., object]]) -> None:
         self._functions = {name: (function, _arguments(name, function)) for name, function in functions.items()}
@@ -39,20 +45,20 @@ class UserColumns:
     def load(cls, columns: Mapping[str, str]) -> UserColumns:
         """Import the functions.
 
-        Only a function whose parameters are ``image`` and ``prediction``, or one of them, is accepted, so that a bundle
-        cannot call arbitrary functions of the packages where it is served.
+        The parameters of a function must be ``image``, ``prediction`` or both. Without this rule, a bundle could call
+        any function of the packages that are installed on a server.
 
         Args:
-            columns: Name to ``module:function``, as in `RecordRules`.
+            columns: ``module:function``, keyed by the column's name, as in `RecordRules`.
 
         Raises:
-            ConfigError: A module cannot be imported, or has no such function.
+            ConfigError: A module cannot be imported, a function is missing, or it has other parameters.
         """
         return cls({name: _import(name, function) for name, function in columns.items()})
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Return the names of the columns, in the order of the card."""
+        """Return the names of the columns, in the order of the bundle's card."""
         return tuple(self._functions)
 
     def values(
@@ -62,13 +68,13 @@ class UserColumns:
         on_failure: Callable[[str, BaseException], object] = lambda _name, _error: None,
         on_seconds: Callable[[str, float], object] = lambda _name, _seconds: None,
     ) -> dict[str, Value]:
-        """Return the value of each column for one image; a column whose function fails, or returns None, has no value.
+        """Return the values of the columns for one image, without those whose function fails or returns None.
 
         Args:
-            rgb: uint8 (H, W, 3), decoded and upright. The functions cannot write to it.
+            rgb: uint8 (H, W, 3), decoded and rotated upright. The functions get it read-only.
             prediction: Prediction at the thresholds of the bundle's card.
-            on_failure: Called with the name of the column and the error of its function, or of its value.
-            on_seconds: Called with the name of the column and the seconds that its function took.
+            on_failure: Called with the column's name and the error if its function fails or its value is not allowed.
+            on_seconds: Called with the column's name and the run time of its function in seconds.
         """
         if not self._functions:
             return {}
@@ -81,8 +87,8 @@ class UserColumns:
             start = time.perf_counter()
             try:
                 value = _check(function(**{argument: given[argument] for argument in wanted}))
-            # a function that calls `sys.exit` must not end a server either
-            except (Exception, SystemExit) as error:  # noqa: BLE001 - passed on in full; the image is answered
+            # SystemExit: a function that calls `sys.exit` must not stop the server
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - passed to on_failure; other columns continue
                 on_failure(name, error)
                 value = None
             on_seconds(name, time.perf_counter() - start)
@@ -92,11 +98,11 @@ class UserColumns:
 
 
 NO_COLUMNS = UserColumns({})
-"""Columns of a bundle that names none."""
+"""Columns of a bundle without user-defined columns."""
 
 
 def encode_values(values: Mapping[str, Value]) -> str:
-    """Return the values in the form of a record: a JSON object, numbers with six digits."""
+    """Return the values as a record stores them: a JSON object with numbers of six significant digits."""
     rounded = {name: float(f"{v:.6g}") if isinstance(v, float) else v for name, v in values.items()}
     return to_json(rounded).decode()
 

@@ -1,7 +1,7 @@
-"""Read labelled data sets in the formats that people have into the one form that we use.
+"""Read labelled data sets in any supported format, and return a `Dataset`.
 
-Each format has a module that is a `Reader`: ``detect`` returns whether a folder has the format and why, ``read`` reads
-it. `READERS` lists them; no other code names them one by one.
+Each format has a module with the two functions of `Reader`: ``detect`` returns whether a folder has the format, and
+``read`` reads it. `READERS` is the only place that lists these modules.
 """
 
 from __future__ import annotations
@@ -56,13 +56,13 @@ READERS: dict[Format, Reader] = {
     Format.MVTEC: mvtec,
     Format.IMAGEFOLDER: imagefolder,
 }
-"""Readers of all formats. Their order does not matter: two formats that fit equally well are an error."""
+"""The reader of each format. Their order does not matter: it is an error if two formats fit equally well."""
 
 
 _ARCHIVE_SUFFIXES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 
 _WITHOUT_A_MARK = (Format.FOLDERS, Format.TABLE)
-"""Formats that any images in folders, or images beside any table, may seem to have."""
+"""Formats without a typical file: images in any folders, or beside any table, can look like them."""
 
 
 class Recognition(NamedTuple):
@@ -76,11 +76,11 @@ def recognize(listing: Listing, data: DataConfig) -> Recognition:
     """Find the format of a folder.
 
     Args:
-        data: With ``format: auto`` all readers are tried; other settings narrow down what fits.
+        data: With ``format: auto`` all readers are tried. The other settings of ``data`` exclude some formats.
 
     Raises:
-        AnnotationError: No format fits, or several fit equally well; the message lists them. Or there are labels that
-            no reader supports, beside class folders or an attribute table at most.
+        AnnotationError: No format fits; several fit equally well; or the labels are of a format that is not supported,
+            and at most class folders or a table would fit.
     """
     found = _candidates(listing, data)
     best = max((evidence.strength for evidence in found.values()), default=None)
@@ -140,19 +140,19 @@ def read_dataset(
 ) -> Dataset:
     """Read the images and labels below ``root``.
 
-    Sizes are those in the annotation files (0 if not declared; YOLO declares none, so they are read from the image
-    headers). No image is decoded or hashed, except pairs that may be image and mask. Content that the data set cannot
-    represent becomes a finding.
+    Image sizes come from the annotation files, and are 0 if these contain none. YOLO labels never contain sizes, so
+    for YOLO they come from the image headers. No image is decoded or hashed, except to compare an image with a
+    possible mask. Content that a `Dataset` cannot represent becomes a finding.
 
     Args:
         root: A folder on this machine, as `visionops.data.sources.fetch` returns it.
         name: Name of the data set.
-        fit: Checks the data set for the format that was read, and may add to it, like `TaskSpec.fit_dataset`.
+        fit: Function that checks and completes the data set for its format, such as `TaskSpec.fit_dataset`.
         known: The files below ``root`` and their format, if `recognize` has found them already.
 
     Raises:
-        AnnotationError: An annotation file is missing or malformed as a whole, or the format is ambiguous.
-        DataError: The folder, a product or a category is missing.
+        AnnotationError: An annotation file is missing or cannot be parsed, or the format is ambiguous.
+        DataError: The folder, a product or a category does not exist.
     """
     root = root.absolute()
     if not root.is_dir():
@@ -186,7 +186,9 @@ def _listed(root: Path, data: DataConfig) -> tuple[Listing, Format, list[str]]:
 
 
 def keep_categories(dataset: Dataset, categories: tuple[str, ...]) -> Dataset:
-    """Drop the boxes of all other classes; keep all images. Names are compared by `fold_name`; the order stays.
+    """Return the data set with all images and only the boxes of these classes, in their order in the data set.
+
+    Case and spaces in names make no difference (`fold_name`).
 
     Raises:
         DataError: A category is not a class of the data set.

@@ -1,4 +1,4 @@
-"""Interface of a reader: detect whether a folder has its format, and read it."""
+"""Define the interface of a reader, which detects one format and reads it."""
 
 from __future__ import annotations
 
@@ -18,35 +18,35 @@ class Strength(enum.IntEnum):
     """How certain a reader is that a folder has its format."""
 
     WEAK = 1
-    """Images are in folders, as in most data sets."""
+    """Images are in folders, which is true for most data sets."""
     LIKELY = 2
-    """A file that other tools write, too, has the right content."""
+    """A file of a common type, such as a CSV, has the content that the format requires."""
     SURE = 3
-    """There are annotation files that only this format has."""
+    """There are annotation files of a kind that only this format uses."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Evidence:
-    """Why a folder has a format."""
+    """What a reader found in a folder that shows its format."""
 
     strength: Strength
     summary: str
-    """Description for people: "CVAT COCO 1.0, 2 subsets"."""
+    """Description for people, such as "CVAT COCO 1.0, 2 subsets"."""
     reasons: tuple[str, ...]
-    """Observations, each with its place: "annotations/instances_Train.json has images, annotations, categories"."""
+    """Reasons that name a file, such as "annotations/instances_Train.json has images, annotations, categories"."""
     layer: str = BOXES
-    """Layer of the annotations."""
+    """Layer of the data set that gets the annotations."""
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
-    """Keys of ``data`` that a configuration needs in addition to ``format``."""
+    """Settings below ``data`` that a use case needs in addition to ``format``."""
 
 
 class Reader(Protocol):
-    """A module that reads one format."""
+    """A module with these two functions, for one format."""
 
     def detect(self, listing: Listing, data: DataConfig) -> Evidence | None:
-        """Return evidence if the files have this format, by names and a few samples; decode no image.
+        """Return evidence if the files have this format, otherwise None.
 
-        Files that cannot be read are not evidence and raise no error.
+        Looks at file names and the content of a few files, and decodes no image. A file that cannot be read is ignored.
         """
 
     def read(self, listing: Listing, data: DataConfig, name: str) -> Dataset:
@@ -58,6 +58,6 @@ class Reader(Protocol):
             name: Name of the data set.
 
         Raises:
-            AnnotationError: An annotation file is missing or malformed as a whole.
-            DataError: A folder or setting that ``data`` names is missing.
+            AnnotationError: An annotation file is missing or cannot be parsed.
+            DataError: Something that ``data`` names, such as a folder, does not exist.
         """

@@ -19,24 +19,27 @@ _NEAR_DISTANCE = 4
 def assign_splits(
     dataset: Dataset, config: SplitConfig, history: SplitHistory | None = None, *, distance: int = _NEAR_DISTANCE
 ) -> Dataset:
-    """Return the data set with a split for every labelled image; images for batch inference do not change.
+    """Return the data set with a split for every labelled image. Images for batch inference do not change.
 
-    The rules, in this order:
+    The first rule that applies decides:
 
-    - An image with a split in an earlier version keeps it, whatever the data set gives now.
-    - An image that looks like such images gets their split. If they are in several splits, it is left out.
-    - A split that the data set gives is kept. Where it gives train and val only, half of val becomes test if val is at
-      least half of what val and test should hold together, else test is cut from both. Where it gives train and test
-      only, val is cut from train. Where it gives only train, or nothing, all three are cut by the shares of ``config``.
-    - An image without a split among images that have one gets the split of its group, none if its group is in several
-      splits, and train if it has no group; an addition without a group is assigned by the shares of ``config``.
+    1. An image that had a split in an earlier version of the data set keeps it, even if the data set now declares
+       another.
+    2. An image that looks like images of rule 1 gets their split. If these are in several splits, it is left out.
+    3. An image keeps the split that the data set declares for it, except that missing splits are created. With only
+       train and val, half of val becomes test; if val has less than half of the images that val and test should have
+       together, test is taken from train and val. With only train and test, val is taken from train. With only train,
+       or no split at all, all images are divided by the shares in ``config``.
+    4. An image without a split, in a data set that has splits, gets the split of its group (the images that look like
+       it, or share its ``group``). It is left out if its group is in several splits, and goes to train without a group.
+       An addition without a group is assigned by the shares in ``config``.
 
-    The result depends on content and seed, not on the order of rows. ``notes`` describe each step in a sentence, and
-    ``findings`` name images that are left out or keep another split than the data set gives.
+    The result depends on content and seed, not on the order of rows. ``notes`` describe what was done, and ``findings``
+    name images that were left out or have another split than the data set declares.
 
     Args:
-        history: Splits of earlier versions.
-        distance: Maximum Hamming distance of the perceptual hashes of look-alikes, as in the validation policy.
+        history: Splits of earlier versions of the data set.
+        distance: Maximum Hamming distance between the perceptual hashes of two images that count as looking alike.
 
     Raises:
         DataError: A split would be empty.
