@@ -78,7 +78,7 @@ def test_a_mistake_is_one_line_and_exit_2(capsys, arguments, words):
     assert words in err[0]
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def unused_zenml(tmp_path, monkeypatch):
     """As on a machine on which nothing has run yet."""
     monkeypatch.setenv("ZENML_CONFIG_PATH", str(tmp_path / "zenml"))
