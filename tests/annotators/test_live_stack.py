@@ -39,11 +39,11 @@ def test_the_stack_alone_exchanges_the_tool(
             review.put_use_case(case)
         item = add(review, "casting", 1)
     Client().activate_stack("local")
-    assert run("annotate", "push", "casting").splitlines()[1] == "items     0 pushed, 1 there already"
+    assert run("annotate", "push", "casting").splitlines()[1] == "items     0 pushed, 1 already there"
     Client().activate_stack("label-studio")
     assert run("annotate", "push", "casting").splitlines() == [
         f"annotator Label Studio {server.url}",
-        "items     1 pushed, 0 there already",
+        "items     1 pushed, 0 already there",
     ]
     (project,) = server.call("GET", "/api/projects/")["results"]
     (task,) = server.call("GET", "/api/tasks/", params={"project": project["id"], "fields": "all"})["tasks"]

@@ -103,7 +103,7 @@ def test_a_release_from_its_beginning_to_both_ends(zenml_home: Path, tmp_path: P
         assert release_state(registry.by_version("cells", "3")).by == "ann"
         assert set(ask(5)) == {"2"}
 
-        assert "there is no candidate beside the champion to compare" in run("compare", *words, code=2)
+        assert "no candidate next to the champion, so there is nothing to compare" in run("compare", *words, code=2)
         try_out(other)
         labeller = make_bundle(tmp_path / "labeller")
         with open_review() as review:
