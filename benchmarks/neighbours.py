@@ -20,7 +20,7 @@ from types import MappingProxyType
 from benchmarks.contestants import busy_cores
 from benchmarks.rows import cores
 
-__all__ = ["WAYS", "main", "train_once"]
+__all__ = ["ROOT", "WAYS", "main", "train_once", "training_command", "training_environment"]
 
 ROOT = Path(__file__).resolve().parents[1]
 WAYS: Mapping[str, Mapping[str, str]] = MappingProxyType(
@@ -114,13 +114,24 @@ def train_once(use_case: str, data: Path, folder: Path, epochs: int = _EPOCHS) -
     return float(np.diff(seconds).mean())
 
 
-def _seconds(use_case: str, data: Path, way: str, *, own_session: bool) -> float:
+def training_command(use_case: str, data: Path, folder: Path, epochs: int = _EPOCHS) -> list[str]:
+    """Return the command that trains in a process of its own, with its files in ``folder``."""
     command = [sys.executable, "-m", "benchmarks.neighbours", "--use-case", use_case, "--data", str(data)]
-    with tempfile.TemporaryDirectory() as folder:
+    return [*command, "--epochs", str(epochs), "--worker", str(folder)]
+
+
+def training_environment(folder: Path, way: str) -> dict[str, str]:
+    """Return the environment of `training_command`, with the variables of a wait policy."""
+    return {**os.environ, "VISIONOPS_HOME": f"{folder}/home", "PYTHONWARNINGS": "ignore", **WAYS[way]}
+
+
+def _seconds(use_case: str, data: Path, way: str, *, own_session: bool) -> float:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
         done = subprocess.run(
-            [*command, "--worker", folder],
+            training_command(use_case, data, folder),
             cwd=ROOT,
-            env={**os.environ, "VISIONOPS_HOME": f"{folder}/home", "PYTHONWARNINGS": "ignore", **WAYS[way]},
+            env=training_environment(folder, way),
             capture_output=True,
             text=True,
             check=False,

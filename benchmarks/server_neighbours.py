@@ -22,7 +22,7 @@ from pathlib import Path
 from benchmarks.contestants import OURS, Contestant, start
 from benchmarks.load import Load, run_wrk, write_lua
 from benchmarks.model import make_detector, make_images
-from benchmarks.neighbours import ROOT, WAYS
+from benchmarks.neighbours import ROOT, WAYS, training_command, training_environment
 from benchmarks.rows import Row, cores, print_rows
 
 __all__ = ["main"]
@@ -96,7 +96,6 @@ def _require_running(trainings: Sequence[subprocess.Popen[bytes]]) -> None:
 @contextlib.contextmanager
 def _trainings(use_case: str, data: Path, way: str, folder: Path) -> Iterator[list[subprocess.Popen[bytes]]]:
     """Run trainings that have finished their first epoch, until the block ends."""
-    command = [sys.executable, "-m", "benchmarks.neighbours", "--use-case", use_case, "--data", str(data)]
     running: list[subprocess.Popen[bytes]] = []
     try:
         for number in range(_TRAININGS):
@@ -105,9 +104,9 @@ def _trainings(use_case: str, data: Path, way: str, folder: Path) -> Iterator[li
             with (place / "log.txt").open("wb") as log:
                 running.append(
                     subprocess.Popen(
-                        [*command, "--epochs", str(_EPOCHS), "--worker", str(place)],
+                        training_command(use_case, data, place, _EPOCHS),
                         cwd=ROOT,
-                        env={**os.environ, "VISIONOPS_HOME": f"{place}/home", "PYTHONWARNINGS": "ignore", **WAYS[way]},
+                        env=training_environment(place, way),
                         stdin=subprocess.DEVNULL,
                         stdout=log,
                         stderr=log,

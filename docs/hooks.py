@@ -1,4 +1,4 @@
-"""What the site does to our pages, which are written for GitHub's Markdown, before MkDocs reads them."""
+"""Convert our pages, which are written in GitHub's Markdown, before MkDocs reads them."""
 
 from __future__ import annotations
 

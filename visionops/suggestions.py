@@ -13,18 +13,19 @@ from collections.abc import Iterable, Mapping
 __all__ = ["nearest_names", "suggest_name", "suggest_variable"]
 
 _LISTED = 30
-"""Names that a message lists; of more it gives the first ones only."""
+"""Longest list of names that a message gives in full."""
 _SHOWN = 12
+"""Names that a message gives of a longer list."""
 _ABOUT = 0.15
 """Difference of ratios up to which names are about as near."""
 _SHORTEST = 3
 """Letters of a name that can be short for another."""
 _MANY = 6
 """Near names that a message gives where it cannot list all."""
-_ALIKE_VARIABLE = 0.75
-"""The same for variables, which begin alike."""
 _ALIKE = 0.6
 """Ratio of `difflib` from which two names are alike."""
+_ALIKE_VARIABLE = 0.75
+"""The same for variables, which begin alike."""
 
 
 def nearest_names(word: str, known: Iterable[str], count: int = 1) -> list[str]:

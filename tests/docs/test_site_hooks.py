@@ -1,4 +1,4 @@
-"""What the site does to Markdown that is written for GitHub; `make docs` builds the site itself."""
+"""Test how the site converts Markdown that is written for GitHub; `make docs` builds the site itself."""
 
 from __future__ import annotations
 
