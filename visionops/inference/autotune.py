@@ -27,6 +27,8 @@ _LEAST_PAIRS, _MOST_PAIRS = 3, 12
 """Number of pairs of turns before a switch, and in one comparison."""
 _SURE, _LIKELY = 3.0, 2.0
 """Standard errors required: of a gain before a switch, and of a loss before a mode is no longer tried."""
+_CLEAR_LOSS = math.log(1 / 1.15)
+"""Log ratio below which one pair of turns is enough to reject a mode."""
 _LEAST_SPREAD = 0.04
 """Least standard deviation of log ratios that is assumed, because a few equal pairs prove little."""
 _HALF_LIFE = 30.0
@@ -44,8 +46,9 @@ _RESERVE_SECONDS, _RESERVE_TURNS = 6.0, 12
 """Time for other modes that may be saved up; the larger of both applies."""
 _NEEDED, _NEEDED_SOON = 0.5, 0.3
 """Share of the reserve with which a comparison begins: one by schedule, one after a change."""
-_FIRST_PAUSE, _LAST_PAUSE = 4.0, 60.0
-"""Seconds between comparisons, doubled while the result stays the same."""
+_FIRST_PAUSE, _CLEAR_PAUSE, _LAST_PAUSE = 4.0, 16.0, 60.0
+"""Seconds between comparisons: at first, after one that was clear for all modes, and at most. They double while the
+result stays the same."""
 
 
 def stream_modes(threads: int) -> tuple[int, ...]:
@@ -145,6 +148,8 @@ class _Comparison:
     """Rate of the other mode in the last turn."""
     paid: float = 0.0
     """Seconds spent in other modes."""
+    is_clear: bool = True
+    """Whether all modes so far were much slower."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -321,15 +326,18 @@ class StreamTuner:
             self._pay(-comparison.paid)  # time in the faster mode is no loss
             self._switch(other, now)
             return
-        is_lost = count >= _LEAST_PAIRS - 1 and gain + _LIKELY * error < math.log(_GAIN)
+        is_clear = gain + _LIKELY * error < _CLEAR_LOSS
+        is_lost = is_clear or (count >= _LEAST_PAIRS - 1 and gain + _LIKELY * error < math.log(_GAIN))
         if is_lost or comparison.pairs >= _MOST_PAIRS or self._reserve <= 0:
+            comparison.is_clear &= is_clear
             comparison.waiting.pop(0)
             comparison.pairs, comparison.paid = 0, 0.0
         if comparison.waiting and self._reserve > 0:
             self._go_on(comparison.waiting[0], now)
             return
         self._comparison = None
-        self._next, self._pause = now + self._pause, min(2 * self._pause, _LAST_PAUSE)
+        pause = max(self._pause, _CLEAR_PAUSE) if comparison.is_clear and not comparison.waiting else self._pause
+        self._next, self._pause = now + pause, min(2 * pause, _LAST_PAUSE)
         self._go_on(self._current, now)
 
     def _gain(self, other: int, now: float) -> tuple[float, float, float]:
