@@ -38,18 +38,18 @@ class BoxPrediction:
         return {
             "detections": [
                 {
-                    "class_id": int(c),
+                    "class_id": c,
                     "class_name": self.class_names[c],
-                    "confidence": round(float(s), 6),
-                    "box": [round(float(v), 3) for v in b],
+                    "confidence": round(s, 6),
+                    "box": [round(v, 3) for v in b],
                 }
-                for c, s, b in zip(self.class_ids, self.scores, self.boxes, strict=True)
+                for c, s, b in zip(self.class_ids.tolist(), self.scores.tolist(), self.boxes.tolist(), strict=True)
             ]
         }
 
     def labels(self) -> list[tuple[str, float]]:
         """Return class and score of each box."""
-        return [(self.class_names[c], float(s)) for c, s in zip(self.class_ids, self.scores, strict=True)]
+        return [(self.class_names[c], s) for c, s in zip(self.class_ids.tolist(), self.scores.tolist(), strict=True)]
 
     @property
     def embedding(self) -> npt.NDArray[np.float32]:
