@@ -46,8 +46,8 @@ def test_the_library_is_heard_in_a_file_and_its_warnings_through_us(tmp_path, ca
     logger = logging.getLogger("ultralytics")
     before = list(logger.handlers)
     with quiet_library(tmp_path / "trainer.log"), caplog.at_level(logging.WARNING):
-        logger.info("chatter")
-        logger.warning("two\nlines")
+        logger.info("\x1b[34m\x1b[1mchat\x1b[0mter")
+        logger.warning("two\n\x1b[31mlines\x1b[0m")
     assert logger.handlers == before
     assert (tmp_path / "trainer.log").read_text() == "chatter\ntwo\nlines\n"
     assert [r.getMessage() for r in caplog.records] == ["two lines"]

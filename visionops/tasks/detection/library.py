@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from visionops.errors import TrainingError
 from visionops.home import visionops_home
 from visionops.inference.engines import available_cpus
 
-__all__ = ["asked_offline", "cpu_threads", "prepare_library", "quiet_library"]
+__all__ = ["cpu_threads", "is_offline", "prepare_library", "quiet_library"]
 
 _SETTINGS = {
     "sync": False,
@@ -23,11 +24,12 @@ _SETTINGS = {
     "vscode_msg": False,
     "openvino_msg": False,
 }
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _FONTS = ("Arial.ttf", "Arial.Unicode.ttf")
 _OFFLINE = os.environ.get("YOLO_OFFLINE", "")  # read before we set it ourselves below
 
 
-def asked_offline() -> bool:
+def is_offline() -> bool:
     """Return whether the user set ``YOLO_OFFLINE``; then nothing is fetched."""
     return _OFFLINE.strip().lower() in {"1", "true", "yes", "on", "y", "t"}
 
@@ -85,8 +87,15 @@ class _Forward(logging.Handler):
     """Forward the library's warnings to our own logger, in one line."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        text = " ".join(record.getMessage().split())
+        text = " ".join(_COLOUR.sub("", record.getMessage()).split())
         logging.getLogger("visionops.training").log(record.levelno, "%s", text)
+
+
+class _Plain(logging.Formatter):
+    """Format without the terminal colours that Ultralytics puts into its messages."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return _COLOUR.sub("", super().format(record))
 
 
 @contextlib.contextmanager
@@ -96,6 +105,7 @@ def quiet_library(log_file: Path) -> Iterator[None]:
     before = (list(logger.handlers), logger.level, logger.propagate)
     file = logging.FileHandler(log_file, encoding="utf-8")
     file.setLevel(logging.INFO)
+    file.setFormatter(_Plain())
     forward = _Forward(level=logging.WARNING)
     logger.handlers, logger.propagate = [forward, file], False
     logger.setLevel(logging.INFO)
