@@ -26,8 +26,8 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.active_data import USE_CASES, Images, Rows, read_images
-from visionops.review.selection.candidates import Answered, Candidate
-from visionops.review.selection.ordering import Known, order_queue
+from visionops.review.selection.candidates import Candidate, QuestionProbabilities
+from visionops.review.selection.ordering import SelectionContext, order_queue
 from visionops.review.settings import ReviewConfig, SelectionWeights
 from visionops.tasks.classification.decoder import softmax
 from visionops.tasks.classification.heads import fit_head
@@ -186,14 +186,16 @@ class _Learner:
             Candidate(
                 id=self._digests[row],
                 labels=((names[answers[place]], float(probabilities[place].max())),),
-                answered=(Answered("", dict(zip(names, probabilities[place].clip(0, 1).tolist(), strict=True))),),
+                answered=(
+                    QuestionProbabilities("", dict(zip(names, probabilities[place].clip(0, 1).tolist(), strict=True))),
+                ),
                 embedding=features[row],
                 agreement=None if others is None else float(others[place] == answers[place]),
             )
             for place, row in enumerate(waiting)
         ]
         counts = np.bincount(self._images.classes[labelled], minlength=len(names)).tolist()
-        known = Known(features[self._rows.val], features[labelled], dict(zip(names, counts, strict=True)))
+        known = SelectionContext(features[self._rows.val], features[labelled], dict(zip(names, counts, strict=True)))
         places = {self._digests[row]: row for row in waiting}
         queue = order_queue(candidates, known, config, picks=2 * picks)
         return np.array([places[one.id] for one in queue], dtype=np.int64)

@@ -24,7 +24,7 @@ from sqlalchemy.orm import Session
 from visionops.review.checks import digest_of
 from visionops.review.findings import findings_in
 from visionops.review.items import Origin, UseCase, decision_id, item_id
-from visionops.review.searching import SaidBy, Search
+from visionops.review.searching import ClassSource, Search
 from visionops.review.states import State, Verdict
 from visionops.review_store.database import Database
 from visionops.review_store.models import DecisionRow, ImageRow, ItemRow, SubmissionRow
@@ -55,7 +55,7 @@ SEARCHES = {
     "page 500": Search("steel", page=500),
     "frequent class": Search("steel", names=("defect-0",)),
     "rare class": Search("steel", names=("defect-11",)),
-    "class of a label": Search("steel", names=("defect-3",), said_by=SaidBy.LABEL),
+    "class of a label": Search("steel", names=("defect-3",), said_by=ClassSource.LABEL),
     "two classes": Search("steel", names=("defect-0", "defect-5")),
     "confidence 0.45 to 0.55": Search("steel", confidence_from=0.45, confidence_to=0.55),
     "class and confidence": Search("steel", names=("defect-2",), confidence_from=0.3, confidence_to=0.5),

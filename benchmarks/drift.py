@@ -39,7 +39,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from benchmarks.drift_peer import PeerVerdicts, ask_evidently
+from benchmarks.drift_peer import PeerVerdicts, evidently_verdicts
 from benchmarks.drift_sources import measure_sources, print_sources
 from benchmarks.drift_windows import CLEAN, Group, Scenes, draw_groups, load_data
 from benchmarks.rows import Row, cores, print_rows
@@ -50,7 +50,7 @@ from visionops.monitoring.drift.report import DriftReport
 from visionops.monitoring.features import FEATURE_NAMES
 from visionops.monitoring.settings import DriftSettings
 
-__all__ = ["Cell", "draw_plot", "least_caught", "main", "print_table", "write_table"]
+__all__ = ["Cell", "draw_plot", "least_detected", "main", "print_table", "write_table"]
 
 _CAUGHT = 0.95
 """Required share of detected windows: 19 of 20."""
@@ -159,7 +159,9 @@ def _compare(settings: DriftSettings, pair: tuple[pa.Table, pa.Table]) -> tuple[
 def _ask_peer(by_seed: Sequence[Sequence[Group]], seeds: Sequence[int]) -> tuple[dict[str, list[list[int]]], float]:
     found: list[list[list[PeerVerdicts]]] = []
     for seed, groups in zip(seeds, by_seed, strict=True):
-        verdicts = iter(ask_evidently([pair for group in groups for pair in group.pairs], DriftSettings(seed=seed)))
+        verdicts = iter(
+            evidently_verdicts([pair for group in groups for pair in group.pairs], DriftSettings(seed=seed))
+        )
         found.append([[next(verdicts) for _ in group.pairs] for group in groups])
     judges: dict[str, Callable[[PeerVerdicts], bool]] = {
         THROUGH: lambda v: bool(v.ours),
@@ -175,7 +177,7 @@ def _ask_peer(by_seed: Sequence[Sequence[Group]], seeds: Sequence[int]) -> tuple
     return alarms, max(verdict.p_distance for groups in found for group in groups for verdict in group)
 
 
-def least_caught(cells: Sequence[Cell], judge: str) -> str:
+def least_detected(cells: Sequence[Cell], judge: str) -> str:
     """Return the weakest change of a kind above which enough windows are detected; "-" for none."""
     least = "-"
     for cell in reversed(cells):
@@ -202,7 +204,7 @@ def print_table(cells: Sequence[Cell]) -> bool:
                 judge, judge
             )
             counts = "".join(f"{cell.worst(judge):>7}" for cell in row)
-            print(f"  {title:17}{counts}  {least_caught(row, judge)}")
+            print(f"  {title:17}{counts}  {least_detected(row, judge)}")
     missed = [cell for cell in cells if cell.is_target and not cell.is_good(OURS)]
     print("\n" + "".join(f"\n  MISSED: {c.kind} {c.label}, {c.alarms[OURS]} of {c.windows}" for c in missed))
     return not missed
@@ -216,7 +218,7 @@ def write_table(cells: Sequence[Cell], path: Path) -> None:
         if row[0].is_clean:
             found = [f"{_counts(row[0].alarms[judge])} of {row[0].windows}" for judge in judges]
         else:
-            found = [least_caught(row, judge) for judge in judges]
+            found = [least_detected(row, judge) for judge in judges]
         lines.append(f"| {kind} | {' | '.join(found)} |")
     for kind, row in _kinds(cells).items():
         if not row[0].is_clean:
@@ -293,11 +295,11 @@ def _step_at_scale(images: int) -> tuple[float, float, float, float, float]:
     """Return the total, import and CPU seconds, and the MB of peak memory and of the page."""
     before, after = (_made_up(images, seed) for seed in (0, 1))
     start, idle = time.perf_counter(), time.process_time()
-    from visionops.monitoring.evidently.comparison import look_for_drift
+    from visionops.monitoring.evidently.comparison import compare_with_evidently
 
     imported = time.perf_counter() - start
     with tempfile.TemporaryDirectory() as folder:
-        findings = look_for_drift(before, after, DriftSettings(), "made-up", folder)
+        findings = compare_with_evidently(before, after, DriftSettings(), "made-up", folder)
     seconds, busy = time.perf_counter() - start, time.process_time() - idle
     assert findings.report.snapshot, findings.problem
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -19,7 +19,7 @@ from benchmarks.rows import cores
 from visionops.monitoring.drift.detection import detect_drift
 from visionops.monitoring.settings import DriftSettings
 
-__all__ = ["PIXEL_FEATURES", "PeerVerdicts", "ask_evidently", "pixel_features"]
+__all__ = ["PIXEL_FEATURES", "PeerVerdicts", "evidently_verdicts", "pixel_features"]
 
 PIXEL_FEATURES = ("brightness_mean", "brightness_std", "contrast", "sharpness")
 
@@ -57,7 +57,7 @@ def pixel_features(rgb: npt.NDArray[np.uint8]) -> dict[str, float]:
     return dict(zip(PIXEL_FEATURES, map(float, found), strict=True))
 
 
-def ask_evidently(pairs: Sequence[tuple[pa.Table, pa.Table]], settings: DriftSettings) -> list[PeerVerdicts]:
+def evidently_verdicts(pairs: Sequence[tuple[pa.Table, pa.Table]], settings: DriftSettings) -> list[PeerVerdicts]:
     """Return Evidently's verdicts on each (reference, window)."""
     with ProcessPoolExecutor(cores(), multiprocessing.get_context("spawn"), initializer=_draw_nothing) as pool:
         return list(pool.map(partial(_ask, settings), pairs, chunksize=4))

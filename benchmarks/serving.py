@@ -44,7 +44,7 @@ from benchmarks.spread import Spread, spread_of
 from visionops.inference.bundle import ModelBundle
 from visionops.inference.predictor import Predictor
 
-__all__ = ["LIMIT", "TARGET", "Cell", "Result", "best", "judge", "main", "print_cell", "ratio"]
+__all__ = ["LIMIT", "TARGET", "Cell", "Result", "best", "check_targets", "main", "print_cell", "ratio"]
 
 LIMIT = "limit"
 TARGET = 0.97
@@ -175,7 +175,7 @@ def _compare(options: argparse.Namespace, scratch: Path, source: str, images: Se
             results[cell] = measured[cell]
             print_cell(cell, measured[cell])
             for ours in (result for result in measured[cell] if result.contestant == OURS and result.rounds):
-                verdicts[f"{cell}: {ours.title}"] = rows = judge(cell, ours, measured[cell])
+                verdicts[f"{cell}: {ours.title}"] = rows = check_targets(cell, ours, measured[cell])
                 print_rows(f"  {ours.title}, judged", rows)
         verdicts[f"{size} px"] = own
         print_rows(f"{size} px: the process of ours, and noise", own)
@@ -370,7 +370,7 @@ def ratio(ours: Result, other: Result) -> Spread:
     )
 
 
-def judge(cell: Cell, ours: Result, results: Sequence[Result]) -> list[Row]:
+def check_targets(cell: Cell, ours: Result, results: Sequence[Result]) -> list[Row]:
     """Return our targets in a cell; one is missed if the whole interval of the median misses it."""
     rows = []
     for who, names in (("FastAPI", (BASELINE,)), ("peer", PEERS)):

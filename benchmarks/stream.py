@@ -30,7 +30,7 @@ from benchmarks.contestants import OURS, Contestant, Server, settle, start
 from benchmarks.model import make_detector, make_images
 from benchmarks.rows import Row, cores, print_rows
 
-__all__ = ["Answered", "main", "measure", "rows_of"]
+__all__ = ["AnsweredFrame", "main", "measure", "rows_of"]
 
 _TRIAL_SECONDS = 4.0
 _WARM_SECONDS = 5.0
@@ -38,7 +38,7 @@ _PATIENCE = 30.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Answered:
+class AnsweredFrame:
     """One answered frame."""
 
     number: int
@@ -51,7 +51,7 @@ class Answered:
 
 
 @dataclasses.dataclass(slots=True)
-class Seen:
+class CameraResult:
     """Results of one run at the camera."""
 
     sent: int = 0
@@ -59,7 +59,7 @@ class Seen:
     refused: int = 0
     late: int = 0
     """Frames that the camera itself sent a period too late; many mean that the machine was too busy."""
-    answers: list[Answered] = dataclasses.field(default_factory=list)
+    answers: list[AnsweredFrame] = dataclasses.field(default_factory=list)
     resident: list[float] = dataclasses.field(default_factory=list)
     """Resident megabytes of the server, each second."""
 
@@ -75,9 +75,9 @@ def sustained(stream: ClientConnection, images: Sequence[bytes], seconds: float)
     raise AssertionError
 
 
-def measure(server: Server, images: Sequence[bytes], rate: float, seconds: float) -> Seen:
+def measure(server: Server, images: Sequence[bytes], rate: float, seconds: float) -> CameraResult:
     """Send frames at a fixed rate, and read the answers."""
-    seen, sent_at = Seen(), [0.0]
+    seen, sent_at = CameraResult(), [0.0]
     with _open(server) as stream:
         begun = time.perf_counter()
 
@@ -90,7 +90,7 @@ def measure(server: Server, images: Sequence[bytes], rate: float, seconds: float
                     continue
                 lag = now - sent_at[answer["frame"]]
                 waited = lag - answer["timing_ms"]["total"] / 1000
-                seen.answers.append(Answered(answer["frame"], now - begun, lag, waited))
+                seen.answers.append(AnsweredFrame(answer["frame"], now - begun, lag, waited))
 
         reader = threading.Thread(target=read)
         reader.start()
@@ -110,7 +110,7 @@ def measure(server: Server, images: Sequence[bytes], rate: float, seconds: float
     return seen
 
 
-def rows_of(seen: Seen, rate: float, sustains: float, seconds: float) -> list[Row]:
+def rows_of(seen: CameraResult, rate: float, sustains: float, seconds: float) -> list[Row]:
     """Return the rows of a run with their targets."""
     lags = np.array([answer.lag for answer in seen.answers])
     waits = np.array([answer.waited for answer in seen.answers])
@@ -172,7 +172,7 @@ def _open(server: Server) -> Any:
     return connect(f"ws://{server.address}/stream", compression=None, ping_interval=None)
 
 
-def _wait_for_last(seen: Seen) -> None:
+def _wait_for_last(seen: CameraResult) -> None:
     end = time.perf_counter() + _PATIENCE
     while time.perf_counter() < end:
         if seen.answers and seen.answers[-1].number == seen.sent:

@@ -9,7 +9,7 @@ from visionops.errors import one_line
 
 # Imported late, so that `visionops --help` does not wait for numpy.
 if TYPE_CHECKING:
-    from visionops.review.agreement import Agreement, Between, Figure
+    from visionops.review.agreement import Agreement, Figure, ReviewerAgreement
 
 __all__ = ["agreement_lines"]
 
@@ -41,7 +41,7 @@ def agreement_lines(found: Agreement) -> Iterator[str]:
         yield _line(f"{first}, {second}", between.f1.num_items, between.f1)
 
 
-def _between(name: str, between: Between) -> str:
+def _between(name: str, between: ReviewerAgreement) -> str:
     return _line(name, between.agreed.num_items, between.agreed, between.kappa)
 
 

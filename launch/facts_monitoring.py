@@ -16,7 +16,7 @@ __all__ = ["monitoring_of", "verdicts_of"]
 
 _LOOKED_AT = 100
 """Number of newest monitoring runs to search for those of a use case."""
-_WANTED = ("drift", "retraining", "observation", "told", "labelled_traffic", "performance_estimate", "drill")
+_WANTED = ("drift", "retraining", "observation", "notification", "labelled_traffic", "performance_estimate", "drill")
 _ENDED = {"completed", "cached"}
 
 _read: dict[str, dict[str, Any]] = {}
@@ -72,7 +72,7 @@ def _row(run: PipelineRunResponse) -> dict[str, Any]:
     from zenml.utils.dashboard_utils import get_run_url
 
     outputs, problem = _outputs(run)
-    drift, told = outputs.get("drift"), outputs.get("told")
+    drift, notification = outputs.get("drift"), outputs.get("notification")
     row = {
         "run": run.name,
         "at": stamp(run.start_time or run.created),
@@ -83,7 +83,7 @@ def _row(run: PipelineRunResponse) -> dict[str, Any]:
         "decision": plain(outputs.get("retraining")),
         "observation": plain(outputs.get("observation")),
         "alerts": _alerts(run, outputs),
-        "untold": list(told.problems) if told else [],
+        "unsent_alerts": list(notification.problems) if notification else [],
         "labelled": outputs["labelled_traffic"].explain() if "labelled_traffic" in outputs else "",
         "estimate": outputs["performance_estimate"].explain() if "performance_estimate" in outputs else "",
         "drill": outputs["drill"].explain() if "drill" in outputs else "",
@@ -109,7 +109,7 @@ def _outputs(run: PipelineRunResponse) -> tuple[dict[str, Any], str]:
 
 def _alerts(run: PipelineRunResponse, outputs: dict[str, Any]) -> list[dict[str, str]]:
     """Return the alerts that the run sent, except resolved ones."""
-    if "told" not in outputs:
+    if "notification" not in outputs:
         return []
     from visionops.alerts import decision_alerts
     from visionops.config import Config

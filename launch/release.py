@@ -172,7 +172,7 @@ def _compare(config_file: Path, stack: str | None) -> None:
         fetched = [
             (one.version, registry.fetch_bundle(one, Path(folder) / one.version)) for one in (champion, held.version)
         ]
-        found = compare_arms(task_for(config.task), fetched[0], fetched[1], arms, config.judging.scoring)
+        found = compare_arms(task_for(config.task), fetched[0], fetched[1], arms, config.gate_plan.scoring)
     typer.echo(arm_line("champion ", found.champion))
     typer.echo(arm_line("candidate", found.candidate))
     typer.echo(found.explain())

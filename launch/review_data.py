@@ -31,7 +31,7 @@ def import_folder(folder: Path, config: Path, labels: str | None, reviewer: str 
     """
     from visionops.config import load_config
     from visionops.errors import ConfigError
-    from visionops.review.exchange import take_in
+    from visionops.review.exchange import import_images
     from visionops.review.states import Actor
     from visionops.review_store.opening import open_review
 
@@ -42,7 +42,7 @@ def import_folder(folder: Path, config: Path, labels: str | None, reviewer: str 
     with open_review() as review:
         _know(review, use_case)
         actor, now = Actor(reviewer or getpass.getuser()), datetime.now(UTC)
-        found = take_in(review, use_case.name, dataset, actor, now, labelled=labels is not None, decided=decided)
+        found = import_images(review, use_case.name, dataset, actor, now, labelled=labels is not None, decided=decided)
     _print_refused(found.refused)
     typer.echo(f"images    {found.new} new, {found.known} known, {len(found.refused)} refused")
     if decided:

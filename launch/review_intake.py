@@ -14,7 +14,7 @@ from visionops.errors import DataError, VisionOpsError, one_line
 # Imported late, so that `visionops --help` does not wait for SQLAlchemy and pyarrow.
 if TYPE_CHECKING:
     from visionops.config import Config
-    from visionops.review.intake import Taken
+    from visionops.review.intake import IntakeResult
     from visionops.review.server_logs import ServerLogs
     from visionops.review.service import Review
 
@@ -67,7 +67,7 @@ def take_logs(review: Review, use_case: Config, logs: ServerLogs, follow: float 
         return
 
 
-def _show(taken: Taken, *, is_quiet: bool) -> None:
+def _show(taken: IntakeResult, *, is_quiet: bool) -> None:
     if is_quiet and not (taken.new or taken.known or taken.feedback or taken.refused):
         return
     for line in taken.refused[:_MOST_REFUSALS]:

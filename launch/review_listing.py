@@ -22,7 +22,7 @@ def list_items(name: str | None, states: list[str], limit: int, after: str | Non
         ReviewError: The use case, or the item to continue after, is unknown.
     """
     from visionops.errors import ConfigError
-    from visionops.review.ports import Wanted
+    from visionops.review.ports import ItemFilter
     from visionops.review.states import State
     from visionops.review_store.opening import open_review
 
@@ -31,7 +31,7 @@ def list_items(name: str | None, states: list[str], limit: int, after: str | Non
     with open_review() as review:
         if name is not None:
             review.store.use_case(name)
-        wanted = Wanted(name, [State(state) for state in states], limit=limit, after=after)
+        wanted = ItemFilter(name, [State(state) for state in states], limit=limit, after=after)
         items = review.store.items(wanted)
     if items:
         typer.echo(f"{'item':<32}  {'state':<8}  {'added':<16}  name")

@@ -75,7 +75,7 @@ class RunSummary:
     drill: DrillResult | None = None
     dashboard: str | None = None
     """Address of the run on ZenML's dashboard; None without a ZenML server."""
-    untold: tuple[str, ...] | None = None
+    unsent_alerts: tuple[str, ...] | None = None
     """Alerts that could not be sent, with the fix; None if there was nothing to send."""
     training: RunSummary | None = None
     """The training that followed a monitoring."""
@@ -114,8 +114,8 @@ class RunSummary:
                 found[name] = section.model_dump(mode="json") | {"explanation": section.explain()}
         if self.model:
             found["model"] = dataclasses.asdict(self.model)
-        if self.untold is not None:
-            found["untold"] = list(self.untold)
+        if self.unsent_alerts is not None:
+            found["unsent_alerts"] = list(self.unsent_alerts)
         if self.training:
             found["training"] = self.training.to_dict()
         plain = {name: getattr(self, name) for name in ("splits", "sample_image", "findings", "dashboard")}
@@ -151,7 +151,7 @@ _ARTIFACTS: dict[str, type] = {
     "performance_estimate": PerformanceEstimate,
     "retraining": Decision,
     "drill": DrillResult,
-    "told": NotificationReport,
+    "notification": NotificationReport,
 }
 """Types by step output. Other outputs are not loaded, as loading a bundle would hash all its files."""
 
@@ -230,7 +230,7 @@ def _sections(artifact: Any, kind: type) -> dict[str, Any]:
     if isinstance(artifact, RegisteredVersion):
         return {"model": ModelSummary(artifact.name, artifact.version, "challenger")}
     if isinstance(artifact, NotificationReport):
-        return {"untold": artifact.problems}
+        return {"unsent_alerts": artifact.problems}
     return {_FIELDS[kind]: artifact}
 
 

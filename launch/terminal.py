@@ -97,8 +97,8 @@ def run_request(
         print(f"\n{question}{_typed(to_command(following))}")
     if summary_file:
         summary.write(summary_file)
-    if summary.untold:
-        raise StackError("; ".join(summary.untold))
+    if summary.unsent_alerts:
+        raise StackError("; ".join(summary.unsent_alerts))
 
 
 def following_request(request: Request) -> Request | None:

@@ -6,7 +6,7 @@ from zenml import pipeline
 from zenml.enums import ExecutionMode
 
 from stacks.same_code import require_same_code
-from steps.monitoring import compare_traffic, decide_retraining, estimate_performance, score_labelled_traffic, tell
+from steps.monitoring import compare_traffic, decide_retraining, estimate_performance, notify, score_labelled_traffic
 from visionops.config import Config
 
 __all__ = ["monitoring"]
@@ -25,4 +25,4 @@ def monitoring(config: Config, is_requested: bool, tells: bool) -> None:
     policy = config.monitoring.policy
     observation, decision = decide_retraining(drift, labelled, estimate, config.use_case, policy, is_requested)
     if tells:
-        tell(drift, observation, decision, config.use_case, policy)
+        notify(drift, observation, decision, config.use_case, policy)

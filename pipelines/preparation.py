@@ -12,7 +12,7 @@ from steps.training import evaluate
 from visionops.config import Config
 from visionops.data.settings import ReviewSource
 
-__all__ = ["Prepared", "judge_and_release", "prepare_data"]
+__all__ = ["Prepared", "gate_and_release", "prepare_data"]
 
 
 class Prepared(NamedTuple):
@@ -49,7 +49,7 @@ def prepare_data(config: Config, source_fingerprint: str, *, makes_version: bool
     return Prepared(prepared, splits, reviewed)
 
 
-def judge_and_release(bundle: Any, prepared: Any, config: Config) -> Any:
+def gate_and_release(bundle: Any, prepared: Any, config: Config) -> Any:
     """Add the steps from a bundle to its endpoint; call it inside a pipeline.
 
     Args:
@@ -61,6 +61,6 @@ def judge_and_release(bundle: Any, prepared: Any, config: Config) -> Any:
     """
     evaluation = evaluate(bundle, prepared, config.scoring)
     version = register(bundle, evaluation, config.use_case)
-    decision = gate(version, evaluation, prepared, config.judging)
+    decision = gate(version, evaluation, prepared, config.gate_plan)
     release_model(version, decision, prepared, config.serving)
     return version

@@ -5,7 +5,7 @@ from __future__ import annotations
 from zenml import pipeline
 from zenml.enums import ExecutionMode
 
-from pipelines.preparation import judge_and_release, prepare_data
+from pipelines.preparation import gate_and_release, prepare_data
 from stacks.same_code import require_same_code
 from steps.quantize import quantize_champion
 from visionops.config import Config
@@ -19,4 +19,4 @@ def quantize(config: Config, source_fingerprint: str) -> None:
     """Ingest, validate and prepare as `training` does (and from its cache), quantize, then go on as `training` does."""
     prepared, splits, _ = prepare_data(config, source_fingerprint)
     bundle = quantize_champion(prepared, splits, config.quantization_plan)
-    judge_and_release(bundle, prepared, config)
+    gate_and_release(bundle, prepared, config)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from zenml import pipeline
 from zenml.enums import ExecutionMode
 
-from pipelines.preparation import judge_and_release, prepare_data
+from pipelines.preparation import gate_and_release, prepare_data
 from stacks.same_code import require_same_code
 from steps.conversion import convert
 from steps.review import index_images
@@ -26,7 +26,7 @@ def training(config: Config, source_fingerprint: str) -> None:
     prepared, splits, reviewed = prepare_data(config, source_fingerprint, makes_version=True)
     converted = convert(prepared, config.conversion_plan)
     bundle = train(converted, splits, config.training_plan, **reviewed)
-    version = judge_and_release(bundle, prepared, config)
+    version = gate_and_release(bundle, prepared, config)
     if isinstance(config.data.additions, ReviewSource):
         # The last step, because its errors must not delay a release.
         index_images(version, prepared, splits, config.data.additions, config.use_case, after="release_model")

@@ -16,7 +16,7 @@ from zenml.pipelines.pipeline_definition import Pipeline
 from stacks.active import active_stack, viewed_stack
 from stacks.apply import ensure, known_stacks
 from stacks.changes import one_line
-from stacks.deployers.admission import explain_denial, said_by_cluster
+from stacks.deployers.admission import cluster_message, explain_denial
 from stacks.first_use import opened_in_turn
 from stacks.integrations import leave_out_unused_integrations
 from stacks.paths import require_usable_paths
@@ -153,7 +153,7 @@ def errors_in_one_line() -> Iterator[None]:
         name, orchestrator = Client().active_stack_model.name, Client().active_stack.orchestrator
         if isinstance(error, VisionOpsError) or orchestrator.flavor in IN_THIS_PROCESS:
             raise
-        said = said_by_cluster(error)
+        said = cluster_message(error)
         what = explain_denial(said)[1] or said or one_line(error)
         raise StackError(
             f"stack {name!r}: {what[:500]}; see the logs of its pods or the dashboard, "

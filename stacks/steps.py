@@ -11,7 +11,6 @@ others, if the orchestrator has one. These settings are not part of a cache key:
 from __future__ import annotations
 
 import ast
-import difflib
 import functools
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,8 +19,18 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from stacks.deployers.manifests.settings import Toleration
+from visionops.suggestions import suggest_name
 
-__all__ = ["DEFAULT", "ORCHESTRATOR", "EnvFrom", "Named", "Scratch", "StepSpec", "check_step_names", "known_steps"]
+__all__ = [
+    "DEFAULT",
+    "ORCHESTRATOR",
+    "EnvFrom",
+    "NamedObject",
+    "Scratch",
+    "StepSpec",
+    "check_step_names",
+    "known_steps",
+]
 
 DEFAULT = "default"
 ORCHESTRATOR = "orchestrator"
@@ -34,7 +43,7 @@ class _Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
-class Named(_Strict):
+class NamedObject(_Strict):
     """Name of a Secret or a ConfigMap of the namespace."""
 
     name: str = Field(min_length=1)
@@ -44,8 +53,8 @@ class Named(_Strict):
 class EnvFrom(_Strict):
     """Environment variables from a Secret or a ConfigMap, with Kubernetes' field names."""
 
-    secretRef: Named | None = None  # noqa: N815
-    configMapRef: Named | None = None  # noqa: N815
+    secretRef: NamedObject | None = None  # noqa: N815
+    configMapRef: NamedObject | None = None  # noqa: N815
 
     @model_validator(mode="after")
     def _one(self) -> EnvFrom:
@@ -143,8 +152,7 @@ def check_step_names(names: Mapping[str, Any]) -> None:
     known = known_steps() | {DEFAULT, ORCHESTRATOR}
     for name in names:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-            raise ValueError(f"{name}: unknown step" + (f"; did you mean {near[0]}?" if near else ""))
+            raise ValueError(f"{name}: unknown step; {suggest_name(name, sorted(known))}")
 
 
 @functools.cache

@@ -106,7 +106,7 @@ def _answers(
     ):
         predictor = batch_predictor(bundle, serving)
         answers = ask_images(predictor, images, open_output(output), champion.version, report, log)
-    log_metadata({"version": champion.version, "images": answers.rows.num_rows, "asked": answers.asked})
+    log_metadata({"version": champion.version, "images": answers.rows.num_rows, "predicted": answers.predicted})
     return answers
 
 

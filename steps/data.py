@@ -92,7 +92,7 @@ def join_validation(
     dataset: StoredDataset, inspected: list[InspectedImages], policy: ValidationPolicy
 ) -> Annotated[ValidationReport, "validation"]:
     """Join the shards to the report of `validate_data`; duplicates, leaks and class balance need the whole data set."""
-    return active_image_validator().judge_images(dataset.tables, inspected, policy, dataset.fetch)
+    return active_image_validator().validate_images(dataset.tables, inspected, policy, dataset.fetch)
 
 
 @step(enable_cache=False)

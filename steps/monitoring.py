@@ -26,7 +26,7 @@ from visionops.data.additions import read_additions
 from visionops.data.findings import counted
 from visionops.data.settings import DataConfig, ReviewSource, ValidationPolicy
 from visionops.errors import MetricError, StackError
-from visionops.evaluation.settings import Scoring
+from visionops.evaluation.settings import EvaluationPlan
 from visionops.home import visionops_home
 from visionops.inference.settings import ServingConfig, UseCase
 from visionops.lineage import read_splits
@@ -41,7 +41,7 @@ from visionops.monitoring.settings import MonitoringConfig, RetrainPolicy
 from visionops.monitoring.traffic import LogPlace, read_traffic
 from visionops.tasks.spec import task_for
 
-__all__ = ["compare_traffic", "decide_retraining", "estimate_performance", "score_labelled_traffic", "tell"]
+__all__ = ["compare_traffic", "decide_retraining", "estimate_performance", "notify", "score_labelled_traffic"]
 
 
 # These steps are not cached, because each run may have new predictions and labels.
@@ -55,7 +55,7 @@ def compare_traffic(
         place = LogPlace(folder, serving.prediction_log_store, use_case.name, champion.version)
         traffic = read_traffic(bundle, place, monitoring, datetime.now(UTC))
     validator = active_drift_validator()
-    report, page, problem = validator.look_for_drift(
+    report, page, problem = validator.detect_drift(
         traffic.reference, traffic.window, monitoring.drift, use_case.name, traffic.history
     )
     log_metadata(
@@ -78,7 +78,7 @@ def compare_traffic(
 
 @step(enable_cache=False)
 def score_labelled_traffic(
-    data: DataConfig, policy: ValidationPolicy, scoring: Scoring
+    data: DataConfig, policy: ValidationPolicy, scoring: EvaluationPlan
 ) -> Annotated[LabelledTraffic, "labelled_traffic"]:
     """Count the images labelled since the last training, and score the champion on those that it has not seen.
 
@@ -100,16 +100,16 @@ def score_labelled_traffic(
             announce(f"version {champion.version} has no list of its images, so no label counts; train again")
             return LabelledTraffic()
         new = unseen(labelled, history, policy)
-        judging = untrained(new, history, policy)
+        untrained_images = untrained(new, history, policy)
         since_training = new
         if not review and newest and newest.version != champion.version:
             seen = read_splits(registry.fetch_bundle(newest, Path(work) / "newest"))
             since_training = new if seen is None else unseen(new, seen, policy)
         at_test = champion.test_metric(scoring.metric)
         performance = None
-        if judging.num_images and at_test is not None:
+        if untrained_images.num_images and at_test is not None:
             try:
-                performance = measure(task_for(use_case.task), bundle, judging, scoring, at_test)
+                performance = measure(task_for(use_case.task), bundle, untrained_images, scoring, at_test)
             except MetricError as error:  # a few first labels of one class must not stop the run
                 announce(f"new labels, but no metric yet: {error}")
     if review:
@@ -127,7 +127,7 @@ def score_labelled_traffic(
 
 @step(enable_cache=False)
 def estimate_performance(
-    labelled_traffic: LabelledTraffic, monitoring: MonitoringConfig, scoring: Scoring
+    labelled_traffic: LabelledTraffic, monitoring: MonitoringConfig, scoring: EvaluationPlan
 ) -> tuple[Annotated[PerformanceEstimate, "performance_estimate"], Annotated[HTMLString, "performance_report"]]:
     """Estimate the gate's metric of the window without labels, and report it next to the metric on labelled traffic."""
     use_case, end = scoring.use_case, datetime.now(UTC)
@@ -177,9 +177,9 @@ def decide_retraining(
 
 
 @step(enable_cache=False)
-def tell(
+def notify(
     drift: DriftReport, observation: Observation, retraining: Decision, use_case: UseCase, policy: RetrainPolicy
-) -> Annotated[NotificationReport, "told"]:
+) -> Annotated[NotificationReport, "notification"]:
     """Send alerts and metrics; a failed notification does not stop the decided training."""
     champion = active_registry().champion(use_case.name)
     alerter, gateway = active_alerter(), active_pushgateway()

@@ -13,7 +13,7 @@ from visionops.data.dataset import Split
 from visionops.data.shards import StoredDataset
 from visionops.endpoint import Endpoint
 from visionops.evaluation.result import Evaluation
-from visionops.gate.settings import Judging
+from visionops.gate.settings import GatePlan
 from visionops.inference.bundle import ModelBundle
 from visionops.inference.settings import ServingConfig, UseCase
 from visionops.registry import GateDecision, RegisteredVersion
@@ -35,12 +35,12 @@ def register(
 
 @step(enable_cache=False)
 def gate(
-    registered_version: RegisteredVersion, evaluation: Evaluation, prepared: StoredDataset, judging: Judging
+    registered_version: RegisteredVersion, evaluation: Evaluation, prepared: StoredDataset, plan: GatePlan
 ) -> Annotated[GateDecision, "decision"]:
     """Compare with the gate's limits and with the champion on the same test images."""
     dataset = prepared.only(Split.TEST)
-    task = task_for(judging.scoring.use_case.task)
-    decision = decide_release(active_registry(), registered_version, evaluation, task, dataset, judging)
+    task = task_for(plan.scoring.use_case.task)
+    decision = decide_release(active_registry(), registered_version, evaluation, task, dataset, plan)
     log_metadata({"promote": decision.promote, "reason": decision.reason})
     announce(decision.reason)
     for warning in decision.warnings:

@@ -18,7 +18,7 @@ from visionops.data.dataset import Split
 from visionops.data.history import SplitHistory
 from visionops.data.shards import StoredDataset
 from visionops.evaluation.result import Evaluation
-from visionops.evaluation.settings import Scoring
+from visionops.evaluation.settings import EvaluationPlan
 from visionops.inference.bundle import ModelBundle
 from visionops.lineage import add_review, add_splits
 from visionops.monitoring.estimation.held_out import add_held_out
@@ -54,7 +54,9 @@ def train(
 
 
 @step(cache_policy=CACHE, experiment_tracker=True, output_materializers={"evaluation": EvaluationMaterializer})
-def evaluate(bundle: ModelBundle, prepared: StoredDataset, scoring: Scoring) -> Annotated[Evaluation, "evaluation"]:
+def evaluate(
+    bundle: ModelBundle, prepared: StoredDataset, scoring: EvaluationPlan
+) -> Annotated[Evaluation, "evaluation"]:
     """Score the bundle on the test split with the engine that will serve it."""
     dataset = prepared.only(Split.TEST)
     folder = evaluation_folder(bundle, dataset)

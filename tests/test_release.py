@@ -80,17 +80,17 @@ def alias(registry, name):
 def test_a_challenger_is_served_and_promoted_only_if_it_beats_the_champion(registry, dataset, tmp_path):
     deployer = RecordingDeployer()
     first = add_version(registry, "case", tmp_path, 2.0)
-    decision = decide_release(registry, first, evaluation(0.6), ScoringTask(0), dataset, CONFIG.judging)
+    decision = decide_release(registry, first, evaluation(0.6), ScoringTask(0), dataset, CONFIG.gate_plan)
     assert release(registry, deployer, first, decision, dataset, CONFIG.serving).version == "1"
     assert alias(registry, CHAMPION) == "1"
 
     weaker = add_version(registry, "case", tmp_path, 2.1)
-    decision = decide_release(registry, weaker, evaluation(0.61), ScoringTask(0.6), dataset, CONFIG.judging)
+    decision = decide_release(registry, weaker, evaluation(0.61), ScoringTask(0.6), dataset, CONFIG.gate_plan)
     assert not decision.promote
     assert release(registry, deployer, weaker, decision, dataset, CONFIG.serving).version == "1"
 
     better = add_version(registry, "case", tmp_path, 2.2)
-    decision = decide_release(registry, better, evaluation(0.7), ScoringTask(0.6), dataset, CONFIG.judging)
+    decision = decide_release(registry, better, evaluation(0.7), ScoringTask(0.6), dataset, CONFIG.gate_plan)
     assert release(registry, deployer, better, decision, dataset, CONFIG.serving).version == "3"
     assert (alias(registry, CHAMPION), alias(registry, PREVIOUS)) == ("3", "1")
     assert deployer.served == ["1", "1", "3"]
@@ -100,16 +100,16 @@ def test_a_quantized_challenger_is_judged_by_what_it_loses(registry, dataset, tm
     registry.promote(add_version(registry, "case", tmp_path, 2.0))
     second = add_version(registry, "case", tmp_path, 2.1)
     quantized = dataclasses.replace(evaluation(0.595), precision="int8")
-    assert decide_release(registry, second, quantized, ScoringTask(0.6), dataset, CONFIG.judging).promote
+    assert decide_release(registry, second, quantized, ScoringTask(0.6), dataset, CONFIG.gate_plan).promote
     strict = CONFIG.model_copy(update={"quantization": QuantizationConfig(max_loss=0.001)})
-    assert not decide_release(registry, second, quantized, ScoringTask(0.6), dataset, strict.judging).promote
-    assert not decide_release(registry, second, evaluation(0.595), ScoringTask(0.6), dataset, CONFIG.judging).promote
+    assert not decide_release(registry, second, quantized, ScoringTask(0.6), dataset, strict.gate_plan).promote
+    assert not decide_release(registry, second, evaluation(0.595), ScoringTask(0.6), dataset, CONFIG.gate_plan).promote
 
 
 def test_nothing_is_served_when_no_model_ever_passed(registry, dataset, tmp_path):
     deployer = RecordingDeployer()
     version = add_version(registry, "case", tmp_path, 2.0)
-    decision = decide_release(registry, version, evaluation(0.1), ScoringTask(0), dataset, CONFIG.judging)
+    decision = decide_release(registry, version, evaluation(0.1), ScoringTask(0), dataset, CONFIG.gate_plan)
     assert release(registry, deployer, version, decision, dataset, CONFIG.serving) is None
     assert deployer.served == []
     assert alias(registry, CHAMPION) is None
@@ -118,7 +118,7 @@ def test_nothing_is_served_when_no_model_ever_passed(registry, dataset, tmp_path
 def test_a_model_that_fails_its_smoke_test_never_becomes_champion(registry, dataset, tmp_path):
     first, second = (add_version(registry, "case", tmp_path, gain) for gain in (2.0, 2.1))
     registry.promote(first)
-    decision = decide_release(registry, second, evaluation(0.9), ScoringTask(0.6), dataset, CONFIG.judging)
+    decision = decide_release(registry, second, evaluation(0.9), ScoringTask(0.6), dataset, CONFIG.gate_plan)
     with pytest.raises(DeploymentError, match="smoke test failed"):
         release(registry, RecordingDeployer(fails=True), second, decision, dataset, CONFIG.serving)
     assert alias(registry, CHAMPION) == "1"
@@ -126,7 +126,7 @@ def test_a_model_that_fails_its_smoke_test_never_becomes_champion(registry, data
 
 def test_a_second_run_finds_its_champion(registry, dataset, tmp_path):
     version = registry.promote(add_version(registry, "case", tmp_path, 2.0))
-    decision = decide_release(registry, version, evaluation(0.6), ScoringTask(0.6), dataset, CONFIG.judging)
+    decision = decide_release(registry, version, evaluation(0.6), ScoringTask(0.6), dataset, CONFIG.gate_plan)
     assert decision.promote
     assert "champion already" in decision.reason
     assert release(registry, RecordingDeployer(), version, decision, dataset, CONFIG.serving).version == "1"
@@ -143,7 +143,7 @@ def test_rollback_serves_first_and_is_not_undone_by_the_next_run(registry, datas
     assert restore(registry, RecordingDeployer(), CONFIG.name, CONFIG.serving, rollback=True).version == "1"
     assert (alias(registry, CHAMPION), alias(registry, PREVIOUS)) == ("1", None)
     second = registry.by_digest("case", second.digest)
-    decision = decide_release(registry, second, evaluation(0.9), ScoringTask(0.6), dataset, CONFIG.judging)
+    decision = decide_release(registry, second, evaluation(0.9), ScoringTask(0.6), dataset, CONFIG.gate_plan)
     assert not decision.promote
     assert "rolled back by hand" in decision.reason
 
@@ -159,10 +159,10 @@ def test_manual_promotion_follows_the_gate(registry, dataset, tmp_path):
 
     with pytest.raises(RegistryError, match=r"version 1 has not been judged by the gate; .* --override"):
         promote("1")
-    decide_release(registry, first, evaluation(0.6), ScoringTask(0), dataset, CONFIG.judging)
+    decide_release(registry, first, evaluation(0.6), ScoringTask(0), dataset, CONFIG.gate_plan)
     promote("1")
     weaker = add_version(registry, "case", tmp_path, 2.1)
-    decide_release(registry, weaker, evaluation(0.1), ScoringTask(0.6), dataset, CONFIG.judging)
+    decide_release(registry, weaker, evaluation(0.1), ScoringTask(0.6), dataset, CONFIG.gate_plan)
     with pytest.raises(RegistryError, match=r"version 2 was refused by the gate \(refused: .* below the gate"):
         promote("2")
     assert (alias(registry, CHAMPION), deployer.served) == ("1", ["1"])
@@ -213,7 +213,8 @@ def test_of_two_runs_that_were_judged_by_one_champion_the_second_starts_over(reg
     registry.promote(add_version(registry, "case", tmp_path, 2.0))
     ours, theirs = (add_version(registry, "case", tmp_path, gain) for gain in (2.1, 2.2))
     first, second = (
-        decide_release(registry, v, evaluation(0.9), ScoringTask(0.6), dataset, CONFIG.judging) for v in (ours, theirs)
+        decide_release(registry, v, evaluation(0.9), ScoringTask(0.6), dataset, CONFIG.gate_plan)
+        for v in (ours, theirs)
     )
     assert first.promote
     assert first.champion_version == second.champion_version == "1"
@@ -232,7 +233,7 @@ def test_an_endpoint_that_was_switched_too_late_goes_back_to_the_champion(regist
     ours, theirs = (add_version(registry, "case", tmp_path, gain) for gain in (2.1, 2.2))
     deployer = OvertakingDeployer()
     deployer.registry, deployer.faster = registry, theirs
-    decision = decide_release(registry, ours, evaluation(0.9), ScoringTask(0.6), dataset, CONFIG.judging)
+    decision = decide_release(registry, ours, evaluation(0.9), ScoringTask(0.6), dataset, CONFIG.gate_plan)
     with pytest.raises(ChampionChangedError):
         release(registry, deployer, ours, decision, dataset, CONFIG.serving)
     assert deployer.served == ["2", "3"]
@@ -272,7 +273,7 @@ def test_float_and_int8_champions_in_turn_lose_max_loss_once(rounds):
         version = registry.add("case", precision)
         value = champion + change
         decision = decide_release(
-            registry, version, task.evaluation(version, value, precision), task, dataset, config.judging
+            registry, version, task.evaluation(version, value, precision), task, dataset, config.gate_plan
         )
         if decision.promote:
             registry.promote(version, decision)
@@ -289,7 +290,7 @@ def test_the_reason_names_the_former_champion_that_was_not_beaten():
         task.evaluation(version, value)
         registry.promote(version)
     third = registry.add("case")
-    decision = decide_release(registry, third, task.evaluation(third, 0.897), task, dataset, CONFIG.judging)
+    decision = decide_release(registry, third, task.evaluation(third, 0.897), task, dataset, CONFIG.gate_plan)
     assert decision.reason.startswith("refused: map50 0.897 does not beat former champion 1's 0.900 by 0.020; ")
     assert (decision.champion, decision.champion_version) == (0.9, "2")
 
@@ -320,7 +321,7 @@ def test_a_new_class_is_reported_apart_and_stops_no_run(registry, tmp_path):
     bundle = make_bundle(tmp_path / "challenger", gain=2.1)
     scored = task.evaluate(bundle, dataset, config.scoring, None)
     version = add_version(registry, "case", tmp_path, 2.1, scored)
-    decision = decide_release(registry, version, scored, task, dataset, config.judging)
+    decision = decide_release(registry, version, scored, task, dataset, config.gate_plan)
     assert decision.reason == (
         "refused: map50 1.000 does not beat the champion's 1.000 by 0.005; compared on 3 of 3 test images, "
         "without 1 box of blue; new: blue with map50 1.000"
@@ -343,13 +344,13 @@ def test_models_are_compared_on_images_that_none_learned_from(registry, tmp_path
     task, config = task_for("detection"), CONFIG.model_copy(update={"gate": GateConfig(min_images=1)})
     scored = task.evaluate(make_bundle(tmp_path / "challenger", gain=2.1), dataset, config.scoring, None)
     version = add_version(registry, "case", tmp_path, 2.1, scored)
-    decision = decide_release(registry, version, scored, task, dataset, config.judging)
+    decision = decide_release(registry, version, scored, task, dataset, config.gate_plan)
     assert decision.reason.endswith(
         "compared on 3 of 5 test images, without 2 images that are or look like some a model was trained or selected on"
     )
     everything = SplitHistory.of(dataset.replace_column("split", ["train"] * 5))
     registry.promote(add_version(registry, "case", tmp_path, 2.2, history=everything))
-    decision = decide_release(registry, version, scored, task, dataset, config.judging)
+    decision = decide_release(registry, version, scored, task, dataset, config.gate_plan)
     assert not decision.promote
     assert decision.reason.startswith("refused: nothing to compare with the champion on (case: no test image is left")
 
@@ -358,7 +359,7 @@ def test_a_champion_without_a_history_is_compared_and_named(registry, tmp_path):
     dataset = looked_at(scenes(tmp_path, [[("red", 0, 0), ("blue", 2, 2)], [("green", 1, 1)]]))
     registry.promote(add_version(registry, "case", tmp_path, 2.0, history=None))
     version = add_version(registry, "case", tmp_path, 2.1)
-    decision = decide_release(registry, version, evaluation(0.9), ScoringTask(0.6), dataset, CONFIG.judging)
+    decision = decide_release(registry, version, evaluation(0.9), ScoringTask(0.6), dataset, CONFIG.gate_plan)
     assert decision.reason.endswith(
         "; version 1 does not record which images it was trained on, and may know some of these"
     )
@@ -383,7 +384,7 @@ def test_models_without_common_classes_are_explained(registry, tmp_path):
     dataset = scenes(tmp_path, [[("blue", 2, 2)]])
     registry.promote(add_version(registry, "case", tmp_path, 2.0, class_names=("scratch", "dent")))
     version = add_version(registry, "case", tmp_path, 2.1)
-    decision = decide_release(registry, version, evaluation(0.9), task_for("detection"), dataset, CONFIG.judging)
+    decision = decide_release(registry, version, evaluation(0.9), task_for("detection"), dataset, CONFIG.gate_plan)
     assert not decision.promote
     assert decision.reason.startswith(
         "refused: nothing to compare with the champion on (case: the test split has no bo"
@@ -412,5 +413,5 @@ def test_a_removed_attribute_stops_no_run(registry, tmp_path):
     with mlflow.start_run():
         champion, version = (register_bundle(registry, "case", bundle, scored) for bundle in (old, new))
     registry.promote(champion)
-    decision = decide_release(registry, version, scored, task, dataset, config.judging)
+    decision = decide_release(registry, version, scored, task, dataset, config.gate_plan)
     assert decision.reason.startswith("refused: accuracy 1.000 does not beat the champion's 1.000 by 0.005; ")

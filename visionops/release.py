@@ -22,9 +22,9 @@ from visionops.data.history import SplitHistory
 from visionops.endpoint import Endpoint, EndpointDeployer
 from visionops.errors import ChampionChangedError, MetricError, RegistryError
 from visionops.evaluation.result import Evaluation
-from visionops.evaluation.settings import Scoring
+from visionops.evaluation.settings import EvaluationPlan
 from visionops.gate.decision import GateDecision, class_figure, decide
-from visionops.gate.settings import GateConfig, Judging
+from visionops.gate.settings import GateConfig, GatePlan
 from visionops.inference.bundle import ModelBundle
 from visionops.inference.settings import Precision, ServingConfig
 from visionops.lineage import read_splits
@@ -55,7 +55,7 @@ def decide_release(
     evaluation: Evaluation,
     task: TaskSpec[Any],
     dataset: Dataset,
-    judging: Judging,
+    plan: GatePlan,
 ) -> GateDecision:
     """Decide whether ``version`` becomes champion, and write the decision onto it.
 
@@ -63,23 +63,23 @@ def decide_release(
     models was trained or selected on. If they do not know all of its classes, all models, including ``version``, are
     scored on the classes that they know.
     """
-    champion = registry.by_alias(judging.scoring.use_case.name, CHAMPION)
+    champion = registry.by_alias(plan.scoring.use_case.name, CHAMPION)
     if champion is not None and champion.version == version.version:
         reason = f"version {version.version} is the champion already"
-        return _decision(evaluation, judging.gate, champion, promote=True, reason=reason)
+        return _decision(evaluation, plan.gate, champion, promote=True, reason=reason)
     if version.rolled_back:
         reason = f"refused: version {version.version} was rolled back by hand; train a better one"
-        return _decision(evaluation, judging.gate, champion, promote=False, reason=reason)
+        return _decision(evaluation, plan.gate, champion, promote=False, reason=reason)
     state = release_state(version)
     if state is not None and state.stage in {Stage.RETURNING, Stage.RETURNED}:
         reason = (
             f"refused: version {version.version} was taken back from its release ({state.reason}); train a better one"
         )
-        return _decision(evaluation, judging.gate, champion, promote=False, reason=reason)
+        return _decision(evaluation, plan.gate, champion, promote=False, reason=reason)
     if champion is None:
-        decision = decide(evaluation, None, judging.gate)
+        decision = decide(evaluation, None, plan.gate)
     else:
-        decision = _compare_with_lineage(registry, version, champion, evaluation, task, dataset, judging)
+        decision = _compare_with_lineage(registry, version, champion, evaluation, task, dataset, plan)
     registry.record(version, decision)
     return decision
 
@@ -91,10 +91,10 @@ def _compare_with_lineage(
     evaluation: Evaluation,
     task: TaskSpec[Any],
     dataset: Dataset,
-    judging: Judging,
+    plan: GatePlan,
 ) -> GateDecision:
     """Compare ``version`` with the best model of the champion's lineage."""
-    brief = judging.scoring.brief()
+    brief = plan.scoring.brief()
     opponents = registry.lineage(champion)
     with tempfile.TemporaryDirectory(prefix="visionops-champion-") as folder:
 
@@ -103,7 +103,7 @@ def _compare_with_lineage(
 
         bundles, challenger = [fetch(opponent) for opponent in opponents], fetch(version)
         histories = [read_splits(bundle) for bundle in (*bundles, challenger)]
-        usable = _untrained_test_images(dataset, histories, judging.validation.near_duplicate_distance)
+        usable = _untrained_test_images(dataset, histories, plan.validation.near_duplicate_distance)
         try:
             comparison = comparison_set(dataset, [bundle.card for bundle in bundles], usable)
             theirs = [_score(task, bundle, comparison, brief) for bundle in bundles]
@@ -113,20 +113,20 @@ def _compare_with_lineage(
                 f"refused: nothing to compare with the champion on ({error}); add test images of classes that it "
                 "knows, or rename the use case"
             )
-            return _decision(evaluation, judging.gate, champion, promote=False, reason=reason)
-    best = max(range(len(theirs)), key=lambda row: theirs[row].metrics[judging.gate.metric])
+            return _decision(evaluation, plan.gate, champion, promote=False, reason=reason)
+    best = max(range(len(theirs)), key=lambda row: theirs[row].metrics[plan.gate.metric])
     decision = decide(
         evaluation,
         theirs[best],
-        judging.gate,
+        plan.gate,
         # A quantized challenger wins on speed, so it may lose up to `max_loss`.
-        max_loss=judging.quantization.max_loss if evaluation.precision == Precision.INT8 else None,
+        max_loss=plan.quantization.max_loss if evaluation.precision == Precision.INT8 else None,
         compared=None if comparison.is_whole else ours,
         opponent="the champion" if best == 0 else f"former champion {opponents[best].version}",
         champion_version=champion.version,
     )
     remarks = [] if comparison.is_whole else [f"compared {comparison.explain()}"]
-    remarks += _new_figures(evaluation, comparison, judging.gate.metric)
+    remarks += _new_figures(evaluation, comparison, plan.gate.metric)
     # A bundle of an earlier release has no history: the comparison can only favor the champion.
     silent = [o.version for o, history in zip(opponents, histories, strict=False) if history is None]
     remarks += [
@@ -147,7 +147,7 @@ def _untrained_test_images(
     return usable
 
 
-def _score(task: TaskSpec[Any], bundle: ModelBundle, comparison: Comparison, scoring: Scoring) -> Evaluation:
+def _score(task: TaskSpec[Any], bundle: ModelBundle, comparison: Comparison, scoring: EvaluationPlan) -> Evaluation:
     scored_on = comparison.dataset_for(bundle.card)
     scored = task.evaluate(bundle, scored_on, scoring, None)
     if scored_on is comparison.test:

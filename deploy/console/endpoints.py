@@ -6,9 +6,9 @@ import dataclasses
 
 import httpx
 
-from deploy.console.attention import Need
+from deploy.console.attention import AttentionItem
 
-__all__ = ["Health", "look_at"]
+__all__ = ["Health", "check_endpoint"]
 
 _TIMEOUT_SECONDS = 3.0
 
@@ -24,14 +24,14 @@ class Health:
     served: str = ""
     """Served model, as text for people."""
 
-    def need(self, name: str) -> Need | None:
+    def need(self, name: str) -> AttentionItem | None:
         """Return a need if the endpoint is not ready; None if it is, or if nothing is served."""
         if self.state in {"ready", "none"}:
             return None
-        return Need(f"{name}: the endpoint is {self.state}", f"/models?use_case={name}", is_urgent=True)
+        return AttentionItem(f"{name}: the endpoint is {self.state}", f"/models?use_case={name}", is_urgent=True)
 
 
-def look_at(served: dict[str, str] | None) -> Health:
+def check_endpoint(served: dict[str, str] | None) -> Health:
     """Check whether an endpoint is ready.
 
     Args:

@@ -20,7 +20,7 @@ from deploy.console.access import NO_USERS
 from deploy.console.context import Console, Viewer
 from deploy.console.documents import message_page
 from deploy.console.routes import OPEN_PATHS, UNUSED_PATHS, role_of
-from deploy.console.sockets import Watched
+from deploy.console.sockets import ViewerSocket
 from deploy.http.error_responses import refusal
 from deploy.http.errors import ApiError, ForeignOrigin, NoRoute, NotSignedIn, WrongKey, status_and_code
 from deploy.http.local import check_local, is_own_origin
@@ -63,7 +63,7 @@ class Gate:
             await _answer(scope, error)(scope, receive, send)
             return
         if scope["type"] == "websocket" and viewer is not None:
-            watched = Watched(receive, send, viewer)
+            watched = ViewerSocket(receive, send, viewer)
             receive, send = watched.receive, watched.send
         await self._app(scope, receive, send)
 

@@ -128,7 +128,7 @@ class ConsoleMetrics:
 
     def run_ended(self, run: Run) -> None:
         """Count a run that has ended."""
-        self._runs.labels(run.wish.kind.value, run.state.value).inc()
+        self._runs.labels(run.request.kind.value, run.state.value).inc()
 
     def text(self) -> bytes:
         """Return all metrics in Prometheus' text format."""

@@ -13,7 +13,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse, Response
 from starlette.background import BackgroundTask
 
-from deploy.console.components.boxes import said_in_words
+from deploy.console.components.boxes import describe_prediction
 from deploy.console.context import Console
 from deploy.console.pages.search import resolved
 from visionops.data.settings import Format
@@ -96,7 +96,7 @@ def _table(items: Iterator[ReviewItem]) -> str:
         first, status, said = item.first, item.status, item.predicted
         row = (item.id, first.image.sha256, first.name, item.added.isoformat(), first.origin.value, first.reference)
         state = (status.state.value, status.verdict.value if status.verdict else "")
-        model = (said.model, said.version, said_in_words(said.answer)) if said else ("", "", "")
+        model = (said.model, said.version, describe_prediction(said.answer)) if said else ("", "", "")
         rows.writerow([_cell(value) for value in (*row, *state, *model)])
     return text.getvalue()
 

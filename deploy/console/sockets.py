@@ -10,14 +10,14 @@ from starlette.types import Message, Receive, Send
 from deploy.console.viewer import Viewer
 from deploy.http.errors import NotSignedIn
 
-__all__ = ["Watched"]
+__all__ = ["ViewerSocket"]
 
 _EVERY_SECONDS = 5.0
 _EVENT = '42["event"'
 """Prefix of a NiceGUI message that a person causes; others, such as pings, are automatic."""
 
 
-class Watched:
+class ViewerSocket:
     """Receive and send functions of one viewer's WebSocket."""
 
     def __init__(self, receive: Receive, send: Send, viewer: Viewer) -> None:

@@ -63,7 +63,7 @@ class ControlMetrics:
 
     def run_ended(self, run: Run) -> None:
         """Count a run that has ended."""
-        self._runs.labels(run.wish.kind.value, run.state.value).inc()
+        self._runs.labels(run.request.kind.value, run.state.value).inc()
 
     def queue(self, waiting: tuple[int, int] | None) -> None:
         """Set the gauges of the queue.

@@ -16,15 +16,15 @@ _ANNOUNCED = re.compile(r"^• (.+)$", re.MULTILINE)
 
 def run_view(run: Run) -> dict[str, Any]:
     """Return a run as a JSON object, without its log."""
-    wish = run.wish
+    run_request = run.request
     times = {name: getattr(run, name) for name in ("queued", "started", "ended", "cancelled_at")}
     return {
         "id": run.id,
-        "kind": wish.kind.value,
-        "use_case": wish.use_case,
-        "version": wish.version or None,
-        "reason": wish.reason,
-        "override": wish.override,
+        "kind": run_request.kind.value,
+        "use_case": run_request.use_case,
+        "version": run_request.version or None,
+        "reason": run_request.reason,
+        "override": run_request.override,
         "actor": run.actor,
         "state": run.state.value,
         **{name: at and at.isoformat() for name, at in times.items()},

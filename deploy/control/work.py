@@ -26,7 +26,7 @@ from visionops.review_store.database import Database
 from visionops.review_store.opening import review_over
 from visionops.review_store.runs import SqlRunStore
 from visionops.runs.ports import RunStore
-from visionops.runs.states import Run, Wish, check_cooldown, run_id
+from visionops.runs.states import Run, RunRequest, check_cooldown, run_id
 
 __all__ = ["ROOT", "Work", "open_work", "order_run", "runner_of"]
 
@@ -73,7 +73,7 @@ def runner_of(work: Work, options: WorkOptions, on_end: Callable[[Run], None]) -
     """Return the runner that starts and watches the runs of the queue."""
 
     def command(run: Run) -> list[str]:
-        return command_of(run, work.use_cases.find(run.wish.use_case).path, options.stack)
+        return command_of(run, work.use_cases.find(run.request.use_case).path, options.stack)
 
     def ended(run: Run) -> None:
         on_end(run)
@@ -83,7 +83,7 @@ def runner_of(work: Work, options: WorkOptions, on_end: Callable[[Run], None]) -
     return Runner(work.runs, work.launcher, owner, command, work.now, grace=options.grace_time, on_end=ended)
 
 
-def order_run(work: Work, wish: Wish, actor: Actor, key: str) -> Run:
+def order_run(work: Work, run_request: RunRequest, actor: Actor, key: str) -> Run:
     """Put a run into the queue; a second request with the same key returns the same run.
 
     Raises:
@@ -92,11 +92,11 @@ def order_run(work: Work, wish: Wish, actor: Actor, key: str) -> Run:
         Conflict: A training of the use case is waiting already, or the key was used for another run.
         Unavailable: The database or the registry cannot be reached.
     """
-    found = work.use_cases.find(wish.use_case)
+    found = work.use_cases.find(run_request.use_case)
     now = work.now()
-    check_trainings(wish, run_id(actor.name, key), work.runs, work.models, work.use_cases, now)
-    check = functools.partial(check_cooldown, wish, cooldown_hours=found.cooldown_hours, now=now)
-    return work.runs.add(wish, actor.name, key, now, check)
+    check_trainings(run_request, run_id(actor.name, key), work.runs, work.models, work.use_cases, now)
+    check = functools.partial(check_cooldown, run_request, cooldown_hours=found.cooldown_hours, now=now)
+    return work.runs.add(run_request, actor.name, key, now, check)
 
 
 def _launcher(options: WorkOptions) -> Launcher:

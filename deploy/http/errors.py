@@ -18,7 +18,7 @@ VisionOpsError
     ├── TooManyRequests      429  the client exceeds the rate limit
     └── Busy                 503  the server is busy; try again
         ├── BodiesFull       503  the bodies of other requests fill their memory limit
-        └── TookTooLong      503  the request exceeds the time limit
+        └── TimeLimitExceeded 503  the request exceeds the time limit
 
 A `ReviewError` has a status of its own; `visionops.review.errors` lists them.
 """
@@ -44,8 +44,8 @@ __all__ = [
     "MethodNotAllowed",
     "NoRoute",
     "NotSignedIn",
+    "TimeLimitExceeded",
     "TooManyRequests",
-    "TookTooLong",
     "UnsupportedMedia",
     "UploadTooLarge",
     "UploadTooSlow",
@@ -220,7 +220,7 @@ class BodiesFull(Busy):
     code = "memory_full"
 
 
-class TookTooLong(Busy):
+class TimeLimitExceeded(Busy):
     """The request was accepted, but exceeds the time limit."""
 
     code = "timeout"

@@ -150,10 +150,10 @@ def _name(given: dict[str, Any]) -> str:
 
 
 def _items(review: Review, use_case: str, states: tuple[State, ...]) -> list[ReviewItem]:
-    from visionops.review.ports import Wanted
+    from visionops.review.ports import ItemFilter
 
     review.store.use_case(use_case)
     found: list[ReviewItem] = []
-    while page := review.store.items(Wanted(use_case, states, limit=_PAGE, after=found[-1].id if found else None)):
+    while page := review.store.items(ItemFilter(use_case, states, limit=_PAGE, after=found[-1].id if found else None)):
         found += page
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 
-__all__ = ["explain_denial", "said_by_cluster"]
+__all__ = ["cluster_message", "explain_denial"]
 
 _DENIALS = (
     (r".*failed calling webhook.*", False, "contact the cluster's administrator about this webhook"),
@@ -23,7 +23,7 @@ _DENIALS = (
 for LimitRanges."""
 
 
-def said_by_cluster(error: BaseException | None) -> str:
+def cluster_message(error: BaseException | None) -> str:
     """Return the API server's answer in one line, from the client library's error or from an error that it caused.
 
     Returns:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from stacks.deployers.admission import explain_denial, said_by_cluster
+from stacks.deployers.admission import cluster_message, explain_denial
 from stacks.deployers.manifests.identity import MANAGED_BY, Manifest
 from stacks.deployers.manifests.settings import KubernetesDeployerConfig
 from visionops.errors import DeploymentError
@@ -91,6 +91,12 @@ class Namespace:
         self._config = config
         self._timeout = timeout
         self._retries = retries
+
+    @property
+    def kubectl(self) -> list[str]:
+        """First words of a `kubectl` command for this namespace."""
+        context = self._config.kubernetes_context
+        return ["kubectl", *(["--context", context] if context else []), "-n", self.name]
 
     @property
     def host(self) -> str:
@@ -371,7 +377,7 @@ def _overlaid(live: Manifest, wanted: Manifest) -> Manifest:
 
 
 def _message(error: Any) -> str:
-    return said_by_cluster(error) or " ".join(str(error.reason).split())
+    return cluster_message(error) or " ".join(str(error.reason).split())
 
 
 def _reason(error: Exception) -> str:

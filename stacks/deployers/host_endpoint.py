@@ -27,7 +27,7 @@ import requests
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from stacks.deployers.trying import CANDIDATE_ALIAS, candidate_order, refused
+from stacks.deployers.trying import CANDIDATE_ALIAS, candidate_order, rejection
 from visionops.endpoint import Candidate
 from visionops.errors import BundleError, DeploymentError
 from visionops.inference.bundle import ModelBundle
@@ -315,7 +315,7 @@ class StoredEndpoint(ABC, Generic[_ServerT]):
         order = candidate_order(self._candidate(wanted), wanted.serving.release, smoke_images)
         answer = self._order(server, "reload", order, timeout)
         if not answer.ok:
-            raise DeploymentError(refused(wanted.name, wanted.candidate.version, wanted.version, reason(answer)))
+            raise DeploymentError(rejection(wanted.name, wanted.candidate.version, wanted.version, reason(answer)))
         return self._note(server, wanted)
 
     def _note(self, server: _ServerT, served: HostedModel) -> _ServerT:
@@ -341,7 +341,7 @@ class StoredEndpoint(ABC, Generic[_ServerT]):
         report = self.release_report()
         if report.problem:
             self._note(server, served.model_copy(update={"candidate": None}))
-            raise DeploymentError(refused(served.name, served.candidate.version, served.version, report.problem))
+            raise DeploymentError(rejection(served.name, served.candidate.version, served.version, report.problem))
 
     def _order(self, server: _ServerT, what: str, order: dict[str, Any], timeout: float) -> requests.Response:
         try:

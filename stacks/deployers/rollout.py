@@ -43,7 +43,7 @@ from visionops.inference.bundle import ModelBundle
 from visionops.inference.release_report import ReleaseReports
 from visionops.inference.settings import ServingConfig
 
-__all__ = ["ClusterEndpoint", "Found", "Rollout", "holds"]
+__all__ = ["ClusterEndpoint", "EndpointState", "Rollout", "holds"]
 
 _REPLICAS = "visionops/replicas"
 """Annotation with the number of pods before the stop."""
@@ -64,7 +64,7 @@ class Rollout:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Found:
+class EndpointState:
     """State of an endpoint in a cluster."""
 
     version: str
@@ -156,7 +156,7 @@ class ClusterEndpoint:
 
     # State
 
-    def find(self) -> Found | None:
+    def find(self) -> EndpointState | None:
         """Return the state of the endpoint; None if nothing was deployed."""
         live = self._namespace.get(self.KIND, self.object)
         if live is None:
@@ -167,7 +167,7 @@ class ClusterEndpoint:
             _, trouble = find_trouble(self._namespace, self._new_pods(revision(self.pod_spec(live))))
         known = live["metadata"].get("annotations", {})
         version, alias, digest = (known.get(f"visionops/{what}", "") for what in ("version", "alias", "digest"))
-        return Found(version, alias, digest, is_stopped, is_ready and not is_stopped, trouble)
+        return EndpointState(version, alias, digest, is_stopped, is_ready and not is_stopped, trouble)
 
     def admin_key(self) -> str:
         """Return the server's admin key.

@@ -9,7 +9,7 @@ from typing import Any
 from visionops.inference.release_settings import ReleaseConfig, Strategy
 from visionops.inference.server_options import ModelRef
 
-__all__ = ["CANDIDATE_ALIAS", "candidate_order", "refused"]
+__all__ = ["CANDIDATE_ALIAS", "candidate_order", "rejection"]
 
 CANDIDATE_ALIAS = "challenger"
 _BOUNDS = {"max_error_rate", "max_latency_ratio", "min_agreement", "min_requests", "split_by"}
@@ -24,7 +24,7 @@ def candidate_order(model: ModelRef, release: ReleaseConfig, smoke_images: Seque
     return model.model_dump(mode="json") | order | {"smoke": smoke}
 
 
-def refused(name: str, candidate: str, champion: str, why: str) -> str:
+def rejection(name: str, candidate: str, champion: str, why: str) -> str:
     """Return the error message for a candidate that does not answer.
 
     Args:

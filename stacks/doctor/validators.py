@@ -11,7 +11,7 @@ from stacks.doctor.findings import CheckResult, Examined, broken, ok, warning
 from stacks.doctor.machine import check_folder
 from stacks.doctor.web import ask
 from stacks.spec import ComponentType
-from stacks.validators.active import ValidatorRole, plays
+from stacks.validators.active import ValidatorRole, has_role
 from visionops.errors import StackError
 from visionops.home import visionops_home
 
@@ -76,14 +76,14 @@ def _check_server(url: str) -> Iterator[CheckResult]:
 def check_own_validator(examined: Examined) -> Iterator[CheckResult]:
     """Import a validator that is not ours, and check which roles it plays."""
     component = _implementation(examined)
-    if not plays(component, ValidatorRole.IMAGES):
+    if not has_role(component, ValidatorRole.IMAGES):
         yield broken(
             f"{component.__name__} {ValidatorRole.IMAGES}",
             "use flavor visionops_evidently, or a subclass of our validators",
         )
         return
     yield ok(f"{component.__name__} validates images and labels")
-    if plays(component, ValidatorRole.DRIFT):
+    if has_role(component, ValidatorRole.DRIFT):
         yield ok("looks for drift")
     else:
         yield warning(

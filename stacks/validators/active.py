@@ -8,7 +8,7 @@ from typing import Any
 
 from visionops.errors import StackError
 
-__all__ = ["ValidatorRole", "active_validator", "plays", "require_roles"]
+__all__ = ["ValidatorRole", "active_validator", "has_role", "require_roles"]
 
 
 class ValidatorRole(enum.StrEnum):
@@ -19,8 +19,8 @@ class ValidatorRole(enum.StrEnum):
 
 
 _METHODS = {
-    ValidatorRole.IMAGES: ("identity", "inspect_images", "judge_images"),
-    ValidatorRole.DRIFT: ("look_for_drift",),
+    ValidatorRole.IMAGES: ("identity", "inspect_images", "validate_images"),
+    ValidatorRole.DRIFT: ("detect_drift",),
 }
 """Methods that a component needs for a role: those of `ImageValidator` and `DriftValidator`."""
 _ROLE_OF = {
@@ -48,7 +48,7 @@ def active_validator(role: ValidatorRole) -> Any:
             f"stack {stack.name!r}: missing data validator; run visionops stack apply local, then zenml stack update "
             f"{stack.name} -dv local"
         )
-    if not plays(type(found), role):
+    if not has_role(type(found), role):
         raise StackError(
             f"stack {stack.name!r}: its data validator {found.name!r} of flavor {found.flavor} {role}; use one of "
             "flavor visionops_evidently, or a subclass of ours (docs/how-to/own-validator.md)"
@@ -56,7 +56,7 @@ def active_validator(role: ValidatorRole) -> Any:
     return found
 
 
-def plays(component: type, role: ValidatorRole) -> bool:
+def has_role(component: type, role: ValidatorRole) -> bool:
     """Return whether a class of data validators plays a role."""
     return all(hasattr(component, name) for name in _METHODS[role])
 

@@ -38,7 +38,7 @@ class EvidentlyValidator(ImagesValidator):
         """Return the folder or the URL that snapshots go to."""
         return self.config.workspace or str(visionops_home() / "evidently")
 
-    def look_for_drift(
+    def compare_with_evidently(
         self,
         reference: pa.Table,
         current: pa.Table,
@@ -56,6 +56,6 @@ class EvidentlyValidator(ImagesValidator):
                 f"data validator {self.name!r}: evidently is not installed; pip install 'visionops[drift]'"
             )
         # Imported here, because Evidently takes seconds to import and no other step needs it.
-        from visionops.monitoring.evidently.comparison import look_for_drift
+        from visionops.monitoring.evidently.comparison import compare_with_evidently
 
-        return look_for_drift(reference, current, settings, use_case, self.workspace, history)
+        return compare_with_evidently(reference, current, settings, use_case, self.workspace, history)

@@ -63,7 +63,7 @@ class ImagesValidator(BaseDataValidator):
 
         return inspect_shard(images, policy, progress)
 
-    def judge_images(
+    def validate_images(
         self,
         dataset: Dataset,
         parts: Sequence[InspectedImages],
@@ -71,11 +71,11 @@ class ImagesValidator(BaseDataValidator):
         fetch: Callable[[Dataset], Dataset] = lambda images: images,
     ) -> ValidationReport:
         """Judge all images together; see `ImageValidator`."""
-        from visionops.data.validation.judging import judge_shards
+        from visionops.data.validation.judging import validate_inspected
 
-        return judge_shards(dataset, parts, policy, fetch)
+        return validate_inspected(dataset, parts, policy, fetch)
 
-    def look_for_drift(
+    def detect_drift(
         self,
         reference: pa.Table,
         current: pa.Table,
@@ -170,7 +170,7 @@ class ImagesValidator(BaseDataValidator):
     ) -> DriftFindings:
         from visionops.monitoring.settings import DriftSettings
 
-        return self.look_for_drift(reference, current, settings or DriftSettings(), use_case)
+        return self.detect_drift(reference, current, settings or DriftSettings(), use_case)
 
 
 def _is_ours(cls: type) -> bool:

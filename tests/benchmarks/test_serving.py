@@ -23,7 +23,7 @@ from benchmarks.load import Body, Connection, Load, as_form, as_raw, open_loop, 
 from benchmarks.model import choose_confidence, is_same
 from benchmarks.peers.detector import Detector
 from benchmarks.rows import cores, print_rows
-from benchmarks.serving import Cell, Result, judge, main, print_cell, ratio
+from benchmarks.serving import Cell, Result, check_targets, main, print_cell, ratio
 from benchmarks.spread import interval_of_median
 from tests.conftest import ROOT
 from tests.helpers.bundles import encode, make_bundle, picture
@@ -68,7 +68,7 @@ def results(*ours: float, **figures: float) -> list[Result]:
 
 
 def verdicts(cell: Cell, rows: list[Result]) -> dict[str, bool | None]:
-    return {row.what: row.met for row in judge(cell, rows[1], rows)}
+    return {row.what: row.met for row in check_targets(cell, rows[1], rows)}
 
 
 MANY = Cell(640, 16)
@@ -126,7 +126,7 @@ def test_contestants_that_are_missing_are_not_judged():
 
 def test_a_peer_that_is_not_there_is_a_line_of_the_table(capsys):
     print_cell(MANY, results(*(9_660,) * 7))
-    print_rows("judged", judge(MANY, results()[1], results()))
+    print_rows("judged", check_targets(MANY, results()[1], results()))
     lines = capsys.readouterr().out.splitlines()
     assert "  seldon: not installed: make peers" in lines
     assert all(len(line) <= 80 for line in lines)

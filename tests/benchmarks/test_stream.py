@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from benchmarks.stream import Answered, Seen, rows_of
+from benchmarks.stream import AnsweredFrame, CameraResult, rows_of
 
 SECONDS, RATE, PERIOD = 60.0, 30.0, 1 / 13
 """Duration and rates of a camera of 30/s and a model of 13/s."""
 
 
-def seen_of(lag: float, growth: float = 1.0, drift: float = 1.0) -> Seen:
+def seen_of(lag: float, growth: float = 1.0, drift: float = 1.0) -> CameraResult:
     """Return a one-minute run with a lag in seconds that drifts by a factor until its end."""
     count = round(SECONDS / PERIOD)
     answers = [
-        Answered(round(number * PERIOD * RATE), number * PERIOD, lag * drift ** (number / count), lag - PERIOD)
+        AnsweredFrame(round(number * PERIOD * RATE), number * PERIOD, lag * drift ** (number / count), lag - PERIOD)
         for number in range(count)
     ]
     sent = round(SECONDS * RATE)
     resident = [100.0] * 30 + [100.0 * growth] * 30
-    return Seen(sent=sent, dropped=sent - count, answers=answers, resident=resident)
+    return CameraResult(sent=sent, dropped=sent - count, answers=answers, resident=resident)
 
 
-def missed(seen: Seen) -> set[str]:
+def missed(seen: CameraResult) -> set[str]:
     return {row.what.partition(":")[0] for row in rows_of(seen, RATE, 13.0, SECONDS) if row.met is False}
 
 

@@ -116,7 +116,7 @@ def test_a_bad_candidate_goes_back_and_is_not_tried_again(registry):
     assert (alert.severity, alert.use_case) == (Severity.WARNING, "cells")
     assert alert.lasts > timedelta(0)
     again = registry.by_version("cells", "2")
-    decision = decide_release(registry, again, evaluation(0.9), None, None, CONFIG.judging)
+    decision = decide_release(registry, again, evaluation(0.9), None, None, CONFIG.gate_plan)
     assert not decision.promote
     assert "taken back from its release (agreed with the champion by 0.400" in decision.reason
     with pytest.raises(RegistryError, match=r"was taken back from its release .*, or this one with --override"):

@@ -10,7 +10,7 @@ from visionops.data.findings import Code, Severity
 from visionops.data.settings import FolderSource, SampleSource
 from visionops.errors import ConfigError
 
-PARTS = ("use_case", "training_plan", "scoring", "judging", "quantization_plan", "search_plan")
+PARTS = ("use_case", "training_plan", "scoring", "gate_plan", "quantization_plan", "search_plan")
 """Settings that steps receive, by their names in `Config`."""
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -196,7 +196,7 @@ def test_bad_yaml_is_named_with_line_column_and_fix(tmp_path, text, message):
 
 
 def test_a_gate_may_judge_by_what_a_run_prints_and_a_search_only_by_what_val_gives(tmp_path):
-    assert load_config(written(tmp_path, MINIMAL), ["gate.metric=f1"]).judging.scoring.metric == "f1"
+    assert load_config(written(tmp_path, MINIMAL), ["gate.metric=f1"]).gate_plan.scoring.metric == "f1"
     search = ["gate.metric=f1", "tuning.space={learning_rate: {low: 0.001, high: 0.01}}"]
     with pytest.raises(
         ConfigError, match=r"tuning\.metric: is missing, and gate\.metric f1 is known on test alone; set it"
@@ -214,11 +214,11 @@ def test_steps_receive_only_the_settings_they_read(tmp_path):
     second = load_config(written(tmp_path, MINIMAL), ["gate.minimum=0.1", "data.source.path=elsewhere"])
     assert first.training_plan == second.training_plan
     assert first.scoring == second.scoring
-    assert first.judging != second.judging
+    assert first.gate_plan != second.gate_plan
     assert first.training_plan.training.epochs == 3
     cut = first.model_copy(update={"validation": first.validation.model_copy(update={"shards": 20})})
     assert cut.validation.without_shards() == first.validation
-    assert (cut.training_plan, cut.judging) == (first.training_plan, first.judging)
+    assert (cut.training_plan, cut.gate_plan) == (first.training_plan, first.gate_plan)
 
 
 @given(st.text(max_size=200))

@@ -9,18 +9,18 @@ from typing import Any
 import pytest
 
 from deploy.console.attention import newest_run, of_gate, of_monitoring, of_queue, of_run
-from deploy.console.endpoints import look_at
+from deploy.console.endpoints import check_endpoint
 from deploy.console.pages.words import age, ago, clock, duration, figure, interval
 from visionops.review.ports import Stats
 from visionops.review.states import State
-from visionops.runs.states import Kind, Run, RunState, Wish, advance
+from visionops.runs.states import Kind, Run, RunRequest, RunState, advance
 
 NOW = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 QUIET = Stats({State.PENDING: 3, State.CLAIMED: 1}, {}, {}, 0, NOW - timedelta(hours=1), 0)
 
 
 def order(state: RunState, queued: datetime = NOW) -> Run:
-    found = Run("0" * 32, Wish(Kind.RETRAIN, "steel"), "anna", queued)
+    found = Run("0" * 32, RunRequest(Kind.RETRAIN, "steel"), "anna", queued)
     if state is not RunState.QUEUED:
         found = advance(found, RunState.RUNNING, queued)
     return found if state in {RunState.QUEUED, RunState.RUNNING} else advance(found, state, queued)
@@ -76,11 +76,11 @@ def test_the_last_run_is_that_of_the_queue_or_of_zenml_whichever_is_later():
 
 def test_an_endpoint_that_does_not_answer_is_silent():
     row = {"version": "1", "url": "http://127.0.0.1:9", "trouble": "", "state": "active"}
-    silent = look_at(row)
+    silent = check_endpoint(row)
     assert (silent.state, silent.served) == ("silent", "version 1")
     assert silent.need("steel") is not None
-    assert look_at(row | {"url": "file:///etc/passwd"}).state == "silent"
-    assert look_at(None).need("steel") is None
+    assert check_endpoint(row | {"url": "file:///etc/passwd"}).state == "silent"
+    assert check_endpoint(None).need("steel") is None
 
 
 def test_times_and_figures_are_short():

@@ -132,7 +132,7 @@ def test_a_training_is_ordered_followed_and_cancelled(page: Any, console: Server
     page.get_by_role("button", name="Start", exact=True).click()
     page.get_by_role("heading", name="retrain of sample").wait_for()
     order = newest(runs)
-    assert (order.wish.kind, order.wish.reason, order.actor) == (Kind.RETRAIN, HOSTILE, "local")
+    assert (order.request.kind, order.request.reason, order.actor) == (Kind.RETRAIN, HOSTILE, "local")
     assert order.state is RunState.QUEUED
     page.get_by_text(HOSTILE).wait_for()
     assert page.locator("img[src=x]").count() == 0
@@ -180,8 +180,8 @@ def test_a_promotion_against_the_gate_needs_a_reason_and_a_second_press(page: An
     dialog.get_by_role("button", name="Promote against the gate").click()
     page.get_by_role("heading", name="promote of sample").wait_for()
     order = newest(runs)
-    assert (order.wish.kind, order.wish.version, order.wish.override) == (Kind.PROMOTE, "2", True)
-    assert (order.wish.reason, order.actor) == ("seen on line 3", "local")
+    assert (order.request.kind, order.request.version, order.request.override) == (Kind.PROMOTE, "2", True)
+    assert (order.request.reason, order.actor) == ("seen on line 3", "local")
 
 
 def test_the_champion_is_rolled_back_with_a_reason(page: Any, runs: SqlRunStore):
@@ -191,7 +191,7 @@ def test_the_champion_is_rolled_back_with_a_reason(page: Any, runs: SqlRunStore)
     dialog.get_by_label("Reason").fill("misses scratches")
     dialog.get_by_role("button", name="Roll back").click()
     page.get_by_role("heading", name="rollback of sample").wait_for()
-    assert (newest(runs).wish.kind, newest(runs).wish.reason) == (Kind.ROLLBACK, "misses scratches")
+    assert (newest(runs).request.kind, newest(runs).request.reason) == (Kind.ROLLBACK, "misses scratches")
 
 
 def test_versions_are_seen_side_by_side_with_the_images_on_which_they_differ(page: Any):

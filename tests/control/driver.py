@@ -46,8 +46,8 @@ def runner(database: str, folder: Path, events: Path, grace: float = 1.0) -> tup
     store = SqlRunStore(Database(database))
 
     def command(run: Run) -> list[str]:
-        seconds, _, how = run.wish.reason.partition(" ")
-        return [sys.executable, "-c", WORK, str(events), run.id, run.wish.use_case, seconds, how]
+        seconds, _, how = run.request.reason.partition(" ")
+        return [sys.executable, "-c", WORK, str(events), run.id, run.request.use_case, seconds, how]
 
     made = Runner(
         store,

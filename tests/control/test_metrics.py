@@ -11,7 +11,7 @@ import pytest
 from deploy.control.app import create_app
 from tests.control.conftest import TestClient
 from tests.helpers.postgres import PASSWORD, postgres_server
-from visionops.runs.states import Kind, Wish
+from visionops.runs.states import Kind, RunRequest
 
 NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
 
@@ -28,11 +28,11 @@ def test_stuck_runs_are_counted_apart_from_runs_that_wait_for_another(opened):
         assert (found["queued_runs"], found["held_up_runs"], found["database_up"]) == (0, 0, 1)
         assert 'visionops_control_runs_total{kind="retrain",state="lost"} 0.0' in client.get("/metrics").text
         for number, use_case in enumerate(("steel", "steel", "casting")):
-            wish = Wish(Kind.ROLLBACK, use_case, reason="r")
-            control.runs.add(wish, "planner", f"k{number}", NOW + timedelta(seconds=number), lambda _: None)
+            run_request = RunRequest(Kind.ROLLBACK, use_case, reason="r")
+            control.runs.add(run_request, "planner", f"k{number}", NOW + timedelta(seconds=number), lambda _: None)
         assert control.runs.waiting() == (3, 3)
         taken = control.runs.take("me", "here", NOW, NOW + timedelta(seconds=10))
-        assert taken.wish.use_case == "steel"
+        assert taken.request.use_case == "steel"
         found = figures(client)
         assert (found["queued_runs"], found["held_up_runs"]) == (2, 1)
 

@@ -25,7 +25,7 @@ from tests.control.conftest import write_use_case
 from tests.control.driver import runner
 from tests.helpers.disks import mounted
 from tests.helpers.postgres import PASSWORD, postgres_server
-from visionops.runs.states import ENDED, Kind, Run, RunState, Wish
+from visionops.runs.states import ENDED, Kind, Run, RunRequest, RunState
 
 SERVICES = 2
 CASES = 4
@@ -42,9 +42,11 @@ def database(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest
         yield server.uri
 
 
-def wish(store: Any, number: int, use_case: str, reason: str = "0.2") -> Run:
+def request_run(store: Any, number: int, use_case: str, reason: str = "0.2") -> Run:
     # A rollback: of trainings only one waits at a time.
-    run: Run = store.add(Wish(Kind.ROLLBACK, use_case, reason), "test", f"k{number}", datetime.now(UTC), lambda _: None)
+    run: Run = store.add(
+        RunRequest(Kind.ROLLBACK, use_case, reason), "test", f"k{number}", datetime.now(UTC), lambda _: None
+    )
     return run
 
 
@@ -72,7 +74,7 @@ def driver(database: str, tmp_path: Path) -> subprocess.Popen[bytes]:
 def test_services_that_are_killed_start_every_run_once(database: str, tmp_path: Path):
     _, store = runner(database, tmp_path / "runs", tmp_path / "events")
     chance, kills = random.Random(5), int(os.environ.get("VISIONOPS_KILLS", "2"))
-    runs = [wish(store, n, f"case {n % CASES}") for n in range(2 * max(kills, CASES))]
+    runs = [request_run(store, n, f"case {n % CASES}") for n in range(2 * max(kills, CASES))]
     services = [driver(database, tmp_path) for _ in range(SERVICES)]
     try:
         for _ in range(kills):
@@ -89,10 +91,10 @@ def test_services_that_are_killed_start_every_run_once(database: str, tmp_path: 
     assert Counter(run.state for run in store.runs(limit=500)) == {RunState.SUCCEEDED: len(runs)}
     seen = events(tmp_path / "events")
     assert Counter(one["run"] for one in seen if one["what"] == "begin") == Counter(run.id for run in runs)
-    for case in {run.wish.use_case for run in runs}:  # one at a time
+    for case in {run.request.use_case for run in runs}:  # one at a time
         whats = [one["what"] for one in sorted(seen, key=lambda one: one["at"]) if one["use_case"] == case]
         assert whats == ["begin", "end"] * (len(runs) // CASES)
-    assert all(run.summary == {"use_case": run.wish.use_case} for run in store.runs(limit=500))
+    assert all(run.summary == {"use_case": run.request.use_case} for run in store.runs(limit=500))
     print(f"{kills} kills of {SERVICES} services: {len(runs)} runs, each begun once")  # noqa: T201
     store.close()
 
@@ -116,7 +118,7 @@ def here(tmp_path: Path):
 
 def test_a_run_that_fails_says_its_last_line_and_blocks_nothing(here):
     store, ticked, _ = here
-    first, second = wish(store, 1, "steel", "0 fails"), wish(store, 2, "steel", "0")
+    first, second = request_run(store, 1, "steel", "0 fails"), request_run(store, 2, "steel", "0")
     failed = ticked(first, RunState.FAILED)
     assert (failed.exit_code, failed.message) == (1, "error: steel: no images")
     assert ticked(second, RunState.SUCCEEDED).exit_code == 0
@@ -124,7 +126,7 @@ def test_a_run_that_fails_says_its_last_line_and_blocks_nothing(here):
 
 def test_a_cancelled_run_is_interrupted(here):
     store, ticked, folder = here
-    run = wish(store, 1, "steel", "600")
+    run = request_run(store, 1, "steel", "600")
     ticked(run, RunState.RUNNING)
     until(lambda: events(folder / "events"))
     store.cancel(run.id, "anna", datetime.now(UTC))
@@ -135,7 +137,7 @@ def test_a_cancelled_run_is_interrupted(here):
 
 def test_a_run_that_does_not_listen_is_killed(here):
     store, ticked, folder = here
-    run = wish(store, 1, "steel", "600 stubborn")
+    run = request_run(store, 1, "steel", "600 stubborn")
     ticked(run, RunState.RUNNING)
     until(lambda: events(folder / "events"))
     store.cancel(run.id, "anna", datetime.now(UTC))
@@ -147,7 +149,7 @@ def test_a_run_that_does_not_listen_is_killed(here):
 
 def test_a_run_whose_process_is_gone_is_lost_and_blocks_nothing(here):
     store, ticked, folder = here
-    run, second = wish(store, 1, "steel", "600"), wish(store, 2, "steel", "0")
+    run, second = request_run(store, 1, "steel", "600"), request_run(store, 2, "steel", "0")
     ticked(run, RunState.RUNNING)
     until(lambda: "train" in (folder / "runs" / run.id / "log").read_text() if events(folder / "events") else False)
     pid = json.loads((folder / "runs" / run.id / "started").read_text())["pid"]
@@ -172,7 +174,7 @@ def test_a_run_whose_process_is_gone_is_lost_and_blocks_nothing(here):
 )
 def test_a_run_that_a_signal_ends_says_which(here, number: signal.Signals, state: RunState, words: str):
     store, ticked, folder = here
-    run = wish(store, 1, "steel", "600")
+    run = request_run(store, 1, "steel", "600")
     ticked(run, RunState.RUNNING)
     until(lambda: "train" in (folder / "runs" / run.id / "log").read_text() if events(folder / "events") else False)
     (worker,) = psutil.Process(json.loads((folder / "runs" / run.id / "started").read_text())["pid"]).children()
@@ -191,7 +193,7 @@ def test_a_run_that_cannot_begin_on_a_full_disk_says_so_once(tmp_path: Path):
     with mounted(tmp_path / "disk", "size=64k") as disk:
         made, store = runner(str(tmp_path / "review.db"), disk / "runs", tmp_path / "events")
         fill(disk)
-        run = wish(store, 1, "steel", "0")
+        run = request_run(store, 1, "steel", "0")
         until(lambda: made.tick() or store.run(run.id).state in ENDED)
         found = store.run(run.id)
         assert (found.state, found.exit_code) == (RunState.FAILED, None)
@@ -199,7 +201,7 @@ def test_a_run_that_cannot_begin_on_a_full_disk_says_so_once(tmp_path: Path):
             f"{disk}/runs: a run cannot be started there (No space left on device); free some space, or set --runs"
         )
         (disk / "full").unlink()
-        second = wish(store, 2, "steel", "0")
+        second = request_run(store, 2, "steel", "0")
         until(lambda: made.tick() or store.run(second.id).state is RunState.SUCCEEDED)
         store.close()
 
@@ -207,7 +209,7 @@ def test_a_run_that_cannot_begin_on_a_full_disk_says_so_once(tmp_path: Path):
 def test_how_a_run_ended_is_known_on_a_disk_that_it_filled(tmp_path: Path):
     with mounted(tmp_path / "disk", "size=64k") as disk:
         made, store = runner(str(tmp_path / "review.db"), disk / "runs", tmp_path / "events")
-        run = wish(store, 1, "steel", "1.5")
+        run = request_run(store, 1, "steel", "1.5")
         until(lambda: made.tick() or events(tmp_path / "events"))
         fill(disk)
         until(lambda: made.tick() or store.run(run.id).state in ENDED)
@@ -222,8 +224,8 @@ def test_a_run_whose_use_case_is_gone_fails_and_blocks_nothing(tmp_path: Path):
     cases = UseCases(tmp_path / "configs")
     made, store = runner(str(tmp_path / "review.db"), tmp_path / "runs", tmp_path / "events")
     work = made._command
-    made._command = lambda run: cases.find(run.wish.use_case) and work(run)
-    run, second = wish(store, 1, "plants", "0"), wish(store, 2, "steel", "0")
+    made._command = lambda run: cases.find(run.request.use_case) and work(run)
+    run, second = request_run(store, 1, "plants", "0"), request_run(store, 2, "steel", "0")
     (tmp_path / "configs" / "plants.yaml").write_text("name: [")
     until(lambda: made.tick() or store.run(second.id).state is RunState.SUCCEEDED)
     found = store.run(run.id)
@@ -235,11 +237,11 @@ def test_a_run_whose_use_case_is_gone_fails_and_blocks_nothing(tmp_path: Path):
 
 def test_a_run_whose_guard_alone_is_killed_still_counts_as_running(here):
     store, ticked, folder = here
-    run = wish(store, 1, "steel", "1.5")
+    run = request_run(store, 1, "steel", "1.5")
     ticked(run, RunState.RUNNING)
     until(lambda: events(folder / "events"))
     os.kill(json.loads((folder / "runs" / run.id / "started").read_text())["pid"], signal.SIGKILL)
-    second = wish(store, 2, "steel", "0")
+    second = request_run(store, 2, "steel", "0")
     ticked(run, RunState.LOST)  # nobody saw its exit code
     ticked(second, RunState.SUCCEEDED)
     whats = [(one["what"], one["run"]) for one in events(folder / "events")]

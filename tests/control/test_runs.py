@@ -123,7 +123,7 @@ def test_one_run_of_a_use_case_at_a_time(client: TestClient, control: Control, c
     rollback = client.post("/models/steel/rollback", json={"reason": "worse on line 3"}, headers=ADMIN)
     assert client.post("/retrain", json={"use_case": "plants"}, headers=ADMIN).status_code == 202
     taken = [control.runs.take(f"service {n}", "here", now, until) for n in range(4)]
-    assert [run and (run.wish.use_case, run.wish.kind.value) for run in taken] == [
+    assert [run and (run.request.use_case, run.request.kind.value) for run in taken] == [
         ("steel", "retrain"),
         ("plants", "retrain"),
         None,

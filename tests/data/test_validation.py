@@ -17,7 +17,7 @@ from visionops.data.hashing import hash_images
 from visionops.data.settings import ValidationPolicy
 from visionops.data.validation.inspected import InspectedImages, inspect_shard
 from visionops.data.validation.inspection import inspect_images
-from visionops.data.validation.judging import judge_shards, validate
+from visionops.data.validation.judging import validate, validate_inspected
 from visionops.data.validation.report import ValidationReport
 from visionops.errors import DataError, ValidationStopped
 
@@ -345,7 +345,9 @@ def in_shards(dataset: Dataset, policy: ValidationPolicy, shards: int, folder: P
         target.mkdir()
         inspect_shard(dataset.shard(shard, shards), policy).save(target)
         parts.append(InspectedImages.load(target))
-    return judge_shards(dataset.replace_column("path", [""] * dataset.num_images), parts, policy, at_hand(dataset))
+    return validate_inspected(
+        dataset.replace_column("path", [""] * dataset.num_images), parts, policy, at_hand(dataset)
+    )
 
 
 def at_hand(dataset: Dataset) -> Callable[[Dataset], Dataset]:
@@ -365,7 +367,7 @@ def test_an_image_that_no_shard_has_seen_is_named(zoo, tmp_path):
     dataset, _ = zoo
     parts = [inspect_shard(dataset.shard(0, 2), LENIENT)]
     with pytest.raises(DataError, match="is in no shard that was validated; run again with --no-cache"):
-        judge_shards(dataset, parts, LENIENT)
+        validate_inspected(dataset, parts, LENIENT)
     with pytest.raises(DataError, match="no saved inspections"):
         InspectedImages.load(tmp_path)
 

@@ -29,7 +29,7 @@ from visionops.data.output import open_output
 from visionops.data.settings import DataConfig, FolderSource, Format, TrainingTiles, ValidationPolicy
 from visionops.data.tiles import cut_tiles
 from visionops.data.validation.inspected import inspect_shard
-from visionops.data.validation.judging import judge_shards, validate
+from visionops.data.validation.judging import validate, validate_inspected
 from visionops.inference.image import decode_image
 from visionops.inference.predictor import Predictor
 from visionops.inference.preprocessing import to_canvas
@@ -239,7 +239,7 @@ def test_shards_find_the_level_of_all_images(tmp_path):
     (tmp_path / "5.png").write_bytes(GREY["png"](deep(5, 16000)))
     dataset = dataset.replace_column("sha256", [""] * 6)
     parts = [inspect_shard(dataset.take([0, 1, 2]), POLICY), inspect_shard(dataset.take([3, 4, 5]), POLICY)]
-    joined, alone = judge_shards(dataset, parts, POLICY), validate(dataset, POLICY)
+    joined, alone = validate_inspected(dataset, parts, POLICY), validate(dataset, POLICY)
     assert joined.white == alone.white == 16383
     assert joined.facts == alone.facts
     assert joined.findings == alone.findings

@@ -45,7 +45,7 @@ from tests.helpers.crds import check_resource
 from tests.helpers.programs import program
 from visionops.inference.server_options import ServerOptions
 from visionops.inference.settings import ServingConfig
-from visionops.runs.states import Kind, Run, Wish
+from visionops.runs.states import Kind, Run, RunRequest
 
 CHART = ROOT / "deploy" / "helm" / "visionops"
 MONITORING = ROOT / "deploy" / "monitoring"
@@ -512,7 +512,7 @@ def test_the_control_service_makes_jobs_of_its_template(render, tmp_path):
     path = tmp_path / "job.yaml"
     path.write_text(objects.find("ConfigMap", "control-job")["data"]["job.yaml"])
     launcher = JobLauncher.from_file(path, NAMESPACE)
-    run_ = Run("0" * 32, Wish(Kind.RETRAIN, "steel"), "planner", datetime.now(UTC))
+    run_ = Run("0" * 32, RunRequest(Kind.RETRAIN, "steel"), "planner", datetime.now(UTC))
     job = launcher.manifest(run_, command_of(run_, Path("configs/steel.yaml"), "kubernetes"))
     for kubernetes in KUBERNETES:
         kubernetes_validate.validate(job, kubernetes, strict=True)

@@ -73,7 +73,7 @@ from visionops.monitoring.policy import Observation, Performance, decide
 from visionops.monitoring.settings import PerformanceLevels, RetrainPolicy
 from visionops.review.states import Verdict
 from visionops.review_store.opening import open_database
-from visionops.runs.states import Kind, RunState, Wish
+from visionops.runs.states import Kind, RunRequest, RunState
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # ZenML warns of its own code
 
@@ -263,7 +263,7 @@ def idle_control(folder: Path) -> Iterator[tuple[int, Callable[[], None]]]:
         patch.setenv("VISIONOPS_REVIEW_IMAGES", str(folder / "images"))
         options = ["--configs", str(ROOT / "configs"), "--open-metrics", "--runs", str(folder / "runs")]
         control, _ = open_control(ControlOptions.parse(options, {}))
-    waits = control.runs.add(Wish(Kind.RETRAIN, "steel"), "planner", "once", datetime.now(UTC), lambda _: None)
+    waits = control.runs.add(RunRequest(Kind.RETRAIN, "steel"), "planner", "once", datetime.now(UTC), lambda _: None)
     config = uvicorn.Config(create_app(control), log_config=None)
     config.load()
     running = uvicorn.Server(config)

@@ -15,7 +15,7 @@ from visionops.data.dataset import Dataset
 from visionops.data.layers import Attribute
 from visionops.evaluation.report import load_evaluation
 from visionops.evaluation.result import Evaluation
-from visionops.evaluation.settings import Scoring
+from visionops.evaluation.settings import EvaluationPlan
 from visionops.inference.bundle import Head
 from visionops.tasks.classification.evaluation import evaluate_labels
 from visionops.tasks.detection.evaluation import evaluate
@@ -32,7 +32,7 @@ HEADS = (
 )
 
 
-def scoring_of(task: str) -> Scoring:
+def scoring_of(task: str) -> EvaluationPlan:
     source = {"source": {"kind": "sample"}}
     if task != "detection":
         source = {"source": {"kind": "folder", "path": "."}, "format": "folders"}

@@ -51,7 +51,7 @@ def serve(arguments: list[str], environment: Mapping[str, str], events: str) -> 
     os.environ.update(environment)
 
     def command(run: Run, _config: Path, _stack: str | None) -> list[str]:
-        return [sys.executable, "-S", "-c", WORK, events, run.id, run.wish.use_case, _SECONDS, ""]
+        return [sys.executable, "-S", "-c", WORK, events, run.id, run.request.use_case, _SECONDS, ""]
 
     work.command_of = command  # type: ignore[assignment]
     work.Runner = functools.partial(Runner, lease=timedelta(seconds=1), tick_seconds=0.05)  # type: ignore[misc,assignment]
@@ -172,9 +172,9 @@ class Talker:
         else:
             self._run(f"/models/{case}/rollback", number, case, {"reason": "worse on line 3"})
 
-    def _run(self, path: str, number: int, case: str, wish: dict[str, str]) -> None:
+    def _run(self, path: str, number: int, case: str, run_request: dict[str, str]) -> None:
         what = path.rpartition("/")[2]
-        answer = self.ask("chen", f"{what} {number}", path, wish, refused=frozenset({"conflict"}))
+        answer = self.ask("chen", f"{what} {number}", path, run_request, refused=frozenset({"conflict"}))
         if answer:  # one training at a time may wait
             self.runs[answer["run"]] = (what, case)
 
@@ -262,18 +262,18 @@ def steps_of(talkers: list[Talker]) -> int:
 def check_runs(store: SqlRunStore, service: Service, talkers: list[Talker]) -> Counter[str]:
     """Assert that each acknowledged run exists once, started once and ended; return the number of each kind."""
     until(lambda: all(run.state in ENDED for run in _all(store)))
-    acknowledged = {run: wish for talker in talkers for run, wish in talker.runs.items()}
+    acknowledged = {run: run_request for talker in talkers for run, run_request in talker.runs.items()}
     runs = _all(store)
-    assert {run.id: (run.wish.kind.value, run.wish.use_case) for run in runs} == acknowledged
+    assert {run.id: (run.request.kind.value, run.request.use_case) for run in runs} == acknowledged
     assert len(runs) == len(acknowledged) == sum(len(talker.runs) for talker in talkers)
-    others = [f"{run.wish.kind} {run.state}: {run.message}" for run in runs if run.state is not RunState.SUCCEEDED]
+    others = [f"{run.request.kind} {run.state}: {run.message}" for run in runs if run.state is not RunState.SUCCEEDED]
     assert not others, others
-    assert all(run.summary == {"use_case": run.wish.use_case} for run in runs)
+    assert all(run.summary == {"use_case": run.request.use_case} for run in runs)
     events = [json.loads(line) for line in service.events.read_text().splitlines()]
     events.sort(key=lambda event: event["at"])
     for what in ("begin", "end"):
         assert Counter(one["run"] for one in events if one["what"] == what) == Counter(list(acknowledged))
-    for case in {run.wish.use_case for run in runs}:  # one at a time
+    for case in {run.request.use_case for run in runs}:  # one at a time
         mine = [(one["what"], one["run"]) for one in events if one["use_case"] == case]
         assert [what for what, _ in mine] == ["begin", "end"] * (len(mine) // 2)
         assert [run for _, run in mine[::2]] == [run for _, run in mine[1::2]]

@@ -36,7 +36,7 @@ _SPEAKS_EVERY = 0.5
 """Seconds between two feedbacks. They add items, which are compared again, and too many delay exports."""
 
 
-def take_in(config: Path, log: Path, environment: Mapping[str, str]) -> None:
+def run_intake(config: Path, log: Path, environment: Mapping[str, str]) -> None:
     """Run `visionops review intake --follow`."""
     os.environ.update(environment)
     os.dup2(os.open(log.with_suffix(".intake"), os.O_CREAT | os.O_WRONLY | os.O_APPEND), 2)
@@ -116,7 +116,7 @@ def working(folder: Path, config: Path, environment: Mapping[str, str]) -> Itera
         path.touch()
     speaker = Speaker(log)
     processes = [
-        context.Process(target=take_in, args=(config, log, environment), daemon=True),
+        context.Process(target=run_intake, args=(config, log, environment), daemon=True),
         context.Process(target=index, args=(folder / "data", seen, environment), daemon=True),
     ]
     for process in processes:

@@ -18,7 +18,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from tests.helpers.review import ANNA, BEA, CHEN, NOW, STEEL, UPLOAD, answer_of, png
-from visionops.review.ports import Wanted
+from visionops.review.ports import ItemFilter
 from visionops.review.service import Review
 from visionops.review.states import State, Verdict
 from visionops.review.sweep import sweep
@@ -112,10 +112,10 @@ def check(review: Review, notes: Path) -> Counter[str]:
 
 
 def items_of(review: Review):
-    page = review.store.items(Wanted("steel", limit=1000))
+    page = review.store.items(ItemFilter("steel", limit=1000))
     while page:
         yield from page
-        page = review.store.items(Wanted("steel", limit=1000, after=page[-1].id))
+        page = review.store.items(ItemFilter("steel", limit=1000, after=page[-1].id))
 
 
 def _read(notes: Path) -> list[dict[str, object]]:

@@ -11,13 +11,13 @@ from tests.helpers.bundles import CELL, CLASSES, encode, picture
 from visionops.config import Config
 from visionops.data.dataset import Dataset
 from visionops.data.settings import DataConfig, SampleSource
-from visionops.evaluation.settings import Scoring
+from visionops.evaluation.settings import EvaluationPlan
 
 Cell = tuple[str, int, int]
 
 
 @pytest.fixture
-def scoring() -> Scoring:
+def scoring() -> EvaluationPlan:
     return Config(name="cells", data=DataConfig(source=SampleSource(kind="sample"))).scoring
 
 

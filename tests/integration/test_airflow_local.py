@@ -34,7 +34,7 @@ TRAINING, MONITORING, RETRAINING = f"training-{NAME}", f"monitoring-{NAME}", f"r
 _DAY = (datetime.now(UTC).isoweekday() + 3) % 7
 """A day of the week that does not start during the test, so that all runs are started by the test."""
 WEEKLY, MONITORED, RETRAINED = f"0 3 * * {_DAY}", f"15 6 * * {_DAY}", f"0 2 * * {_DAY}"
-MONITORING_STEPS = ["compare_traffic", "score_labelled_traffic", "estimate_performance", "decide_retraining", "tell"]
+MONITORING_STEPS = ["compare_traffic", "score_labelled_traffic", "estimate_performance", "decide_retraining", "notify"]
 
 
 @pytest.fixture(scope="module")

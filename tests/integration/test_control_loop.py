@@ -61,8 +61,8 @@ def test_what_is_queued_over_http_changes_what_the_champion_serves(machine, tmp_
     with control(tmp_path, config, key, environment) as client:
         refused = client.post("/retrain", json={"use_case": NAME})
         assert (refused.status_code, refused.json()["error"]["code"]) == (409, "cooling_down")
-        wish = {"use_case": NAME, "override": True, "reason": "another seed"}
-        training = client.post("/retrain", json=wish).headers["Location"]
+        body = {"use_case": NAME, "override": True, "reason": "another seed"}
+        training = client.post("/retrain", json=body).headers["Location"]
         until(lambda: "train" in str(client.get(training).json()["step"]), PATIENCE)
     # The first service was killed in the middle of the training.
     with control(tmp_path, config, key, environment) as client:
@@ -100,8 +100,8 @@ def test_what_is_queued_over_http_changes_what_the_champion_serves(machine, tmp_
             assert "was refused by the gate" in no["message"]
             assert (served(), model()["champion"]) == ("1", "1")
 
-            wish = {"version": "2", "reason": "seen on line 3", "override": True}
-            promoted = ended(client.post(f"{url}/promote", json=wish).headers["Location"])
+            body = {"version": "2", "reason": "seen on line 3", "override": True}
+            promoted = ended(client.post(f"{url}/promote", json=body).headers["Location"])
             assert promoted["state"] == "succeeded", promoted
             assert (served(), model()["champion"]) == ("2", "2")
             assert versions("promoted_by_hand") == {"1": None, "2": "planner: seen on line 3"}
@@ -112,7 +112,7 @@ def test_what_is_queued_over_http_changes_what_the_champion_serves(machine, tmp_
             assert (served(), model()["champion"]) == ("1", "1")
             assert versions("rolled_back") == {"1": False, "2": True}
 
-            again = ended(client.post(f"{url}/promote", json=wish).headers["Location"])
+            again = ended(client.post(f"{url}/promote", json=body).headers["Location"])
             assert again["state"] == "failed"
             assert "was rolled back by hand" in again["message"]
             assert (served(), model()["champion"]) == ("1", "1")

@@ -196,13 +196,13 @@ def reviewing(variables: dict[str, str]) -> Iterator[Any]:
 
 
 def all_items(review: Any) -> list[Any]:
-    from visionops.review.ports import Wanted
+    from visionops.review.ports import ItemFilter
 
-    return list(review.store.items(Wanted(NAME, limit=1000)))
+    return list(review.store.items(ItemFilter(NAME, limit=1000)))
 
 
 def item_of(variables: dict[str, str], reference: str) -> str:
-    from visionops.review.ports import Wanted
+    from visionops.review.ports import ItemFilter
 
     with reviewing(variables) as review:
-        return str(review.store.items(Wanted(NAME, reference=reference))[0].id)
+        return str(review.store.items(ItemFilter(NAME, reference=reference))[0].id)

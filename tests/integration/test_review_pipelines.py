@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from visionops.review.items import RANDOM, Origin, Predicted, Reason, UseCase
-from visionops.review.ports import Wanted
+from visionops.review.ports import ItemFilter
 from visionops.review.service import Answer, Arrival, Review
 from visionops.review.states import Actor, State, Verdict
 from visionops.review_store.opening import open_review
@@ -149,7 +149,7 @@ def test_decisions_become_versions_and_versions_become_models(machine):
     assert second["review"]["digest"] != trained["review"]["digest"]
     with reviewing(machine) as review:
         assert [version.number for version in review.store.versions(NAME)] == [1, 2]
-        assert not review.store.items(Wanted(NAME, [State.DECIDED]))
+        assert not review.store.items(ItemFilter(NAME, [State.DECIDED]))
 
     command = machine.folder / "visionops.py"
     command.write_text("from launch.cli import app\n\napp()\n")

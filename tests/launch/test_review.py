@@ -22,7 +22,7 @@ from tests.helpers.zenml_homes import empty_database, own_zenml
 from visionops.inference.bundle import Head
 from visionops.monitoring.feedback import FeedbackLog
 from visionops.monitoring.log import PredictionLog
-from visionops.review.ports import Wanted
+from visionops.review.ports import ItemFilter
 from visionops.review.service import Answer
 from visionops.review.states import Actor, Verdict
 from visionops.review_store.opening import open_review
@@ -76,7 +76,7 @@ def test_a_folder_goes_in_and_a_data_version_comes_out(config: Path, tmp_path: P
     assert max(map(len, listed)) <= 80
     assert "more: add --after" in run("list", "--limit", "2")
     with open_review() as review:
-        (item, *_) = review.store.items(Wanted("parts"))
+        (item, *_) = review.store.items(ItemFilter("parts"))
         now = item.added
         review.claim(item.id, Actor("bea"), key="c", now=now)
         review.decide(item.id, Answer(Verdict.CORRECT, {"class_name": "ok"}), Actor("bea"), key="d", now=now)
@@ -100,7 +100,7 @@ def test_an_image_has_one_history_by_its_hash_or_its_item(config: Path, tmp_path
     run("import", "--config", config, tmp_path / "data", "--labels", "folders", "--decided", "--as", "anna")
     run("export", "parts", tmp_path / "out", "--format", "csv", "--as", "bea")
     with open_review() as review:
-        (item, *_) = review.store.items(Wanted("parts"))
+        (item, *_) = review.store.items(ItemFilter("parts"))
     printed = run("history", item.id)
     assert f"item      {item.id} of parts, exported" in printed
     assert re.search(r"import (ok|defective)/\d\.png by anna", printed)
@@ -173,7 +173,7 @@ def test_two_reviewers_answer_and_their_agreement_is_shown(config: Path, tmp_pat
     assert "no image has two opinions yet" not in run("import", "--config", config, tmp_path / "data")
     assert "parts: no image has two opinions yet; see review.second_opinion" in run("agreement", "parts")
     with open_review() as review:
-        items = review.store.items(Wanted("parts"))
+        items = review.store.items(ItemFilter("parts"))
         now = items[0].added
         for item in items[:3]:
             for name in ("anna", "bea")[: 1 if item is items[2] else 2]:
@@ -216,7 +216,7 @@ def test_labels_that_a_model_contradicts_are_queued(tmp_path: Path, monkeypatch:
         assert re.search(r"labels    24 checked by colours [0-9a-f]{12}, 1 probably wrong", printed)
         assert f"queued    {new} new, {known} already in review" in printed
     with open_review() as review:
-        (item,) = review.store.items(Wanted("colours"))
+        (item,) = review.store.items(ItemFilter("colours"))
         assert len(review.store.arrivals(item.id)) == 1
         (reason,) = item.first.reasons
         assert (item.first.origin.value, item.first.name, item.first.proposed) == (
@@ -302,7 +302,7 @@ def test_intake_takes_traffic_and_feedback_in_once(config: Path, tmp_path: Path,
     assert run(*words) == "traffic   2 new, 0 known\nfeedback  1\nleft out  1 not sampled\n"
     assert run(*words) == "traffic   0 new, 0 known\nfeedback  0\n"
     with open_review() as review:
-        (item,) = review.store.items(Wanted("parts", sha256=hashlib.sha256(png(1)).hexdigest()))
+        (item,) = review.store.items(ItemFilter("parts", sha256=hashlib.sha256(png(1)).hexdigest()))
         first, second = review.store.arrivals(item.id)
     assert (first.predicted, first.reference) == (second.predicted, "r-1")
     assert (second.proposed, second.comment) == ({"class_name": "defective"}, "bent")
@@ -343,7 +343,7 @@ def test_similar_images_are_listed_and_what_resembles_the_test_split_is_left_out
     assert "held out   2 with a label that resemble images of the test split" in run("stats")
     assert run("list", "--limit", 100).count("(like test)") == 2
     with open_review() as review:
-        held = [i for i in review.store.items(Wanted("parts")) if i.is_held_out]
+        held = [i for i in review.store.items(ItemFilter("parts")) if i.is_held_out]
     shown = run("show", held[0].id)
     assert re.search(r"similar   distance 0\.00\d\d \(near\) to .*; seen in test; kept out of training", shown)
     printed = run("export", "parts", tmp_path / "out", "--format", "csv")

@@ -8,7 +8,7 @@ import pytest
 from tests.monitoring.test_evidently import draw_nothing, failed  # noqa: F401 - a fixture of the module
 from tests.monitoring.test_sources import line
 from visionops.monitoring.drift.detection import detect_drift
-from visionops.monitoring.evidently.comparison import look_for_drift
+from visionops.monitoring.evidently.comparison import compare_with_evidently
 from visionops.monitoring.evidently.frames import frame_name
 from visionops.monitoring.evidently.preset import detect_by_preset
 from visionops.monitoring.evidently.report import drift_scores, run_report
@@ -54,7 +54,7 @@ def test_by_its_own_tests_it_judges_each_source_apart(pair):
 
 
 def test_the_page_names_the_source(pair, tmp_path):
-    findings = look_for_drift(*pair, SETTINGS, "made-up", str(tmp_path / "workspace"))
+    findings = compare_with_evidently(*pair, SETTINGS, "made-up", str(tmp_path / "workspace"))
     assert findings.problem == ""
     assert "cam-2: brightness fell" in findings.page
     assert "feature_brightness [cam-2]" in findings.page

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.monitoring.test_drift import records
-from visionops.monitoring.evidently.comparison import look_for_drift
+from visionops.monitoring.evidently.comparison import compare_with_evidently
 from visionops.monitoring.settings import DriftMethod, DriftSettings
 
 QUICK = DriftSettings(permutations=199)
@@ -18,7 +18,7 @@ QUICK = DriftSettings(permutations=199)
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list]:
     folder = tmp_path_factory.mktemp("workspace") / "evidently"
     found = [
-        look_for_drift(records(100), records(60, seed, brightness=0.7), QUICK, use_case, str(folder))
+        compare_with_evidently(records(100), records(60, seed, brightness=0.7), QUICK, use_case, str(folder))
         for seed, use_case in ((1, "steel"), (2, "steel"), (3, "plants"))
     ]
     return folder, found
@@ -95,7 +95,9 @@ def test_the_dashboard_of_a_project_shows_the_share_and_each_column(workspace):
 def test_a_workspace_that_takes_nothing_costs_the_snapshot_only(method, tmp_path):
     (tmp_path / "file").write_text("")
     settings = QUICK.model_copy(update={"method": method})
-    findings = look_for_drift(records(100), records(60, 1, brightness=0.7), settings, "steel", str(tmp_path / "file"))
+    findings = compare_with_evidently(
+        records(100), records(60, 1, brightness=0.7), settings, "steel", str(tmp_path / "file")
+    )
     assert findings.report.drifted
     assert findings.report.snapshot is None
     assert findings.problem.startswith(f"Evidently workspace {tmp_path / 'file'}: cannot save the snapshot (")
@@ -104,7 +106,7 @@ def test_a_workspace_that_takes_nothing_costs_the_snapshot_only(method, tmp_path
 
 
 def test_a_server_that_does_not_answer_is_named():
-    findings = look_for_drift(records(60), records(40, 1), QUICK, "steel", "http://127.0.0.1:9")
+    findings = compare_with_evidently(records(60), records(40, 1), QUICK, "steel", "http://127.0.0.1:9")
     assert findings.problem.startswith(
         "Evidently workspace http://127.0.0.1:9: cannot save the snapshot (ConnectionError"
     )

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from tests.monitoring.test_drift import records
 from visionops.monitoring.drift.detection import detect_drift
 from visionops.monitoring.drift.rendering import render_drift_html
-from visionops.monitoring.drift.report import OTHER_SOURCES, Against, DriftReport
+from visionops.monitoring.drift.report import OTHER_SOURCES, Baseline, DriftReport
 from visionops.monitoring.drift.strata import MOST_SOURCES, sources_without_reference, stratify
 from visionops.monitoring.metrics import _labels
 from visionops.monitoring.settings import DriftSettings, MonitoringConfig
@@ -69,10 +69,10 @@ def test_a_source_that_the_reference_does_not_know_is_compared_with_its_earlier_
     window, history = line(100, 100, 1), line(150, 150, 2)
     assert sources_without_reference(reference, window, QUICK)
     report = detect_drift(reference, window, QUICK, history)
-    assert {source.against for source in report.sources} == {Against.HISTORY}
+    assert {source.against for source in report.sources} == {Baseline.HISTORY}
     assert not report.drifted
     alone = detect_drift(reference, window, QUICK)
-    assert {source.against for source in alone.sources} == {Against.REFERENCE}
+    assert {source.against for source in alone.sources} == {Baseline.REFERENCE}
     assert alone.drifted_sources == ("cam-2",)
     assert not sources_without_reference(line(40, 40, 0), window, QUICK)
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.helpers.bundles import CLASSES, encode, make_bundle, picture
 from visionops.data.dataset import Dataset
 from visionops.monitoring.drift.detection import detect_drift
-from visionops.monitoring.drift.report import Against
+from visionops.monitoring.drift.report import Baseline
 from visionops.monitoring.drill_ids import drill_ids, drill_rows
 from visionops.monitoring.log import PredictionLog
 from visionops.monitoring.record import RECORD
@@ -81,7 +81,7 @@ def test_the_own_history_of_a_source_is_read_where_the_reference_does_not_know_i
     assert len(traffic.history) == 40  # never of drills, whatever the setting
     report = detect_drift(traffic.reference, traffic.window, config.drift, traffic.history)
     (source,) = report.sources
-    assert (source.name, source.reference_images, source.against) == ("cam-1", 40, Against.HISTORY)
+    assert (source.name, source.reference_images, source.against) == ("cam-1", 40, Baseline.HISTORY)
     few = config.model_copy(update={"reference_hours": 12.0})
     assert len(read_traffic(bundle, place, few, NOW).history) < 40
 

@@ -14,7 +14,7 @@ from tests.helpers.review import ANNA, NOW
 from visionops.review.errors import Invalid
 from visionops.review.items import Origin, Reason, UseCase
 from visionops.review.looking import Model
-from visionops.review.ports import Prioritized, Wanted
+from visionops.review.ports import ItemFilter, Prioritized
 from visionops.review.prioritizing import Outcome, prioritize
 from visionops.review.service import Answer, Arrival, Review
 from visionops.review.settings import ReviewConfig, SelectionWeights
@@ -74,7 +74,7 @@ def test_the_same_order_again_changes_nothing(review: Review, classifier: Model)
     assert order(review, "parts", classifier, ReviewConfig(random_share=0.5), "a").stored.changed == 8
     again = order(review, "parts", classifier, ReviewConfig(random_share=0.5), "b")
     assert again.stored == Prioritized(0, 8, 0)
-    assert all(len(review.store.history(item.id)) == 2 for item in review.store.items(Wanted("parts")))
+    assert all(len(review.store.history(item.id)) == 2 for item in review.store.items(ItemFilter("parts")))
 
 
 def test_boxes_near_the_threshold_come_before_sure_ones_and_empty_images_are_drawn_too(review: Review, tmp_path: Path):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from visionops.review.errors import Invalid
 from visionops.review.findings import findings_in
 from visionops.review.items import Origin
-from visionops.review.searching import SaidBy, SavedSearch, Search
+from visionops.review.searching import ClassSource, SavedSearch, Search
 from visionops.review.states import State, Verdict
 
 TEXTS = st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"]), max_size=20)
@@ -21,7 +21,7 @@ DAYS = st.dates(date(2020, 1, 1), date(2030, 1, 1))
 
 @given(
     names=st.lists(TEXTS.filter(bool), max_size=3, unique=True),
-    said_by=st.sampled_from(SaidBy),
+    said_by=st.sampled_from(ClassSource),
     confidence=st.none() | st.tuples(SHARES, SHARES).map(sorted),
     days=st.none() | st.tuples(DAYS, DAYS).map(sorted),
     origin=st.none() | st.sampled_from(Origin),

@@ -9,12 +9,12 @@ import pytest
 from tests.helpers.review import BOX, NOW, STEEL, png
 from visionops.inference.image import read_header
 from visionops.review.items import Decision, ImageFacts, Origin, ReviewItem, Submission, decision_id
-from visionops.review.outcomes import Traced
+from visionops.review.outcomes import ItemTrace
 from visionops.review.states import Status, Verdict
 from visionops.review.tracing import TrainedModel, image_history
 
 
-def traced(*decided: tuple[bool, int | None]) -> Traced:
+def traced(*decided: tuple[bool, int | None]) -> ItemTrace:
     """Return an item whose round N was decided N hours in: with a label or not, in a data version or not."""
     header = read_header(png(1))
     image = ImageFacts("a" * 64, 100, header.width, header.height, header.format)
@@ -25,16 +25,16 @@ def traced(*decided: tuple[bool, int | None]) -> Traced:
         at, reason = NOW + timedelta(hours=round_), "" if has_label else "blurred"
         made = Decision(decision_id(item.id, round_), item.id, round_, "anna", at, verdict, label, reason)
         decisions.append((made, version))
-    return Traced(item, (), (), tuple(decisions))
+    return ItemTrace(item, (), (), tuple(decisions))
 
 
 class OneItem:
     """A store of one item."""
 
-    def __init__(self, found: Traced) -> None:
+    def __init__(self, found: ItemTrace) -> None:
         self.found = found
 
-    def trace(self, item: str) -> Traced:
+    def trace(self, item: str) -> ItemTrace:
         assert item == self.found.item.id
         return self.found
 

@@ -12,7 +12,7 @@ from tests.helpers.bundles import CLASSES, encode, make_bundle, picture
 from tests.helpers.review import ANNA, NOW
 from visionops.canary.comparison import ArmComparison, arm_line, compare_arms, labelled_arms
 from visionops.errors import MetricError
-from visionops.evaluation.settings import EvaluationConfig, Scoring
+from visionops.evaluation.settings import EvaluationConfig, EvaluationPlan
 from visionops.inference.bundle import ModelBundle
 from visionops.inference.predictor import Predictor
 from visionops.inference.settings import ServingConfig, UseCase
@@ -24,7 +24,7 @@ from visionops.tasks.labelling import LabelScheme
 from visionops.tasks.spec import task_for
 
 CELLS = ReviewedCase("cells", "detection", LabelScheme(class_names=CLASSES))
-SCORING = Scoring(
+SCORING = EvaluationPlan(
     use_case=UseCase(name="cells", task="detection"),
     evaluation=EvaluationConfig(worst_images=0, latency_images=1, resamples=200),
     serving=ServingConfig(),

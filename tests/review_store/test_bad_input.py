@@ -14,7 +14,7 @@ from tests.helpers.review import ANNA, BOX, CASTING, CHEN, NOW, PREDICTED, STEEL
 from visionops.errors import ImageError, LabelError, TaskError
 from visionops.review.errors import Invalid, WrongState
 from visionops.review.items import Origin, Predicted, Reason, UseCase
-from visionops.review.ports import Wanted
+from visionops.review.ports import ItemFilter
 from visionops.review.service import Answer, Arrival, Review
 from visionops.review.states import Actor, State, Verdict
 from visionops.tasks.labelling import LabelScheme
@@ -46,7 +46,7 @@ def test_tricks_are_kept_as_texts_wherever_a_text_may_be(review: Review, folder:
     assert (item.first.name, item.first.comment, item.first.proposed) == (trick, trick, label)
     assert item.first.predicted is not None
     assert item.first.predicted.answer["detections"][0]["class_name"] == trick
-    assert [one.id for one in review.store.items(Wanted(trick, reference=trick))] == [item.id]
+    assert [one.id for one in review.store.items(ItemFilter(trick, reference=trick))] == [item.id]
     review.claim_next(trick, actor, key=f"{trick}1", now=NOW)
     review.decide(item.id, Answer(Verdict.CONFIRM, comment=trick), actor, key=f"{trick}2", now=NOW)
     review.export(trick, actor, key=f"{trick}3", now=NOW)
@@ -62,7 +62,7 @@ def test_tricks_are_kept_as_texts_wherever_a_text_may_be(review: Review, folder:
 
 
 def nothing_is_kept(review: Review) -> bool:
-    return review.store.items(Wanted()) == [] and list(review.images.digests()) == []
+    return review.store.items(ItemFilter()) == [] and list(review.images.digests()) == []
 
 
 UNKEPT = {"nul": "a\0b", "bell": "a\x07b", "half": "a\ud800b", "long": "x" * 100_000_000}

@@ -13,9 +13,9 @@ from visionops.data.layers import Attribute
 from visionops.data.settings import DataConfig, FolderSource, Format
 from visionops.errors import DataError
 from visionops.review.errors import Invalid
-from visionops.review.exchange import EXPORTS, check_export, scheme_of, take_in, write_export
+from visionops.review.exchange import EXPORTS, check_export, import_images, scheme_of, write_export
 from visionops.review.items import UseCase
-from visionops.review.ports import Wanted
+from visionops.review.ports import ItemFilter
 from visionops.review.service import Answer, Arrival, Origin, Review
 from visionops.review.states import Actor, State, Verdict
 from visionops.tasks.labelling import LabelScheme, Question
@@ -141,34 +141,34 @@ def test_a_folder_taken_in_again_changes_nothing(review: Review, tmp_path: Path)
     images = dataset(tmp_path / "new", ["a/1.png", "b/2.png", "'; DROP.png"])
     (tmp_path / "new" / "b" / "2.png").write_bytes(b"no image")
     for expected in ((2, 0), (2, 0)):  # the second time each write gets its first answer
-        found = take_in(review, "steel", images, ANNA, NOW, labelled=False)
+        found = import_images(review, "steel", images, ANNA, NOW, labelled=False)
         assert (found.new, found.known) == expected
         (line,) = found.refused
         assert line.startswith("b/2.png: ")
-    assert sorted(item.first.name for item in review.store.items(Wanted("steel"))) == ["'; DROP.png", "a/1.png"]
+    assert sorted(item.first.name for item in review.store.items(ItemFilter("steel"))) == ["'; DROP.png", "a/1.png"]
     images.paths()[0].unlink()
-    assert "cannot be read (no such file" in take_in(review, "steel", images, BEA, NOW, labelled=False).refused[0]
+    assert "cannot be read (no such file" in import_images(review, "steel", images, BEA, NOW, labelled=False).refused[0]
 
 
 def test_another_folder_may_have_other_images_of_the_same_names(review: Review, tmp_path: Path):
     for number, folder in enumerate(("monday", "tuesday")):
         images = dataset(tmp_path / folder, ["1.png", "2.png"])
         (tmp_path / folder / "1.png").write_bytes(png(10 + number))
-        found = take_in(review, "steel", images, ANNA, NOW, labelled=False)
+        found = import_images(review, "steel", images, ANNA, NOW, labelled=False)
         assert found.refused == ()
-    assert len(review.store.items(Wanted("steel"))) == 3
+    assert len(review.store.items(ItemFilter("steel"))) == 3
 
 
 def test_labels_come_as_proposals_or_as_decisions(review: Review, tmp_path: Path):
     boxes = {"image": [0, 1], "class_id": [1, 0], "x1": [1, 0], "y1": [2, 0], "x2": [30, 99], "y2": [40, 9]}
     images = dataset(tmp_path / "new", ["1.png", "2.png"], **boxes)
-    found = take_in(review, "steel", images, ANNA, NOW, labelled=True)
+    found = import_images(review, "steel", images, ANNA, NOW, labelled=True)
     assert (found.new, found.decided) == (1, 0)
     assert "exceeds the image of 64 x 48 pixels" in found.refused[0]
-    (item,) = review.store.items(Wanted("steel"))
+    (item,) = review.store.items(ItemFilter("steel"))
     assert (item.status.state, item.first.proposed) == (State.PENDING, BOX)
     for decided in (1, 0):
-        found = take_in(review, "steel", images, Actor("import"), NOW, labelled=True, decided=True)
+        found = import_images(review, "steel", images, Actor("import"), NOW, labelled=True, decided=True)
         assert found.decided == decided or found.decided == 1  # its writes get their first answers
     (decision,) = review.store.decisions(item.id)
     assert (decision.reviewer, decision.label) == ("import", BOX)
@@ -179,7 +179,7 @@ def test_an_image_in_somebodys_hands_is_not_decided_by_an_import(review: Review,
     images = dataset(tmp_path / "new", ["1.png"], **boxes)
     item = review.add("steel", png(0), UPLOAD, ANNA, key="a", now=NOW).item.id
     review.claim(item, BEA, key="c", now=NOW)
-    found = take_in(review, "steel", images, ANNA, NOW, labelled=True, decided=True)
+    found = import_images(review, "steel", images, ANNA, NOW, labelled=True, decided=True)
     assert (found.new, found.known, found.decided) == (0, 1, 0)
     assert review.store.item(item).status.holder == "bea"
 

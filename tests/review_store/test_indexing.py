@@ -17,7 +17,7 @@ from visionops.data.settings import ReviewSource
 from visionops.data.shards import StoredDataset
 from visionops.inference.settings import UseCase
 from visionops.registry import RegisteredVersion
-from visionops.review.ports import Wanted
+from visionops.review.ports import ItemFilter
 from visionops.review_store.opening import open_review
 
 WHEN = datetime.datetime(2026, 11, 29, tzinfo=datetime.UTC)
@@ -96,7 +96,7 @@ def test_what_a_training_had_is_known_to_the_review_by_itself(
     assert store.fetched == ["p5.png"]
     assert said[-1].startswith("4 images of the data set known to the review, 1 new or in another split; 4 items")
     with open_review() as review:
-        items = review.store.items(Wanted("parts"))
+        items = review.store.items(ItemFilter("parts"))
         assert sorted(item.likeness.seen_in for item in items if item.is_held_out) == ["test", "test"]
 
 

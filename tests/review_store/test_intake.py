@@ -19,9 +19,9 @@ from tests.serving.test_switching import PNG
 from visionops.monitoring.kinds import FEEDBACK
 from visionops.monitoring.log import PredictionLog
 from visionops.review.errors import Unavailable
-from visionops.review.intake import Intake, Taken
+from visionops.review.intake import Intake, IntakeResult
 from visionops.review.items import Origin, UseCase
-from visionops.review.ports import Wanted
+from visionops.review.ports import ItemFilter
 from visionops.review.selection.random_share import is_drawn
 from visionops.review.server_logs import ServerLogs
 from visionops.review.service import Review
@@ -69,7 +69,7 @@ def predict(client: TestClient, number: int, request_id: str = "") -> None:
     assert client.post("/predict", content=part(number), headers=headers).status_code == 200
 
 
-def take(review: Review, logs: ServerLogs, now: datetime | None = None, share: float = 0.1) -> Taken:
+def take(review: Review, logs: ServerLogs, now: datetime | None = None, share: float = 0.1) -> IntakeResult:
     return Intake(review, "cells", logs, ReviewConfig(random_share=share)).run(now or datetime.now(UTC) + LATER)
 
 
@@ -89,7 +89,7 @@ def test_sampled_images_and_feedback_become_items_once(cells: Review, bundle: Pa
         images_written(log, 5)
         first = take(cells, logs, share=0)  # while the segments are open
         assert (first.new, first.known, first.feedback, dict(first.skipped)) == (4, 0, 2, {"drill": 1})
-        assert take(cells, logs, share=0) == Taken(0, 0, 0, {}, ())
+        assert take(cells, logs, share=0) == IntakeResult(0, 0, 0, {}, ())
         predict(client, 4)
         images_written(log, 6)
         assert take(cells, logs).new == 1
@@ -122,7 +122,7 @@ def test_a_share_is_drawn_at_random_as_the_queue_draws_it(cells: Review, bundle:
             predict(client, number)
         images_written(log, 24)
     assert take(cells, ServerLogs(log), share=0.3).new == 24
-    kinds = {item.id: [one.kind for one in item.reasons] for item in cells.store.items(Wanted("cells", limit=100))}
+    kinds = {item.id: [one.kind for one in item.reasons] for item in cells.store.items(ItemFilter("cells", limit=100))}
     drawn = {item for item in kinds if is_drawn(item, 0.3)}
     assert {item for item, found in kinds.items() if found == ["random"]} == drawn
     assert {item for item, found in kinds.items() if found == []} == kinds.keys() - drawn
@@ -156,7 +156,7 @@ def test_an_image_that_is_being_written_is_waited_for(cells: Review, bundle: Pat
     late = next((log / "images").glob("*/*-part-0.png"))
     data = late.read_bytes()
     late.unlink()
-    assert take(cells, ServerLogs(log), now=datetime.now(UTC)) == Taken(0, 0, 0, {}, ())
+    assert take(cells, ServerLogs(log), now=datetime.now(UTC)) == IntakeResult(0, 0, 0, {}, ())
     late.write_bytes(data)
     assert take(cells, ServerLogs(log), now=datetime.now(UTC)).new == 2
 
@@ -197,8 +197,8 @@ def test_an_intake_that_dies_between_items_and_cursor_adds_nothing_twice(
     # Different reasons than the first time: the key still identifies the same record.
     second = take(cells, ServerLogs(log), share=1)
     assert (second.new + second.known, second.feedback, second.refused) == (5, 1, ())
-    assert len(cells.store.items(Wanted("cells"))) == 5
-    assert sum(len(cells.store.arrivals(item.id)) for item in cells.store.items(Wanted("cells"))) == 6
+    assert len(cells.store.items(ItemFilter("cells"))) == 5
+    assert sum(len(cells.store.arrivals(item.id)) for item in cells.store.items(ItemFilter("cells"))) == 6
 
 
 @pytest.mark.parametrize("kind", ["bucket", "postgres"])
@@ -231,7 +231,7 @@ def test_sampled_images_and_feedback_reach_the_store(
     assert (arrival.proposed, arrival.comment) == (BOX, "a 'b' \"c\"\\ ü\n d")
     assert review.images.read(one.json()["sha256"]) == part(1)
     assert review.images.read(two.json()["sha256"]) == part(2)
-    assert take(review, ServerLogs(store)) == Taken(0, 0, 0, {}, ())
+    assert take(review, ServerLogs(store)) == IntakeResult(0, 0, 0, {}, ())
     # The machine that also has the folder uses the same names of segments.
     assert take(review, ServerLogs(log, store)).feedback == 0
 

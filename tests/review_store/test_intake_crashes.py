@@ -14,7 +14,7 @@ import pytest
 from tests.helpers.bundles import make_bundle
 from tests.helpers.intake_crashes import CELLS, kill_often
 from visionops.review.intake import Intake
-from visionops.review.ports import Wanted
+from visionops.review.ports import ItemFilter
 from visionops.review.server_logs import ServerLogs
 from visionops.review.settings import ReviewConfig
 
@@ -39,10 +39,10 @@ def test_acknowledged_feedback_outlives_any_kill(
     assert (again.new, again.known, again.feedback, again.refused) == (0, 0, 0, ())
 
     items = {}
-    page = review.store.items(Wanted("cells", limit=1000))
+    page = review.store.items(ItemFilter("cells", limit=1000))
     while page:
         items |= {item.id: item for item in page}
-        page = review.store.items(Wanted("cells", limit=1000, after=page[-1].id))
+        page = review.store.items(ItemFilter("cells", limit=1000, after=page[-1].id))
     said: dict[str, int] = {}
     traffic: dict[str, int] = {}
     for item in items.values():

@@ -15,7 +15,7 @@ from tests.helpers.review import ANNA, BEA, BOX, CHEN, NOW, STEEL, UPLOAD, png
 from visionops.errors import ImageError
 from visionops.review.items import item_id
 from visionops.review.likeness import SeenImage
-from visionops.review.ports import Added, Wanted, Write
+from visionops.review.ports import ItemFilter, SubmissionResult, Write
 from visionops.review.service import Answer, Review
 from visionops.review.similar import Similar
 from visionops.review.states import State, Verdict
@@ -51,7 +51,7 @@ def review(opener) -> Review:
     return opener()
 
 
-def add(review: Review, data: bytes, key: str) -> Added:
+def add(review: Review, data: bytes, key: str) -> SubmissionResult:
     return review.add("steel", data, UPLOAD, ANNA, key=key, now=NOW)
 
 
@@ -112,7 +112,7 @@ def test_what_resembles_the_test_split_is_kept_out_of_training(review: Review, t
     version = review.export("steel", CHEN, key="e", now=NOW)
     assert version is not None
     assert version.num_items == 6
-    states = {item.id: item.status.state for item in review.store.items(Wanted("steel"))}
+    states = {item.id: item.status.state for item in review.store.items(ItemFilter("steel"))}
     assert {item for item, state in states.items() if state is State.DECIDED} == {
         item for item, split in found.items() if split == "test"
     }

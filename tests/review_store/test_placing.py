@@ -11,7 +11,7 @@ from sqlalchemy import select
 
 from tests.helpers.review import ANNA, BEA, CASTING, CHEN, NOW, PREDICTED, UPLOAD, png
 from visionops.review.errors import Invalid, KeyReused, NotFound, WrongState
-from visionops.review.items import Origin, Placed, Predicted, Reason
+from visionops.review.items import Origin, Predicted, QueuePlace, Reason
 from visionops.review.ports import Prioritized, Write
 from visionops.review.service import Answer, Arrival, Review
 from visionops.review.states import Verdict
@@ -28,14 +28,16 @@ def add(review: Review, number: int, arrival: Arrival = UPLOAD) -> str:
     return review.add("steel", png(number), arrival, ANNA, key=f"add {number}", now=NOW).item.id
 
 
-def place(review: Review, *placed: Placed, key: str = "p", use_case: str = "steel") -> Prioritized:
+def place(review: Review, *placed: QueuePlace, key: str = "p", use_case: str = "steel") -> Prioritized:
     write = Write.of(key, CHEN, LATER, use_case, [(one.item, [r.value for r in one.reasons]) for one in placed])
     return review.store.prioritize(use_case, placed, write)
 
 
 def test_a_place_has_its_reasons_its_prediction_and_an_audit_row(review: Review):
     first, second = add(review, 1), add(review, 2)
-    assert place(review, Placed(first, (FAR,), None), Placed(second, (UNSURE, FAR), NEXT)) == Prioritized(2, 0, 0)
+    assert place(review, QueuePlace(first, (FAR,), None), QueuePlace(second, (UNSURE, FAR), NEXT)) == Prioritized(
+        2, 0, 0
+    )
     item = review.store.item(second)
     assert (item.reasons, item.priority, item.predicted) == ((UNSURE, FAR), 0.875, NEXT)
     assert (item.first.reasons, item.first.predicted) == ((), PREDICTED)
@@ -56,12 +58,12 @@ def test_a_place_has_its_reasons_its_prediction_and_an_audit_row(review: Review)
 def test_what_is_sent_again_is_done_once(review: Review):
     item = add(review, 1)
     for _ in range(2):
-        assert place(review, Placed(item, (UNSURE,), NEXT)) == Prioritized(1, 0, 0)
+        assert place(review, QueuePlace(item, (UNSURE,), NEXT)) == Prioritized(1, 0, 0)
     assert len(review.store.history(item)) == 2
-    assert place(review, Placed(item, (UNSURE,), NEXT), key="again") == Prioritized(0, 1, 0)
+    assert place(review, QueuePlace(item, (UNSURE,), NEXT), key="again") == Prioritized(0, 1, 0)
     assert len(review.store.history(item)) == 2
     with pytest.raises(KeyReused):
-        place(review, Placed(item, (FAR,), NEXT))
+        place(review, QueuePlace(item, (FAR,), NEXT))
 
 
 def test_what_is_claimed_or_decided_is_left_alone(review: Review):
@@ -69,7 +71,7 @@ def test_what_is_claimed_or_decided_is_left_alone(review: Review):
     review.claim(claimed, ANNA, key="a", now=NOW)
     review.claim(decided, ANNA, key="b", now=NOW)
     review.decide(decided, Answer(Verdict.CONFIRM), ANNA, key="c", now=NOW)
-    found = place(review, *(Placed(item, (UNSURE,), NEXT) for item in (claimed, decided, waiting)))
+    found = place(review, *(QueuePlace(item, (UNSURE,), NEXT) for item in (claimed, decided, waiting)))
     assert found == Prioritized(1, 0, 2)
     assert review.store.item(claimed).reasons == ()
     assert review.store.item(decided).predicted == PREDICTED
@@ -82,7 +84,7 @@ def test_a_confirmation_is_of_the_present_prediction(review: Review):
     with pytest.raises(WrongState, match="has no prediction to confirm"):
         review.decide(item, Answer(Verdict.CONFIRM), ANNA, key="b", now=NOW)
     review.release(item, ANNA, key="c", now=NOW)
-    place(review, Placed(item, (UNSURE,), PREDICTED))
+    place(review, QueuePlace(item, (UNSURE,), PREDICTED))
     review.claim(item, ANNA, key="d", now=NOW)
     review.decide(item, Answer(Verdict.CONFIRM), ANNA, key="e", now=NOW)
     (decision,) = review.store.decisions(item)
@@ -94,13 +96,13 @@ def test_nothing_is_changed_where_one_item_is_wrong(review: Review):
     other = review.add(CASTING.name, png(2), Arrival(Origin.UPLOAD), ANNA, key="o", now=NOW).item.id
     for wrong in ("nothing", other, "'; DROP TABLE review_items; --"):
         with pytest.raises(NotFound, match="does not exist in steel"):
-            place(review, Placed(item, (UNSURE,), None), Placed(wrong, (UNSURE,), None))
+            place(review, QueuePlace(item, (UNSURE,), None), QueuePlace(wrong, (UNSURE,), None))
     with pytest.raises(NotFound, match="use case gold"):
         place(review, use_case="gold")
     with pytest.raises(Invalid, match="one occurs twice"):
-        place(review, Placed(item, (UNSURE,), None), Placed(item, (FAR,), None))
+        place(review, QueuePlace(item, (UNSURE,), None), QueuePlace(item, (FAR,), None))
     with pytest.raises(Invalid, match="21 are too many"):
-        Placed(item, (UNSURE,) * 21, None)
+        QueuePlace(item, (UNSURE,) * 21, None)
     assert review.store.item(item).reasons == ()
     assert len(review.store.history(item)) == 1
 
@@ -108,7 +110,7 @@ def test_nothing_is_changed_where_one_item_is_wrong(review: Review):
 def test_more_items_than_a_statement_takes(review: Review, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("visionops.review_store.placing._BLOCK", 3)
     items = [add(review, n) for n in range(8)]
-    found = place(review, *(Placed(item, (Reason("diversity", n / 10),), None) for n, item in enumerate(items)))
+    found = place(review, *(QueuePlace(item, (Reason("diversity", n / 10),), None) for n, item in enumerate(items)))
     assert found == Prioritized(8, 0, 0)
     taken = [review.claim_next("steel", BEA, key=str(n), now=LATER) for n in range(3)]
     assert [one and one.id for one in taken] == items[:-4:-1]

@@ -13,7 +13,7 @@ from visionops.data.additions import mark_added
 from visionops.data.history import SplitHistory
 from visionops.data.settings import ReviewSource, ValidationPolicy
 from visionops.errors import DataError
-from visionops.evaluation.settings import EvaluationConfig, Scoring
+from visionops.evaluation.settings import EvaluationConfig, EvaluationPlan
 from visionops.inference.bundle import ModelBundle
 from visionops.inference.predictor import Predictor
 from visionops.inference.settings import ServingConfig, UseCase
@@ -29,7 +29,7 @@ from visionops.tasks.spec import task_for
 
 CELLS = ReviewedCase("cells", "detection", LabelScheme(class_names=CLASSES))
 POLICY = ValidationPolicy(min_images=1)
-SCORING = Scoring(
+SCORING = EvaluationPlan(
     use_case=UseCase(name="cells", task="detection"),
     evaluation=EvaluationConfig(worst_images=0, latency_images=1, resamples=0),
     serving=ServingConfig(),

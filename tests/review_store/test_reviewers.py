@@ -13,7 +13,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from tests.helpers.review import ANNA, STEEL, UPLOAD, Reviewers, answer_of, png, rules
 from visionops.review.items import UseCase
 from visionops.review.opinions import wants_second
-from visionops.review.ports import Wanted
+from visionops.review.ports import ItemFilter
 from visionops.review.service import Review
 from visionops.review.states import Action, Actor, Change, Status, Verdict
 from visionops.review_store.database import Database
@@ -73,7 +73,7 @@ class Kept:
         return first and first.number
 
     def statuses(self) -> Mapping[str, Status]:
-        return {item.id: item.status for item in self._review.store.items(Wanted(self._case))}
+        return {item.id: item.status for item in self._review.store.items(ItemFilter(self._case))}
 
     def decisions(self, item: str) -> list[tuple[int, str, Verdict]]:
         return [(one.round, one.reviewer, one.verdict) for one in self._review.store.decisions(item)]

@@ -19,7 +19,7 @@ from tests.helpers.disks import mounted
 from tests.helpers.postgres import PASSWORD, Postgres
 from tests.helpers.review import ANNA, NOW, STEEL, UPLOAD, png
 from visionops.review.errors import Invalid, OtherSchema, Unavailable
-from visionops.review.ports import Wanted
+from visionops.review.ports import ItemFilter
 from visionops.review.service import Answer, Review
 from visionops.review.states import Verdict
 from visionops.review_store.database import Database
@@ -71,7 +71,7 @@ def test_rows_of_every_version_come_up_to_the_newest(place: str, revision: str, 
     with database.engine.connect() as connection:
         assert differences(connection) == []
     review = Review(SqlReviewStore(database), open_images(str(tmp_path / "images")))
-    states = {item.id[:4]: item.status.state.value for item in review.store.items(Wanted("steel"))}
+    states = {item.id[:4]: item.status.state.value for item in review.store.items(ItemFilter("steel"))}
     assert states == {"aaaa": "pending", "bbbb": "claimed", "cccc": "decided", "dddd": "exported"}
     ((item, decision),) = review.store.version("steel", 1)
     assert (item.first.comment, decision.reviewer) == ("it's bent", "anna")
@@ -164,7 +164,7 @@ def test_a_database_that_goes_down_is_unavailable_and_then_serves_again(
         for call in (
             lambda: review.add("steel", png(2), UPLOAD, ANNA, key="b", now=NOW),
             lambda: review.claim_next("steel", ANNA, key="c", now=NOW),
-            lambda: review.store.items(Wanted()),
+            lambda: review.store.items(ItemFilter()),
             lambda: SqlReviewStore(Database(postgres_database)),
         ):
             with pytest.raises(Unavailable, match="check the address, PGPASSWORD and the rights") as caught:
@@ -191,7 +191,7 @@ def test_a_full_disk_is_unavailable_and_writes_nothing_half(tmp_path: Path, open
 
         with pytest.raises(Unavailable, match="free some space"):
             fill()
-        items = review.store.items(Wanted("steel", limit=1000))
+        items = review.store.items(ItemFilter("steel", limit=1000))
         assert len(items) == len(done)
         assert all(len(review.store.history(item.id)) == 1 for item in items)
         for path in disk.glob("*.db-*"):

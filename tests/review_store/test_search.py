@@ -17,10 +17,10 @@ from tests.review_store.test_schema import ROWS
 from visionops.review.changes import compare_versions
 from visionops.review.errors import Invalid
 from visionops.review.findings import findings_in
-from visionops.review.items import Origin, Placed, Predicted, Reason
-from visionops.review.outcomes import Traced
+from visionops.review.items import Origin, Predicted, QueuePlace, Reason
+from visionops.review.outcomes import ItemTrace
 from visionops.review.ports import Write
-from visionops.review.searching import PAGE, SaidBy, SavedSearch, Search
+from visionops.review.searching import PAGE, ClassSource, SavedSearch, Search
 from visionops.review.service import Answer, Arrival, Review
 from visionops.review.states import State, Verdict
 from visionops.review_store.database import Database
@@ -62,7 +62,7 @@ def fill(review: Review, images: int) -> None:
         review.decide(item.id, answer, ANNA, key=f"d{number}", now=now)
 
 
-def matches(traced: Traced, search: Search) -> bool:
+def matches(traced: ItemTrace, search: Search) -> bool:
     """Return whether an item matches, by a few lines of code."""
     item, arrivals = traced.item, [one.submission for one in traced.arrivals]
     labels = [decision.label for decision, _ in traced.decisions]
@@ -72,7 +72,9 @@ def matches(traced: Traced, search: Search) -> bool:
     if search.confidence_from is not None or search.confidence_to is not None:
         said = {name for name, value in model.items() if low <= value <= high}
     else:
-        said = {SaidBy.MODEL: set(model), SaidBy.LABEL: set(label), SaidBy.ANY: {*model, *label}}[search.said_by]
+        said = {ClassSource.MODEL: set(model), ClassSource.LABEL: set(label), ClassSource.ANY: {*model, *label}}[
+            search.said_by
+        ]
     has_range = search.confidence_from is not None or search.confidence_to is not None
     texts = [text for one in arrivals for text in (one.comment, one.name)]
     texts += [text for decision, _ in traced.decisions for text in (decision.comment, decision.reason)]
@@ -102,8 +104,8 @@ def matches(traced: Traced, search: Search) -> bool:
 SEARCHES = [
     Search("steel"),
     Search("steel", names=("dent",)),
-    Search("steel", names=("dent",), said_by=SaidBy.MODEL),
-    Search("steel", names=("dent",), said_by=SaidBy.LABEL),
+    Search("steel", names=("dent",), said_by=ClassSource.MODEL),
+    Search("steel", names=("dent",), said_by=ClassSource.LABEL),
     Search("steel", names=("dent", "scratch")),
     Search("steel", names=("dent",), confidence_from=0.4, confidence_to=0.7),
     Search("steel", confidence_to=0.2),
@@ -147,7 +149,7 @@ def test_every_filter_finds_what_a_plain_program_finds(review: Review):
 
 
 def test_an_item_is_found_by_what_is_said_of_it_now(review: Review):
-    def is_found(name: str, said_by: SaidBy) -> bool:
+    def is_found(name: str, said_by: ClassSource) -> bool:
         return review.store.search(Search("steel", names=(name,), said_by=said_by)).count == 1
 
     def shown_label() -> object:
@@ -156,24 +158,24 @@ def test_an_item_is_found_by_what_is_said_of_it_now(review: Review):
     answer = {"detections": [{"class_id": 0, "class_name": "scratch", "confidence": 0.9, "box": [0, 0, 9, 9]}]}
     arrival = Arrival(Origin.UPLOAD, predicted=Predicted("steel", "1", answer))
     item = review.add("steel", png(1), arrival, ANNA, key="a", now=NOW).item.id
-    assert is_found("scratch", SaidBy.MODEL)
+    assert is_found("scratch", ClassSource.MODEL)
     newer = {"detections": [{"class_id": 1, "class_name": "dent", "confidence": 0.8, "box": [0, 0, 9, 9]}]}
-    placed = Placed(item, (Reason("novelty"),), Predicted("steel", "2", newer))
+    placed = QueuePlace(item, (Reason("novelty"),), Predicted("steel", "2", newer))
     review.store.prioritize("steel", [placed], Write.of("p", ANNA, NOW, "p"))
-    assert is_found("dent", SaidBy.MODEL)
-    assert not is_found("scratch", SaidBy.MODEL)
+    assert is_found("dent", ClassSource.MODEL)
+    assert not is_found("scratch", ClassSource.MODEL)
     assert review.store.search(Search("steel", model_version="1")).count == 1
     assert review.store.search(Search("steel", model_version="2")).count == 1
     review.claim(item, ANNA, key="c", now=NOW)
     review.decide(item, Answer(Verdict.CONFIRM), ANNA, key="d", now=NOW)
-    assert is_found("dent", SaidBy.LABEL)
+    assert is_found("dent", ClassSource.LABEL)
     assert shown_label() == {"boxes": [{"class_name": "dent", "box": [0, 0, 9, 9]}]}
     review.reopen(item, "look again", CHEN, key="r", now=NOW)
-    assert is_found("dent", SaidBy.LABEL)  # until it is decided again
+    assert is_found("dent", ClassSource.LABEL)  # until it is decided again
     assert shown_label() is None
     review.claim(item, BEA, key="c", now=NOW)
     review.decide(item, Answer(Verdict.REJECT, reason="blurred"), BEA, key="d", now=NOW)
-    assert not is_found("dent", SaidBy.LABEL)
+    assert not is_found("dent", ClassSource.LABEL)
     assert shown_label() is None
     assert review.store.classes_found("steel") == ["dent"]
     assert review.store.classes_found(CASTING.name) == []

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from tests.helpers.review import ANNA, BEA, BOX, CASTING, CHEN, NOW, PREDICTED, STEEL, UPLOAD, png
 from visionops.review.errors import Conflict, HeldByAnother, Invalid, KeyReused, LeaseExpired, NotFound, WrongState
 from visionops.review.items import DataVersion, Origin, Reason, UseCase
-from visionops.review.ports import Wanted
+from visionops.review.ports import ItemFilter
 from visionops.review.service import Answer, Arrival, Review
 from visionops.review.states import Actor, State, Verdict
 from visionops.review_store.database import Database
@@ -154,7 +154,7 @@ def test_the_same_image_is_one_item_of_a_use_case(review: Review):
         (Origin.UPLOAD, ""),
         (Origin.TRAFFIC, "missed a dent"),
     ]
-    assert [item.id for item in review.store.items(Wanted(reference="req-7"))] == [first.item.id]
+    assert [item.id for item in review.store.items(ItemFilter(reference="req-7"))] == [first.item.id]
 
 
 def test_a_write_that_comes_again_is_done_once_and_answered_the_same(review: Review):
@@ -197,7 +197,7 @@ def test_what_is_not_there_is_said(review: Review):
         lambda: review.export("wood", ANNA, key="c", now=NOW),
         lambda: review.store.stats("wood"),
         lambda: review.store.version("steel", 1),
-        lambda: review.store.items(Wanted(after="x")),
+        lambda: review.store.items(ItemFilter(after="x")),
         lambda: review.images.read("0" * 64),
     ):
         with pytest.raises(NotFound):
@@ -207,18 +207,18 @@ def test_what_is_not_there_is_said(review: Review):
 def test_items_are_listed_newest_first_in_pages(review: Review):
     items = [review.add("steel", png(n), UPLOAD, ANNA, key=str(n), now=NOW + timedelta(seconds=n)) for n in range(5)]
     newest = [added.item.id for added in reversed(items)]
-    first = review.store.items(Wanted("steel", limit=3))
-    rest = review.store.items(Wanted("steel", limit=3, after=first[-1].id))
+    first = review.store.items(ItemFilter("steel", limit=3))
+    rest = review.store.items(ItemFilter("steel", limit=3, after=first[-1].id))
     assert [item.id for item in first + rest] == newest
     review.claim(newest[0], ANNA, key="c", now=NOW)
-    assert [item.id for item in review.store.items(Wanted(states=[State.CLAIMED]))] == newest[:1]
-    assert len(review.store.items(Wanted(states=[State.CLAIMED, State.PENDING]))) == 5
-    assert review.store.items(Wanted("casting")) == []
-    assert review.store.items(Wanted(origin=Origin.BATCH)) == []
-    assert [i.id for i in review.store.items(Wanted(sha256=items[2].item.image.sha256))] == [items[2].item.id]
+    assert [item.id for item in review.store.items(ItemFilter(states=[State.CLAIMED]))] == newest[:1]
+    assert len(review.store.items(ItemFilter(states=[State.CLAIMED, State.PENDING]))) == 5
+    assert review.store.items(ItemFilter("casting")) == []
+    assert review.store.items(ItemFilter(origin=Origin.BATCH)) == []
+    assert [i.id for i in review.store.items(ItemFilter(sha256=items[2].item.image.sha256))] == [items[2].item.id]
     for limit in (0, 1001):
         with pytest.raises(Invalid, match="is not from 1 to 1000"):
-            review.store.items(Wanted(limit=limit))
+            review.store.items(ItemFilter(limit=limit))
 
 
 def test_the_state_of_a_queue_is_counted(review: Review):

@@ -133,7 +133,7 @@ def test_a_real_airflow_loads_them_without_errors_and_makes_pods_of_them(folder,
     asks, starts = monitoring["tasks"]["ask"], monitoring["tasks"]["start_retraining-sample"]
     assert asks["pod"]["spec"]["containers"][0]["command"] == ["python", "-m", "pipelines.retraining_trigger"]
     assert asks["skips_on"] == [NOTHING_TO_DO]
-    assert "tell" in asks["upstream"]
+    assert "notify" in asks["upstream"]
     assert (starts["upstream"], starts["starts"]) == (["ask"], "retraining-sample")
 
 

@@ -42,7 +42,7 @@ from visionops.evaluation.measuring import measure_latency, read_test_image, sel
 from visionops.evaluation.report import NO_GALLERY, Page, load_evaluation, write_report, writing
 from visionops.evaluation.resampling import percentile_intervals, resample
 from visionops.evaluation.result import Evaluation
-from visionops.evaluation.settings import Scoring
+from visionops.evaluation.settings import EvaluationPlan
 from visionops.gate.decision import decide
 from visionops.inference.bundle import BundleCard, ModelBundle, Thresholds
 from visionops.inference.decoders import RawOutput
@@ -208,7 +208,9 @@ class BrightnessTask(TaskSpec[BrightnessPrediction]):
         sealed = bundle.card.model_copy(update={"metrics": {"within": within, "mae": mae}})
         return ModelBundle.create(bundle.folder, sealed)
 
-    def evaluate(self, bundle: ModelBundle, dataset: Dataset, scoring: Scoring, folder: Path | None) -> Evaluation:
+    def evaluate(
+        self, bundle: ModelBundle, dataset: Dataset, scoring: EvaluationPlan, folder: Path | None
+    ) -> Evaluation:
         test = select_test(dataset)
         predictor = Predictor(bundle, scoring.serving.engine)
         errors = _errors(predictor, test)

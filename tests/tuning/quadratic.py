@@ -14,9 +14,9 @@ from visionops.config import Config
 from visionops.data.dataset import Dataset
 from visionops.errors import TrainingError
 from visionops.evaluation.result import Evaluation
-from visionops.evaluation.settings import Scoring
+from visionops.evaluation.settings import EvaluationPlan
 from visionops.inference.bundle import ModelBundle
-from visionops.tasks.base import TrainingLog, alone_in
+from visionops.tasks.base import TrainingLog, locked_folder
 from visionops.tasks.converted import ConvertedDataset
 from visionops.tasks.settings import TrainingPlan
 from visionops.tuning.data import SearchData
@@ -47,7 +47,7 @@ class Quadratic:
 
     def train(self, converted: ConvertedDataset, plan: TrainingPlan, work: Path, log: TrainingLog) -> ModelBundle:
         training = plan.training
-        with alone_in(work):
+        with locked_folder(work):
             (work / "checkpoint").touch()
             with self.diary.open("a", encoding="utf-8") as diary:
                 diary.write(f"{os.getpid()} {training.learning_rate!r} {training.batch}\n")
@@ -63,7 +63,7 @@ class Quadratic:
                     os.kill(os.getpid(), signal.SIGKILL)
             return make_bundle(work / "bundle", metrics={self.metric: score(training)})
 
-    def evaluate(self, bundle: ModelBundle, dataset: Dataset, scoring: Scoring, folder: Path) -> Evaluation:
+    def evaluate(self, bundle: ModelBundle, dataset: Dataset, scoring: EvaluationPlan, folder: Path) -> Evaluation:
         raise NotImplementedError
 
     def trainings(self) -> list[str]:

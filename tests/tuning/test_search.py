@@ -11,7 +11,7 @@ import pytest
 
 from tests.tuning.quadratic import Notes, Quadratic, dataset, score, search_data, search_plan
 from visionops.errors import ConfigError, TrainingError
-from visionops.tasks.base import alone_in, training_folder
+from visionops.tasks.base import locked_folder, training_folder
 from visionops.tuning.result import TrialState
 from visionops.tuning.search import require_search, tune, tuning_folder
 from visionops.tuning.trial_settings import change_training
@@ -257,7 +257,7 @@ def test_two_machines_share_a_storage(task, tmp_path, monkeypatch):
 
 def test_the_same_search_runs_once_at_a_time(task):
     case = search_plan({"trials": 2, "space": SPACE})
-    with alone_in(tuning_folder(dataset(), case)), pytest.raises(TrainingError, match="is already running"):
+    with locked_folder(tuning_folder(dataset(), case)), pytest.raises(TrainingError, match="is already running"):
         search(task, case)
 
 

@@ -42,7 +42,7 @@ class BatchAnswers:
 
     run: str
     """Digest of model, engine and thresholds."""
-    asked: int
+    predicted: int
     """Number of images that this run sent to the model."""
     seconds: float
     rows: pa.Table
@@ -51,7 +51,7 @@ class BatchAnswers:
     def save(self, folder: Path) -> None:
         """Write ``answers.parquet`` and ``answers.json`` into ``folder``."""
         pq.write_table(self.rows, folder / "answers.parquet")
-        content = {"run": self.run, "asked": self.asked, "seconds": self.seconds}
+        content = {"run": self.run, "predicted": self.predicted, "seconds": self.seconds}
         (folder / "answers.json").write_text(json.dumps(content), encoding="utf-8")
 
     @classmethod

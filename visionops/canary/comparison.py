@@ -16,7 +16,7 @@ import numpy as np
 from visionops.data.dataset import Dataset, Split
 from visionops.data.findings import counted
 from visionops.errors import MetricError
-from visionops.evaluation.settings import Scoring
+from visionops.evaluation.settings import EvaluationPlan
 from visionops.inference.bundle import ModelBundle
 from visionops.review.image_cache import cache_images
 from visionops.review.items import UseCase
@@ -89,7 +89,7 @@ def compare_arms(
     champion: tuple[str, ModelBundle],
     candidate: tuple[str, ModelBundle],
     arms: Mapping[str, Dataset],
-    scoring: Scoring,
+    scoring: EvaluationPlan,
 ) -> ArmComparison:
     """Score both models, each on its own labelled images, by the gate's metric.
 

@@ -16,7 +16,7 @@ from visionops.data.findings import counted
 from visionops.inference.release_report import Agreement, ArmFigures, ReleaseReports, merge_arms
 from visionops.inference.release_settings import ReleaseConfig, Strategy
 
-__all__ = ["Action", "Figures", "Verdict", "decide", "error_interval", "sum_up"]
+__all__ = ["Action", "Figures", "Verdict", "decide", "error_interval", "total_figures"]
 
 _Z = 1.96
 
@@ -103,7 +103,7 @@ def decide(release: ReleaseConfig, version: str, found: ReleaseReports, since: d
         since: Begin of the hold; aware.
         now: Aware.
     """
-    figures = sum_up(version, found)
+    figures = total_figures(version, found)
     for report in found.reports:
         if report.candidate == version and (why := report.returned or report.problem):
             return Verdict(action=Action.RETURN, reason=why, figures=figures)
@@ -117,7 +117,7 @@ def decide(release: ReleaseConfig, version: str, found: ReleaseReports, since: d
     return Verdict(action=Action.PROMOTE, reason=f"{held}: {figures.explain()}", figures=figures)
 
 
-def sum_up(version: str, found: ReleaseReports) -> Figures:
+def total_figures(version: str, found: ReleaseReports) -> Figures:
     """Return the figures of all servers that report on ``version``."""
     ours = [report for report in found.reports if report.candidate == version]
     return Figures(

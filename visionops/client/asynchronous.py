@@ -156,7 +156,7 @@ class AsyncClient:
         try:
             response: httpx.Response = await self._retrying(attempt)
         except TryAgain as error:
-            raise calls.gave_up(self.url, error) from error
+            raise calls.retries_exhausted(self.url, error) from error
         return call.read(response)
 
 

@@ -28,13 +28,13 @@ __all__ = [
     "connection",
     "explain",
     "feedback",
-    "gave_up",
     "get",
     "is_yes",
     "not_answered",
     "post",
     "predict",
     "predict_batch",
+    "retries_exhausted",
 ]
 
 _BUSY = {429, 502, 503, 504}
@@ -234,7 +234,7 @@ def not_answered(call: Call[Any], url: str, error: httpx.RequestError) -> TryAga
     )
 
 
-def gave_up(url: str, last: TryAgain) -> ServerUnavailable:
+def retries_exhausted(url: str, last: TryAgain) -> ServerUnavailable:
     """Return the error of a client whose retries are over."""
     if last.status is None:
         return ServerUnavailable(f"{url}: does not answer ({last}); is the server running?")

@@ -183,5 +183,5 @@ class Client:
         try:
             response = self._retrying(attempt)
         except TryAgain as error:
-            raise calls.gave_up(self.url, error) from error
+            raise calls.retries_exhausted(self.url, error) from error
         return call.read(response)

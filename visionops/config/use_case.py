@@ -8,8 +8,8 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from visionops.data.settings import FORMATS_BY_LAYER, DataConfig, ValidationPolicy
-from visionops.evaluation.settings import EvaluationConfig, Scoring
-from visionops.gate.settings import GateConfig, Judging
+from visionops.evaluation.settings import EvaluationConfig, EvaluationPlan
+from visionops.gate.settings import GateConfig, GatePlan
 from visionops.inference.settings import ServingConfig, UseCase
 from visionops.inference.task_registry import TaskName, task_names
 from visionops.monitoring.settings import MonitoringConfig
@@ -131,16 +131,16 @@ class Config(Settings):
         return self.training_plan.conversion
 
     @property
-    def scoring(self) -> Scoring:
+    def scoring(self) -> EvaluationPlan:
         """Settings that an evaluation reads."""
-        return Scoring(
+        return EvaluationPlan(
             use_case=self.use_case, evaluation=self.evaluation, serving=self.serving, metric=self.gate.metric
         )
 
     @property
-    def judging(self) -> Judging:
+    def gate_plan(self) -> GatePlan:
         """Settings that the gate reads."""
-        return Judging(
+        return GatePlan(
             gate=self.gate,
             scoring=self.scoring,
             validation=self.validation.without_shards(),

@@ -30,7 +30,7 @@ __all__ = [
     "duplicate_boxes",
     "look_alike",
     "look_alike_groups",
-    "most_alike",
+    "most_similar",
     "near_duplicate_groups",
     "perceptual_hash",
     "sample",
@@ -275,7 +275,7 @@ def too_many(images: int) -> int:
     return max(MANY, images // 20)
 
 
-def most_alike(looks: Sequence[bytes], others: Sequence[bytes]) -> list[int]:
+def most_similar(looks: Sequence[bytes], others: Sequence[bytes]) -> list[int]:
     """Return for each thumbnail the index in ``others`` with the highest correlation.
 
     Args:

@@ -19,10 +19,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from visionops.data.dataset import Dataset, Split
-from visionops.data.duplicates import LOOK_SIZE, MANY, most_alike, near_duplicate_groups
+from visionops.data.duplicates import LOOK_SIZE, MANY, most_similar, near_duplicate_groups
 from visionops.errors import DataError
 
-__all__ = ["HISTORY_SCHEMA", "SPLITS_FILE", "Recalled", "SplitHistory"]
+__all__ = ["HISTORY_SCHEMA", "SPLITS_FILE", "RecalledSplits", "SplitHistory"]
 
 HISTORY_SCHEMA = pa.schema(
     [
@@ -42,7 +42,7 @@ SPLITS_FILE = "splits.parquet"
 
 
 @dataclasses.dataclass(frozen=True)
-class Recalled:
+class RecalledSplits:
     """Splits and groups that the history has for each row of a data set."""
 
     own: list[str]
@@ -110,7 +110,7 @@ class SplitHistory:
         tally = collections.Counter(self.rows.column("split").to_pylist())
         return {split: tally[split] for split in _RANK if tally[split]}
 
-    def recall(self, dataset: Dataset, distance: int) -> Recalled:
+    def recall(self, dataset: Dataset, distance: int) -> RecalledSplits:
         """Return what the history knows of each image of ``dataset``.
 
         Args:
@@ -118,7 +118,7 @@ class SplitHistory:
         """
         group = dataset.column("group")
         if not self.num_images:
-            return Recalled([""] * len(group), [frozenset()] * len(group), group)
+            return RecalledSplits([""] * len(group), [frozenset()] * len(group), group)
         own = self._splits_of(dataset)
         homes = [{split} - {""} for split in own]
         names = _Names(group)
@@ -133,13 +133,13 @@ class SplitHistory:
                 # In front of a fixed camera all images look alike: each follows its most similar image.
                 new = [row for row in rows if not own[row]]
                 before = [*(ours[row] for row in known), *(theirs[index] for index in gone)]
-                for row, nearest in zip(new, most_alike([ours[row] for row in new], before), strict=True):
+                for row, nearest in zip(new, most_similar([ours[row] for row in new], before), strict=True):
                     homes[row] |= {dealt[nearest]}
                 continue
             names.join(rows)
             for row in rows:
                 homes[row] |= set(dealt)
-        return Recalled(own, list(map(frozenset, homes)), names.result())
+        return RecalledSplits(own, list(map(frozenset, homes)), names.result())
 
     def learned_from(self, dataset: Dataset, distance: int) -> npt.NDArray[np.bool_]:
         """Return which images of ``dataset``, or images that look like them, are in train or val, bool (images,)."""

@@ -14,7 +14,7 @@ from visionops.data.files import atomic_folder
 from visionops.errors import DataError
 from visionops.evaluation.drawing import Picture
 from visionops.evaluation.result import Evaluation
-from visionops.evaluation.settings import Scoring
+from visionops.evaluation.settings import EvaluationPlan
 
 __all__ = ["NO_GALLERY", "Page", "load_evaluation", "write_report", "writing"]
 
@@ -69,7 +69,7 @@ def writing(evaluation: Evaluation) -> Iterator[Evaluation]:
         raise DataError(f"{place}: the evaluation cannot be written ({error.strerror}); free or open it") from error
 
 
-def write_report(evaluation: Evaluation, scoring: Scoring, page: Page) -> None:
+def write_report(evaluation: Evaluation, scoring: EvaluationPlan, page: Page) -> None:
     """Write ``evaluation.json`` and ``report.html`` into the evaluation's folder."""
     raw = {k: v for k, v in dataclasses.asdict(evaluation).items() if k != "folder"}
     raw["per_class"] = {
@@ -108,7 +108,7 @@ def _nan_for_none(value: float | None) -> float:
     return math.nan if value is None else value
 
 
-def _render(evaluation: Evaluation, scoring: Scoring, page: Page) -> str:
+def _render(evaluation: Evaluation, scoring: EvaluationPlan, page: Page) -> str:
     import jinja2
 
     environment = jinja2.Environment(

@@ -7,7 +7,7 @@ from pydantic import Field
 from visionops.inference.settings import ServingConfig, UseCase
 from visionops.settings import Settings
 
-__all__ = ["EvaluationConfig", "Scoring"]
+__all__ = ["EvaluationConfig", "EvaluationPlan"]
 
 
 class EvaluationConfig(Settings):
@@ -21,7 +21,7 @@ class EvaluationConfig(Settings):
     """Number of bootstrap resamples of the test images, for confidence intervals and for `gate.confidence`; 0: none."""
 
 
-class Scoring(Settings):
+class EvaluationPlan(Settings):
     """All settings that an evaluation reads."""
 
     use_case: UseCase
@@ -31,6 +31,6 @@ class Scoring(Settings):
     metric: str
     """Metric of the gate; the test split must define it."""
 
-    def brief(self) -> Scoring:
+    def brief(self) -> EvaluationPlan:
         """Return the same settings with the latency of one image: for a comparison, where latency does not count."""
         return self.model_copy(update={"evaluation": self.evaluation.model_copy(update={"latency_images": 1})})

@@ -8,11 +8,11 @@ from typing import Any
 from pydantic import Field, field_validator
 
 from visionops.data.settings import ValidationPolicy
-from visionops.evaluation.settings import Scoring
+from visionops.evaluation.settings import EvaluationPlan
 from visionops.quantization.settings import QuantizationConfig
 from visionops.settings import Settings
 
-__all__ = ["GateConfig", "Judging"]
+__all__ = ["GateConfig", "GatePlan"]
 
 
 class GateConfig(Settings):
@@ -50,11 +50,11 @@ class GateConfig(Settings):
         return math.ceil(round(5 / (1 - self.confidence), 6)) if self.confidence else 0
 
 
-class Judging(Settings):
+class GatePlan(Settings):
     """All settings that the gate reads."""
 
     gate: GateConfig
-    scoring: Scoring
+    scoring: EvaluationPlan
     """How to score the models to beat."""
     validation: ValidationPolicy
     """Which images count as duplicates of training images."""

@@ -13,7 +13,7 @@ from visionops.data.findings import counted
 from visionops.data.history import SplitHistory
 from visionops.data.settings import ValidationPolicy
 from visionops.data.validation.inspection import inspect_images
-from visionops.evaluation.settings import Scoring
+from visionops.evaluation.settings import EvaluationPlan
 from visionops.inference.bundle import ModelBundle
 from visionops.monitoring.policy import Performance
 from visionops.tasks.comparison import comparison_set
@@ -86,7 +86,7 @@ def untrained(labelled: Dataset, history: SplitHistory, policy: ValidationPolicy
 
 
 def measure(
-    task: TaskSpec[Any], bundle: ModelBundle, labelled: Dataset, scoring: Scoring, at_test: float
+    task: TaskSpec[Any], bundle: ModelBundle, labelled: Dataset, scoring: EvaluationPlan, at_test: float
 ) -> Performance:
     """Score the model on images that it has not seen, by the gate's metric.
 

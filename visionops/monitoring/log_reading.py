@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from visionops.data.files import describe_os_error
 from visionops.errors import DataError
 from visionops.monitoring.record import record_schema
-from visionops.monitoring.segment_names import SEGMENT, Wanted
+from visionops.monitoring.segment_names import SEGMENT, RecordFilter
 from visionops.monitoring.segments import read_lines
 from visionops.monitoring.stores import is_store, open_store
 
@@ -47,7 +47,7 @@ def read_log(
     Raises:
         DataError: The folder is missing, a segment cannot be read, the store cannot be reached, or a time is naive.
     """
-    wanted = Wanted(since, until, model, version)
+    wanted = RecordFilter(since, until, model, version)
     tables = {}
     if is_store(place):
         store = str(place)

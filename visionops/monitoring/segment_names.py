@@ -13,7 +13,7 @@ from visionops.errors import DataError
 if TYPE_CHECKING:
     import pyarrow.compute as pc
 
-__all__ = ["SEGMENT", "Wanted", "segment_begin"]
+__all__ = ["SEGMENT", "RecordFilter", "segment_begin"]
 
 SEGMENT = re.compile(r"\d{8}T\d{12}Z-\d+-[0-9a-f]{8}\.(jsonl|parquet)")
 """Name of a file of the log."""
@@ -21,7 +21,7 @@ _NAME_TIME = "%Y%m%dT%H%M%S%f"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Wanted:
+class RecordFilter:
     """Filter of records."""
 
     since: datetime | None = None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from visionops.errors import DataError
 from visionops.monitoring.kinds import LogKind
-from visionops.monitoring.segment_names import Wanted
+from visionops.monitoring.segment_names import RecordFilter
 
 if TYPE_CHECKING:
     import psycopg
@@ -62,7 +62,7 @@ class PostgresLogs:
         self._is_made = True
         return missing
 
-    def read(self, wanted: Wanted, without: Collection[str]) -> pa.Table:
+    def read(self, wanted: RecordFilter, without: Collection[str]) -> pa.Table:
         """See `LogStore`."""
         conditions: list[tuple[str, object]] = [("time >= %s", wanted.since), ("time < %s", wanted.until)]
         conditions += [("model = %s", wanted.model), ("version = %s", wanted.version)]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from visionops.errors import DataError
 from visionops.monitoring.kinds import FILES, LogKind
-from visionops.monitoring.segment_names import SEGMENT, Wanted, segment_begin
+from visionops.monitoring.segment_names import SEGMENT, RecordFilter, segment_begin
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -43,7 +43,7 @@ class S3Logs:
             _put(store, f"{prefix}/{segment.name}", data)
         return missing
 
-    def read(self, wanted: Wanted, without: Collection[str]) -> pa.Table:
+    def read(self, wanted: RecordFilter, without: Collection[str]) -> pa.Table:
         """See `LogStore`."""
         from pyarrow import dataset
 
@@ -136,7 +136,7 @@ def _put(store: Any, path: str, data: bytes) -> None:
     stream.close()
 
 
-def _may_have(segment: Any, wanted: Wanted) -> bool:
+def _may_have(segment: Any, wanted: RecordFilter) -> bool:
     """Return whether a listed object may have wanted records, which came after its begin and before it was stored."""
     if not SEGMENT.fullmatch(segment.base_name):
         return False

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from visionops.addresses import check_store
 from visionops.errors import DataError
-from visionops.monitoring.segment_names import Wanted
+from visionops.monitoring.segment_names import RecordFilter
 
 # Imported here, so that a server without a store waits for none of them, and one without a log not for pyarrow.
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class LogStore(Protocol):
             Number of files that are missing on this machine; the segment is stored without them.
         """
 
-    def read(self, wanted: Wanted, without: Collection[str]) -> pa.Table:
+    def read(self, wanted: RecordFilter, without: Collection[str]) -> pa.Table:
         """Return the records that match the filter, in the log's schema, except those of the segments ``without``."""
 
     def stems(self) -> list[str]:

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from visionops.data.dataset import Dataset, Split
 from visionops.data.files import atomic_folder
 from visionops.errors import DataError, QuantizationError
-from visionops.evaluation.settings import Scoring
+from visionops.evaluation.settings import EvaluationPlan
 from visionops.home import visionops_home
 from visionops.inference.bundle import BundleCard, ModelBundle
 from visionops.inference.predictor import Predictor
@@ -220,7 +220,9 @@ def _card(bundle: ModelBundle, images: Dataset) -> BundleCard:
     return bundle.card.model_copy(update={"precision": Precision.INT8, "training": training, "metrics": {}})
 
 
-def _val_metrics(bundle: ModelBundle, dataset: Dataset, task: TaskSpec[Any], scoring: Scoring) -> dict[str, float]:
+def _val_metrics(
+    bundle: ModelBundle, dataset: Dataset, task: TaskSpec[Any], scoring: EvaluationPlan
+) -> dict[str, float]:
     """Return the metrics of the graph that is served, for the card."""
     val = dataset.select_split(Split.VAL)
     as_test = val.replace_column("split", [Split.TEST.value] * val.num_images)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from visionops.evaluation.settings import Scoring
+from visionops.evaluation.settings import EvaluationPlan
 from visionops.settings import Settings
 
 __all__ = ["QuantizationConfig", "QuantizationPlan"]
@@ -24,5 +24,5 @@ class QuantizationPlan(Settings):
     """All settings that a quantization reads."""
 
     quantization: QuantizationConfig
-    scoring: Scoring
+    scoring: EvaluationPlan
     """How to measure the quantized model."""

@@ -21,7 +21,7 @@ from visionops.review.opinions import opinions_agree
 from visionops.review.ports import ReviewStore
 from visionops.tasks.spec import LabelComparison, TaskSpec, task_for
 
-__all__ = ["LEAST_ITEMS", "Agreement", "Between", "Figure", "agreement_of", "measure_agreement"]
+__all__ = ["LEAST_ITEMS", "Agreement", "Figure", "ReviewerAgreement", "agreement_of", "measure_agreement"]
 
 LEAST_ITEMS = 20
 """Fewest items for which a figure gets an interval."""
@@ -49,7 +49,7 @@ class Figure:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Between:
+class ReviewerAgreement:
     """Agreement of two reviewers, or of one reviewer with all others."""
 
     agreed: Figure
@@ -65,16 +65,16 @@ class Agreement:
     """Agreement of the reviewers of a use case."""
 
     use_case: str
-    overall: Between
+    overall: ReviewerAgreement
     rejection: Figure
     """Kappa of whether an image is used or rejected."""
     questions: Mapping[str, Figure]
     """Kappa of each question; for boxes, of whether an image has any box of a class."""
     classes: Mapping[str, Figure]
     """F1 of each class."""
-    pairs: Mapping[tuple[str, str], Between]
+    pairs: Mapping[tuple[str, str], ReviewerAgreement]
     """Agreement of each pair of reviewers, keyed by their two names in order."""
-    reviewers: Mapping[str, Between]
+    reviewers: Mapping[str, ReviewerAgreement]
     """Agreement of each reviewer with all others."""
 
 
@@ -149,7 +149,7 @@ def _classes(pairs: Sequence[_Pair]) -> list[str]:
     return sorted({name for pair in pairs for name in pair.comparison.parts})
 
 
-def _between(pairs: Sequence[_Pair]) -> Between:
+def _between(pairs: Sequence[_Pair]) -> ReviewerAgreement:
     kappas = [_kappa_of([pair.comparison.answers.get(name) for pair in pairs]) for name in _questions(pairs)]
     parts = np.array([np.sum([*pair.comparison.parts.values(), (0, 0, 0)], axis=0) for pair in pairs]).reshape(-1, 3)
     agreed = np.array([pair.has_agreed for pair in pairs], dtype=np.float64)
@@ -163,7 +163,7 @@ def _between(pairs: Sequence[_Pair]) -> Between:
             return np.full(len(weights), np.nan)
         return mean_defined(np.stack([measure(weights) for measure, _ in kappas]))
 
-    return Between(
+    return ReviewerAgreement(
         **_figures({"agreed": (share, len(pairs)), "kappa": (kappa, answered), "f1": _f1_of(parts)}, len(pairs))
     )
 

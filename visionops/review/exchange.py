@@ -28,7 +28,7 @@ from visionops.review.states import Actor, State, Verdict
 from visionops.tasks.labelling import LabelScheme, Question
 from visionops.tasks.spec import task_for
 
-__all__ = ["EXPORTS", "TakenIn", "check_export", "dataset_of", "scheme_of", "take_in", "write_export"]
+__all__ = ["EXPORTS", "ImportResult", "check_export", "dataset_of", "import_images", "scheme_of", "write_export"]
 
 EXPORTS = (Format.COCO, Format.YOLO, Format.CSV, Format.FIFTYONE)
 """Formats for exporting decided labels. A table of classes of whole images is CSV, too."""
@@ -37,7 +37,7 @@ _FIFTYONE_IMAGES = "data"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class TakenIn:
+class ImportResult:
     """Result of importing the images of a data set."""
 
     new: int
@@ -55,7 +55,7 @@ def scheme_of(dataset: Dataset) -> LabelScheme:
     return LabelScheme(class_names=() if questions else dataset.class_names, questions=questions)
 
 
-def take_in(
+def import_images(
     review: Review,
     use_case: str,
     dataset: Dataset,
@@ -65,7 +65,7 @@ def take_in(
     labelled: bool,
     decided: bool = False,
     progress: Callable[[int], None] | None = None,
-) -> TakenIn:
+) -> ImportResult:
     """Import the images of a data set. Importing them again changes nothing.
 
     Args:
@@ -100,7 +100,7 @@ def take_in(
             refused.append(f"{key}: cannot be read ({describe_os_error(error)})")
         if progress:
             progress(row + 1)
-    return TakenIn(**counts, refused=tuple(refused))
+    return ImportResult(**counts, refused=tuple(refused))
 
 
 def dataset_of(

@@ -31,7 +31,7 @@ from visionops.review.service import Arrival, Review
 from visionops.review.settings import ReviewConfig
 from visionops.review.states import Actor
 
-__all__ = ["Intake", "Taken"]
+__all__ = ["Intake", "IntakeResult"]
 
 FEEDBACK_PRIORITY = 2.0
 """Priority of an item that a person reported."""
@@ -45,7 +45,7 @@ _WRITING = timedelta(seconds=30)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Taken:
+class IntakeResult:
     """Result of an intake."""
 
     new: int
@@ -74,7 +74,7 @@ class Intake:
         self._logs = logs
         self._settings = settings
 
-    def run(self, now: datetime) -> Taken:
+    def run(self, now: datetime) -> IntakeResult:
         """Take in all records that were not taken yet.
 
         Raises:
@@ -91,7 +91,7 @@ class Intake:
         round_.take(_FEEDBACK, self._logs.feedback, feedback, round_.feedback)
         counts = round_.counts
         skipped = {name: count for name, count in sorted(counts.items()) if name not in {"new", "known", "feedback"}}
-        return Taken(counts["new"], counts["known"], counts["feedback"], skipped, tuple(round_.refused))
+        return IntakeResult(counts["new"], counts["known"], counts["feedback"], skipped, tuple(round_.refused))
 
 
 class _Round:

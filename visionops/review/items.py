@@ -24,8 +24,8 @@ __all__ = [
     "ImageFacts",
     "Opinion",
     "Origin",
-    "Placed",
     "Predicted",
+    "QueuePlace",
     "Reason",
     "ReviewItem",
     "Submission",
@@ -201,7 +201,7 @@ class ReviewItem:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Placed:
+class QueuePlace:
     """A new place in the queue for a pending item.
 
     Raises:

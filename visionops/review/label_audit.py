@@ -15,7 +15,7 @@ from visionops.review.checks import digest_of
 from visionops.review.errors import Unavailable
 from visionops.review.items import Origin, Predicted, Reason
 from visionops.review.opinions import LABEL_ERROR
-from visionops.review.ports import Wanted
+from visionops.review.ports import ItemFilter
 from visionops.review.service import Arrival, Review
 from visionops.review.states import Actor, State
 from visionops.tasks.spec import task_for
@@ -125,7 +125,7 @@ def audit_labels(
 
 def _is_decided(review: Review, use_case: str, data: bytes) -> bool:
     """Return whether people already decided what the image shows, whatever its file's label says."""
-    items = review.store.items(Wanted(use_case, sha256=hashlib.sha256(data).hexdigest(), limit=1))
+    items = review.store.items(ItemFilter(use_case, sha256=hashlib.sha256(data).hexdigest(), limit=1))
     return any(item.status.state in {State.DECIDED, State.EXPORTED} for item in items)
 
 

@@ -14,12 +14,12 @@ __all__ = [
     "SPLITS",
     "Compared",
     "ComparedWith",
-    "Known",
+    "KnownImage",
     "Likeness",
     "LikenessStore",
     "Neighbour",
     "SeenImage",
-    "Unchecked",
+    "UncheckedItem",
 ]
 
 HELD_OUT = "test"
@@ -88,7 +88,7 @@ class SeenImage:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Known:
+class KnownImage:
     """An image that is in review, in the data set, or in both."""
 
     sha256: str
@@ -105,7 +105,7 @@ class Known:
 class Neighbour:
     """Result of a search: an image and its distance."""
 
-    known: Known
+    known: KnownImage
     distance: float
     """Cosine distance, 0 to 2."""
     is_near: bool
@@ -113,7 +113,7 @@ class Neighbour:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Unchecked:
+class UncheckedItem:
     """Item in no data version that was compared with an earlier revision of the data set, or never."""
 
     item: str
@@ -137,7 +137,7 @@ class LikenessStore(Protocol):
     def seen(self, use_case: str, splits: Collection[str], kind: str) -> list[tuple[SeenImage, bytes]]:
         """Return the images of these splits that have an embedding of this kind, sorted by SHA-256."""
 
-    def known(self, use_case: str, digests: Sequence[str]) -> Mapping[str, Known]:
+    def known(self, use_case: str, digests: Sequence[str]) -> Mapping[str, KnownImage]:
         """Return the known facts about images, keyed by SHA-256; unknown images are left out."""
 
     def at(self, use_case: str, kind: str, positions: Sequence[int]) -> Mapping[int, str]:
@@ -156,7 +156,9 @@ class LikenessStore(Protocol):
             Number of images that are new or in another split.
         """
 
-    def unchecked(self, use_case: str, compared: ComparedWith, limit: int, *, decided: bool = False) -> list[Unchecked]:
+    def unchecked(
+        self, use_case: str, compared: ComparedWith, limit: int, *, decided: bool = False
+    ) -> list[UncheckedItem]:
         """Return items in no data version that were not compared with this revision by this kind of embedding.
 
         Args:

@@ -22,7 +22,7 @@ from visionops.review.ports import ImageStore
 from visionops.review.selection.candidates import Candidate, answers_of
 from visionops.tasks.spec import TaskSpec, task_for
 
-__all__ = ["Look", "Model", "look_at"]
+__all__ = ["ItemPrediction", "Model", "predict_items"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Model:
 
 
 @dataclasses.dataclass(frozen=True)
-class Look:
+class ItemPrediction:
     """Result of running a model on one item's image."""
 
     candidate: Candidate
@@ -45,13 +45,13 @@ class Look:
     """Reason why the image cannot be used."""
 
 
-def look_at(
+def predict_items(
     items: Sequence[ReviewItem],
     images: ImageStore,
     model: Model,
     shadow: Model | None = None,
     progress: Callable[[int], object] = lambda _done: None,
-) -> list[Look]:
+) -> list[ItemPrediction]:
     """Run a model on the image of each item, in their order.
 
     Args:
@@ -82,17 +82,17 @@ class _Looker:
         heads = self._task.questions(model.bundle.card)
         self._heads = [(head.name, head.class_names, head.positive, head.threshold) for head in heads]
 
-    def look(self, item: ReviewItem) -> Look:
+    def look(self, item: ReviewItem) -> ItemPrediction:
         try:
             # Decoded once for both models.
             rgb = self._predictor.pixels(self._images.read(item.image.sha256), item.id)
             prediction = self._predictor.predict(rgb, where=item.id)
             agreement = prediction.agreement(self._shadow.predict(rgb, where=item.id)) if self._shadow else None
         except (ImageError, NotFound) as error:
-            return Look(Candidate(item.id, is_predicted=False), None, str(error))
+            return ItemPrediction(Candidate(item.id, is_predicted=False), None, str(error))
         answer = self._task.answer.model_validate(prediction.to_dict()).model_dump(mode="json")
         predicted = Predicted(self._model.name, self._model.version, answer)
-        return Look(self._candidate(item.id, rgb, prediction, agreement), predicted)
+        return ItemPrediction(self._candidate(item.id, rgb, prediction, agreement), predicted)
 
     def _candidate(
         self, item: str, rgb: npt.NDArray[np.uint8], prediction: Prediction, agreement: float | None

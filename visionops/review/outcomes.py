@@ -7,7 +7,7 @@ from datetime import datetime
 
 from visionops.review.items import AuditRow, Decision, ReviewItem, Submission
 
-__all__ = ["Arrived", "Decided", "Traced"]
+__all__ = ["Decided", "ItemArrival", "ItemTrace"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Decided:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Arrived:
+class ItemArrival:
     """One arrival of an item's image, with its time and sender."""
 
     submission: Submission
@@ -33,11 +33,11 @@ class Arrived:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Traced:
+class ItemTrace:
     """Full history of an item, read in one transaction."""
 
     item: ReviewItem
-    arrivals: tuple[Arrived, ...]
+    arrivals: tuple[ItemArrival, ...]
     """Arrivals, oldest first."""
     changes: tuple[AuditRow, ...]
     """Changes, oldest first."""

@@ -15,17 +15,17 @@ from visionops.review.items import (
     Decision,
     Opinion,
     Origin,
-    Placed,
+    QueuePlace,
     ReviewItem,
     Submission,
     UseCase,
 )
 from visionops.review.likeness import Compared, ComparedWith
-from visionops.review.outcomes import Decided, Traced
+from visionops.review.outcomes import Decided, ItemTrace
 from visionops.review.searching import Found, SavedSearch, Search
 from visionops.review.states import Actor, Change, State
 
-__all__ = ["Added", "Cursor", "ImageStore", "Prioritized", "ReviewStore", "Stats", "Wanted", "Write"]
+__all__ = ["Cursor", "ImageStore", "ItemFilter", "Prioritized", "ReviewStore", "Stats", "SubmissionResult", "Write"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Write:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Added:
+class SubmissionResult:
     """Result of a submission."""
 
     item: ReviewItem
@@ -85,7 +85,7 @@ class Prioritized:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Wanted:
+class ItemFilter:
     """Filter for listing items, newest first."""
 
     use_case: str | None = None
@@ -162,7 +162,7 @@ class ReviewStore(Protocol):
             NotFound: It is unknown.
         """
 
-    def added(self, write: Write) -> Added | None:
+    def added(self, write: Write) -> SubmissionResult | None:
         """Return what `add` answered to this write before; None where it is new."""
 
     def reserve(self, sha256: str, now: datetime) -> str | None:
@@ -174,7 +174,7 @@ class ReviewStore(Protocol):
 
     def add(
         self, submission: Submission, token: str | None, write: Write, compared: Compared | None = None
-    ) -> Added | None:
+    ) -> SubmissionResult | None:
         """Store an arrival, and create an item for its image where there is none.
 
         Args:
@@ -233,7 +233,7 @@ class ReviewStore(Protocol):
             compared: Items that were compared with an earlier revision stay decided until the next export.
         """
 
-    def prioritize(self, use_case: str, placed: Sequence[Placed], write: Write) -> Prioritized:
+    def prioritize(self, use_case: str, placed: Sequence[QueuePlace], write: Write) -> Prioritized:
         """Update reasons, priority and prediction of pending items of a use case by `Action.PRIORITIZE`.
 
         Raises:
@@ -247,11 +247,11 @@ class ReviewStore(Protocol):
             NotFound: No item has this id.
         """
 
-    def items(self, wanted: Wanted) -> list[ReviewItem]:
+    def items(self, wanted: ItemFilter) -> list[ReviewItem]:
         """Return a page of items.
 
         Raises:
-            NotFound: There is no item `Wanted.after`.
+            NotFound: There is no item `ItemFilter.after`.
         """
 
     def search(self, search: Search) -> Found:
@@ -313,7 +313,7 @@ class ReviewStore(Protocol):
             NotFound: The use case is unknown.
         """
 
-    def trace(self, item: str) -> Traced:
+    def trace(self, item: str) -> ItemTrace:
         """Return the whole history of an item.
 
         Raises:

@@ -14,10 +14,10 @@ from visionops.errors import BundleError
 from visionops.monitoring.reference import REFERENCE_FILE, read_reference
 from visionops.review.checks import in_utc
 from visionops.review.errors import Invalid
-from visionops.review.items import RANDOM, Placed, Reason, ReviewItem
-from visionops.review.looking import Look, Model, look_at
-from visionops.review.ports import Prioritized, Wanted, Write
-from visionops.review.selection.ordering import KINDS, Known, Ordered, order_queue
+from visionops.review.items import RANDOM, QueuePlace, Reason, ReviewItem
+from visionops.review.looking import ItemPrediction, Model, predict_items
+from visionops.review.ports import ItemFilter, Prioritized, Write
+from visionops.review.selection.ordering import KINDS, Ordered, SelectionContext, order_queue
 from visionops.review.service import Review
 from visionops.review.settings import ReviewConfig
 from visionops.review.states import Actor, State
@@ -76,7 +76,7 @@ def prioritize(
             raise Invalid(f"{one.name} version {one.version}: is of task {one.bundle.card.task}, {use_case} of {task}")
     pending = list(_items(review, use_case, (State.PENDING,)))
     shadow = shadow if config.selection.disagreement else None
-    looks = look_at(pending, review.images, model, shadow, progress)
+    looks = predict_items(pending, review.images, model, shadow, progress)
     ordered = order_queue(
         [look.candidate for look in looks],
         _known(review, use_case, model, config),
@@ -98,7 +98,7 @@ def _items(review: Review, use_case: str, states: tuple[State, ...], most: int |
     after, count = None, 0
     while most is None or count < most:
         limit = _PAGE if most is None else min(_PAGE, most - count)
-        page = review.store.items(Wanted(use_case, states, limit=limit, after=after))
+        page = review.store.items(ItemFilter(use_case, states, limit=limit, after=after))
         yield from page
         count += len(page)
         if len(page) < limit:
@@ -106,9 +106,9 @@ def _items(review: Review, use_case: str, states: tuple[State, ...], most: int |
         after = page[-1].id
 
 
-def _known(review: Review, use_case: str, model: Model, config: ReviewConfig) -> Known:
+def _known(review: Review, use_case: str, model: Model, config: ReviewConfig) -> SelectionContext:
     """Return the known facts beside the queue, as far as a weight needs them."""
-    weights, known = config.selection, Known()
+    weights, known = config.selection, SelectionContext()
     counts: collections.Counter[str] = collections.Counter()
     if (weights.novelty or weights.rare) and REFERENCE_FILE in model.bundle.card.files:
         try:
@@ -126,7 +126,7 @@ def _known(review: Review, use_case: str, model: Model, config: ReviewConfig) ->
                 for decision in review.store.decisions(item.id)[-1:]:
                     counts.update(_names(decision.label or {}))
         if weights.diversity:
-            looks = look_at(seen, review.images, model)
+            looks = predict_items(seen, review.images, model)
             embeddings = [look.candidate.embedding for look in looks if look.candidate.embedding.size]
             if embeddings:
                 known = dataclasses.replace(known, labelled=np.stack(embeddings))
@@ -146,14 +146,14 @@ def _kinds(item: ReviewItem) -> set[str]:
     return {reason.kind for reason in item.reasons}
 
 
-def _placed(items: list[ReviewItem], looks: list[Look], ordered: list[Ordered]) -> list[Placed]:
+def _placed(items: list[ReviewItem], looks: list[ItemPrediction], ordered: list[Ordered]) -> list[QueuePlace]:
     reasons = {one.id: one.reasons for one in ordered}
     placed = []
     for item, look in zip(items, looks, strict=True):
         kept = [reason for reason in item.reasons if reason.kind not in KINDS | {RANDOM}]
         # Rounded to six places, so that computing the same order again changes nothing.
         new = [dataclasses.replace(reason, value=round(reason.value, 6)) for reason in reasons[item.id]]
-        placed.append(Placed(item.id, (*kept, *(r for r in new if _counts(r))), look.predicted))
+        placed.append(QueuePlace(item.id, (*kept, *(r for r in new if _counts(r))), look.predicted))
     return placed
 
 

@@ -15,7 +15,7 @@ from visionops.review.errors import Invalid
 from visionops.review.items import Origin, ReviewItem
 from visionops.review.states import State, Verdict
 
-__all__ = ["MOST_COUNTED", "MOST_EXPORTED", "PAGE", "Found", "SaidBy", "SavedSearch", "Search"]
+__all__ = ["MOST_COUNTED", "MOST_EXPORTED", "PAGE", "ClassSource", "Found", "SavedSearch", "Search"]
 
 PAGE = 48
 """Items on a page; divisible by 2, 3, 4 and 6, so that it fills rows of these lengths."""
@@ -28,7 +28,7 @@ _MOST_QUERY = 4000
 """Maximum length of a query, in characters."""
 
 
-class SaidBy(enum.StrEnum):
+class ClassSource(enum.StrEnum):
     """Source of the classes that a search matches."""
 
     MODEL = "model"
@@ -49,7 +49,7 @@ class Search:
     use_case: str | None = None
     names: tuple[str, ...] = ()
     """Classes, or ``attribute=class``; an item must have all of them."""
-    said_by: SaidBy = SaidBy.ANY
+    said_by: ClassSource = ClassSource.ANY
     confidence_from: float | None = None
     """Confidence of a model's answer, 0 to 1: of ``names`` where given, else of any class found."""
     confidence_to: float | None = None
@@ -174,7 +174,7 @@ def _text(value: object) -> str:
 
 
 _READERS: Mapping[str, Callable[[str], object]] = {
-    "said_by": SaidBy,
+    "said_by": ClassSource,
     "origin": Origin,
     "verdict": Verdict,
     "states": State,

@@ -36,7 +36,7 @@ from visionops.review.items import (
     UseCase,
 )
 from visionops.review.opinions import SeenOpinion, seen_by, settle, wants_second
-from visionops.review.ports import Added, ImageStore, ReviewStore, Write
+from visionops.review.ports import ImageStore, ReviewStore, SubmissionResult, Write
 from visionops.review.similar import Similar
 from visionops.review.states import Action, Actor, Change, Verdict
 from visionops.schema import describe_problem, first_error
@@ -114,7 +114,9 @@ class Review:
             raise Invalid(f"share: {share:g} is not from 0 to 1")
         self.store.set_second_share(use_case, share)
 
-    def add(self, use_case: str, data: bytes, arrival: Arrival, actor: Actor, *, key: str, now: datetime) -> Added:
+    def add(
+        self, use_case: str, data: bytes, arrival: Arrival, actor: Actor, *, key: str, now: datetime
+    ) -> SubmissionResult:
         """Add an image. When this returns, image and item survive a crash.
 
         Args:

@@ -21,12 +21,12 @@ from visionops.review.errors import NotFound
 from visionops.review.likeness import (
     Compared,
     ComparedWith,
-    Known,
+    KnownImage,
     Likeness,
     LikenessStore,
     Neighbour,
     SeenImage,
-    Unchecked,
+    UncheckedItem,
 )
 from visionops.review.ports import ImageStore
 from visionops.similarity.embedding import Embedder, Vector
@@ -193,7 +193,7 @@ class Similar:
             done += len(found)
         return done
 
-    def _recheck(self, use_case: str, item: Unchecked) -> Compared:
+    def _recheck(self, use_case: str, item: UncheckedItem) -> Compared:
         if item.vector is None:
             try:
                 return self.compare(use_case, item.sha256, self._images.read(item.sha256))
@@ -212,7 +212,7 @@ class Similar:
         judging = self._judging_images(use_case)
         distances = {d: far for d, far in self._nearest(use_case, vector, _LOOKED_AT).items() if d != sha256}
         known = self._store.known(use_case, [sha256, *distances])
-        own = known.get(sha256, Known(sha256))
+        own = known.get(sha256, KnownImage(sha256))
         splits = {known[d].split for d, far in distances.items() if d in known and far <= near}
         splits |= {own.split, judging.split_near(vector, near)}
         seen_in = next((split for split in (*_JUDGING, "train") if split in splits), "")

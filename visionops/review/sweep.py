@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from visionops.review.checks import in_utc
 from visionops.review.ports import ImageStore, ReviewStore
 
-__all__ = ["GRACE", "Swept", "sweep"]
+__all__ = ["GRACE", "SweepResult", "sweep"]
 
 GRACE = timedelta(hours=24)
 """Age below which images are kept, because their intake may still be under way."""
@@ -24,7 +24,7 @@ _BATCH = 500
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Swept:
+class SweepResult:
     """Result of a sweep."""
 
     images: int
@@ -39,7 +39,7 @@ class Swept:
 
 def sweep(
     store: ReviewStore, images: ImageStore, now: datetime, *, grace: timedelta = GRACE, dry_run: bool = False
-) -> Swept:
+) -> SweepResult:
     """Remove orphans that are older than ``grace``.
 
     Args:
@@ -58,11 +58,11 @@ def sweep(
     # An intake that died before it stored its image left only its announcement.
     gone = [sha256 for sha256 in store.unfinished(before) if sha256 not in orphans]
     if dry_run:
-        return Swept(looked, tuple(orphans), 0, 0)
+        return SweepResult(looked, tuple(orphans), 0, 0)
     removed = sum(store.forget(sha256, before, functools.partial(images.remove, sha256)) for sha256 in orphans)
     for sha256 in gone:
         store.forget(sha256, before, functools.partial(images.remove, sha256))
-    return Swept(looked, tuple(orphans), removed, images.tidy(before))
+    return SweepResult(looked, tuple(orphans), removed, images.tidy(before))
 
 
 def _batches(images: ImageStore) -> Iterator[list[tuple[str, datetime]]]:

@@ -9,8 +9,8 @@ from datetime import datetime
 from typing import NamedTuple
 
 from visionops.review.errors import NotFound
-from visionops.review.outcomes import Traced
-from visionops.review.ports import ReviewStore, Wanted
+from visionops.review.outcomes import ItemTrace
+from visionops.review.ports import ItemFilter, ReviewStore
 
 __all__ = ["ImageHistory", "TrainedModel", "find_items", "image_history"]
 
@@ -33,7 +33,7 @@ class TrainedModel(NamedTuple):
 class ImageHistory:
     """Full history of an image in a use case."""
 
-    traced: Traced
+    traced: ItemTrace
     models: tuple[tuple[TrainedModel, int], ...]
     """Models whose training data included it, each with the round of the decision that was its label then."""
 
@@ -49,7 +49,7 @@ def find_items(store: ReviewStore, name: str) -> list[str]:
     """
     if not _SHA256.fullmatch(name):
         return [store.item(name).id]
-    found = [item.id for item in store.items(Wanted(sha256=name))]
+    found = [item.id for item in store.items(ItemFilter(sha256=name))]
     if not found:
         raise NotFound(f"image {name}: is not in any review")
     return sorted(found)
@@ -69,7 +69,7 @@ def image_history(store: ReviewStore, item: str, models: Sequence[TrainedModel])
     return ImageHistory(traced, tuple(labelled))
 
 
-def _label_for(model: TrainedModel, traced: Traced) -> int | None:
+def _label_for(model: TrainedModel, traced: ItemTrace) -> int | None:
     """Return the round of the newest label in the model's data; None where there was none, or it was rejected."""
     newest = None
     for decision, version in traced.decisions:

@@ -18,7 +18,7 @@ from visionops.review_store.reading import held_out, is_compared, labelled, read
 from visionops.review_store.rows import opinion_columns, status_of, status_to_answer, version_of
 from visionops.review_store.search_models import LABEL
 from visionops.review_store.searching import keep_findings
-from visionops.review_store.writes import answered, as_it_was, keep_answer, keep_audit, set_status
+from visionops.review_store.writes import answered, as_it_was, keep_audit, set_status, store_response
 
 __all__ = ["change_item", "claim_next", "export"]
 
@@ -95,7 +95,7 @@ def _apply(
         keep_findings(session, row.id, row.use_case, row.added, LABEL, decision.label)
     set_status(session, row.id, before, after)
     keep_audit(session, row.id, write, change.action.value, before.state.value, after, change.details())
-    keep_answer(session, write, row.id, {"status": status_to_answer(after)})
+    store_response(session, write, row.id, {"status": status_to_answer(after)})
     session.expire(row)
     return read_item(session, row.id)
 
@@ -138,7 +138,7 @@ def export(session: Session, use_case: str, write: Write, compared: ComparedWith
         )
     )
     _export_rows(session, rows, version, write)
-    keep_answer(session, write, None, {"version": version.number})
+    store_response(session, write, None, {"version": version.number})
     return version
 
 

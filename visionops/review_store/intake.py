@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from visionops.review.checks import in_utc
 from visionops.review.items import Submission
 from visionops.review.likeness import Compared
-from visionops.review.ports import Added, Write
+from visionops.review.ports import SubmissionResult, Write
 from visionops.review.states import NEW
 from visionops.review_store.likeness import keep_likeness
 from visionops.review_store.models import ImageRow, ItemRow, SubmissionRow
@@ -23,16 +23,16 @@ from visionops.review_store.rows import status_columns, status_to_answer, submis
 from visionops.review_store.search_models import MODEL
 from visionops.review_store.searching import keep_findings
 from visionops.review_store.write_models import ArrivalRow
-from visionops.review_store.writes import answered, as_it_was, count_rows, keep_answer, keep_audit
+from visionops.review_store.writes import answered, as_it_was, count_rows, keep_audit, store_response
 
 __all__ = ["add", "added_before", "forget", "reserve"]
 
 
-def added_before(session: Session, write: Write) -> Added | None:
+def added_before(session: Session, write: Write) -> SubmissionResult | None:
     """See `ReviewStore.added`."""
     if (row := answered(session, write)) is None:
         return None
-    return Added(as_it_was(session, row), row.answer["is_new"])
+    return SubmissionResult(as_it_was(session, row), row.answer["is_new"])
 
 
 def reserve(session: Session, sha256: str, now: datetime) -> str | None:
@@ -50,7 +50,7 @@ def reserve(session: Session, sha256: str, now: datetime) -> str | None:
 
 def add(
     session: Session, submission: Submission, token: str | None, write: Write, compared: Compared | None
-) -> Added | None:
+) -> SubmissionResult | None:
     """See `ReviewStore.add`."""
     if (known := added_before(session, write)) is not None:
         return known
@@ -65,11 +65,11 @@ def add(
         _add_reasons(session, row, submission)
     session.execute(insert(SubmissionRow).values(is_first=is_new, **submission_columns(submission, write)))
     status = read_item(session, submission.item).status
-    keep_answer(session, write, submission.item, {"status": status_to_answer(status), "is_new": is_new})
+    store_response(session, write, submission.item, {"status": status_to_answer(status), "is_new": is_new})
     if compared is not None:
         # Done last, because it blocks every other image of the use case until this transaction ends.
         keep_likeness(session, submission.use_case, submission.item, submission.image.sha256, compared)
-    return Added(read_item(session, submission.item), is_new)
+    return SubmissionResult(read_item(session, submission.item), is_new)
 
 
 def _add_reasons(session: Session, row: ItemRow, submission: Submission) -> None:

@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, and_, func, insert, or_, select, update
 from sqlalchemy.orm import Session
 
 from visionops.review.checks import digest_of
-from visionops.review.likeness import Compared, ComparedWith, Known, SeenImage, Unchecked
+from visionops.review.likeness import Compared, ComparedWith, KnownImage, SeenImage, UncheckedItem
 from visionops.review.states import State
 from visionops.review_store.database import Database
 from visionops.review_store.likeness_models import EmbeddingRow, LikenessRow, SeenRow
@@ -72,7 +72,7 @@ class SqlLikenessStore:
             ]
         )
 
-    def known(self, use_case: str, digests: Sequence[str]) -> Mapping[str, Known]:
+    def known(self, use_case: str, digests: Sequence[str]) -> Mapping[str, KnownImage]:
         """See `LikenessStore`."""
         in_review = (
             select(ItemRow.sha256, ItemRow.id, ItemRow.state, SubmissionRow.name)
@@ -81,11 +81,13 @@ class SqlLikenessStore:
         )
         in_data = select(SeenRow).where(SeenRow.use_case == use_case, SeenRow.sha256.in_(digests))
 
-        def work(session: Session) -> dict[str, Known]:
-            found = {d: Known(d, item, State(state), "", name) for d, item, state, name in session.execute(in_review)}
+        def work(session: Session) -> dict[str, KnownImage]:
+            found = {
+                d: KnownImage(d, item, State(state), "", name) for d, item, state, name in session.execute(in_review)
+            }
             for row in session.scalars(in_data):
-                item = found.get(row.sha256, Known(row.sha256))
-                found[row.sha256] = Known(row.sha256, item.item, item.state, row.split, row.name)
+                item = found.get(row.sha256, KnownImage(row.sha256))
+                found[row.sha256] = KnownImage(row.sha256, item.item, item.state, row.split, row.name)
             return found
 
         return self._database.read(work)
@@ -107,7 +109,9 @@ class SqlLikenessStore:
         rows = list(images)
         return self._database.write(lambda session: _know(session, use_case, kind, rows))
 
-    def unchecked(self, use_case: str, compared: ComparedWith, limit: int, *, decided: bool = False) -> list[Unchecked]:
+    def unchecked(
+        self, use_case: str, compared: ComparedWith, limit: int, *, decided: bool = False
+    ) -> list[UncheckedItem]:
         """See `LikenessStore`."""
         kind = compared.kind
         behind = or_(LikenessRow.item.is_(None), LikenessRow.kind != kind, LikenessRow.checked < compared.revision)
@@ -123,7 +127,7 @@ class SqlLikenessStore:
         )
         return self._database.read(
             lambda session: [
-                Unchecked(item, sha256, vector, None if row is None else likeness_of(row))
+                UncheckedItem(item, sha256, vector, None if row is None else likeness_of(row))
                 for item, sha256, vector, row in session.execute(query).tuples()
             ]
         )

@@ -9,7 +9,7 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from visionops.review.errors import Invalid, NotFound
-from visionops.review.items import Placed, ReviewItem
+from visionops.review.items import QueuePlace, ReviewItem
 from visionops.review.ports import Prioritized, Write
 from visionops.review.states import Action, Change, State, advance
 from visionops.review_store.models import ItemRow
@@ -17,7 +17,7 @@ from visionops.review_store.reading import items_with, read_use_case
 from visionops.review_store.rows import item_of, placed_columns, status_columns, status_of
 from visionops.review_store.search_models import MODEL
 from visionops.review_store.searching import keep_findings
-from visionops.review_store.writes import answered, keep_answer, keep_audit
+from visionops.review_store.writes import answered, keep_audit, store_response
 
 __all__ = ["prioritize"]
 
@@ -25,7 +25,7 @@ _BLOCK = 500
 """Items read at once, because databases limit the parameters of a statement."""
 
 
-def prioritize(session: Session, use_case: str, placed: Sequence[Placed], write: Write) -> Prioritized:
+def prioritize(session: Session, use_case: str, placed: Sequence[QueuePlace], write: Write) -> Prioritized:
     """See `ReviewStore.prioritize`."""
     if (row := answered(session, write)) is not None:
         return Prioritized(**row.answer)
@@ -37,12 +37,12 @@ def prioritize(session: Session, use_case: str, placed: Sequence[Placed], write:
     ids = sorted(by_id)  # Lock rows in one order, so that two such transactions cannot block each other.
     for at in range(0, len(ids), _BLOCK):
         _place_some(session, use_case, {name: by_id[name] for name in ids[at : at + _BLOCK]}, write, counts)
-    keep_answer(session, write, None, dict(counts))
+    store_response(session, write, None, dict(counts))
     return Prioritized(**counts)
 
 
 def _place_some(
-    session: Session, use_case: str, placed: Mapping[str, Placed], write: Write, counts: dict[str, int]
+    session: Session, use_case: str, placed: Mapping[str, QueuePlace], write: Write, counts: dict[str, int]
 ) -> None:
     locked = select(ItemRow).where(ItemRow.id.in_(placed), ItemRow.use_case == use_case).order_by(ItemRow.id)
     rows = session.scalars(locked.with_for_update()).all()
@@ -60,12 +60,12 @@ def _place_some(
             counts["changed"] += 1
 
 
-def _is_same(item: ReviewItem, placed: Placed) -> bool:
+def _is_same(item: ReviewItem, placed: QueuePlace) -> bool:
     is_predicted = placed.predicted is None or placed.predicted == item.predicted
     return item.reasons == placed.reasons and is_predicted
 
 
-def _place(session: Session, row: ItemRow, placed: Placed, write: Write) -> None:
+def _place(session: Session, row: ItemRow, placed: QueuePlace, write: Write) -> None:
     before = status_of(row)
     after = advance(before, Change(Action.PRIORITIZE, write.actor), write.now, row.id)
     values = {**status_columns(after), **placed_columns(placed)}
@@ -77,7 +77,7 @@ def _place(session: Session, row: ItemRow, placed: Placed, write: Write) -> None
     keep_audit(session, row.id, write, Action.PRIORITIZE.value, before.state.value, after, _details(placed))
 
 
-def _details(placed: Placed) -> dict[str, Any]:
+def _details(placed: QueuePlace) -> dict[str, Any]:
     found: dict[str, Any] = {"priority": round(placed.priority, 6)}
     if placed.predicted is not None:
         found |= {"model": placed.predicted.model, "model_version": placed.predicted.version}

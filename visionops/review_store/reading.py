@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from visionops.review.errors import Invalid, NotFound
 from visionops.review.items import DataVersion, Decision, Opinion, ReviewItem, UseCase
 from visionops.review.likeness import HELD_OUT, ComparedWith
-from visionops.review.ports import Stats, Wanted
+from visionops.review.ports import ItemFilter, Stats
 from visionops.review.states import State, Verdict
 from visionops.review_store.likeness_models import LikenessRow
 from visionops.review_store.models import (
@@ -133,11 +133,11 @@ def read_item(session: Session, item: str) -> ReviewItem:
     return item_of(*found)
 
 
-def read_items(session: Session, wanted: Wanted) -> list[ReviewItem]:
+def read_items(session: Session, wanted: ItemFilter) -> list[ReviewItem]:
     """Return a page of items, newest first.
 
     Raises:
-        NotFound: There is no item `Wanted.after`.
+        NotFound: There is no item `ItemFilter.after`.
         Invalid: The page is empty or longer than `MOST_LISTED`.
     """
     if not 1 <= wanted.limit <= MOST_LISTED:

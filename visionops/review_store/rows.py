@@ -14,8 +14,8 @@ from visionops.review.items import (
     ImageFacts,
     Opinion,
     Origin,
-    Placed,
     Predicted,
+    QueuePlace,
     Reason,
     ReviewItem,
     Submission,
@@ -161,7 +161,7 @@ def item_of(item: ItemRow, first: SubmissionRow, image: ImageRow, likeness: Like
     )
 
 
-def placed_columns(placed: Placed) -> dict[str, Any]:
+def placed_columns(placed: QueuePlace) -> dict[str, Any]:
     """Return the columns of `ItemRow` that hold a place in the queue."""
     found: dict[str, Any] = {
         "priority": placed.priority,

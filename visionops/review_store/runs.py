@@ -20,7 +20,7 @@ from visionops.review_store.database import Database
 from visionops.review_store.run_models import RunRow
 from visionops.review_store.schema import prepare
 from visionops.review_store.writes import count_rows
-from visionops.runs.states import ENDED, Kind, Run, RunState, Wish, advance, run_id
+from visionops.runs.states import ENDED, Kind, Run, RunRequest, RunState, advance, run_id
 
 __all__ = ["MOST_LISTED", "SqlRunStore"]
 
@@ -45,10 +45,12 @@ class SqlRunStore:
         """Close its connections."""
         self._database.close()
 
-    def add(self, wish: Wish, actor: str, key: str, now: datetime, check: Callable[[datetime | None], None]) -> Run:
+    def add(
+        self, run_request: RunRequest, actor: str, key: str, now: datetime, check: Callable[[datetime | None], None]
+    ) -> Run:
         """See `RunStore`."""
-        run = Run(run_id(actor, key), wish, actor, in_utc(now))
-        content = digest_of(dataclasses.asdict(wish))
+        run = Run(run_id(actor, key), run_request, actor, in_utc(now))
+        content = digest_of(dataclasses.asdict(run_request))
         return self._database.write(lambda session: _add(session, run, content, check))
 
     def run(self, run: str) -> Run:
@@ -162,15 +164,15 @@ def _add(session: Session, run: Run, content: str, check: Callable[[datetime | N
         if row.content != content:
             raise KeyReused(f"key: {run.actor} used it for another run at {row.queued:%Y-%m-%d %H:%M:%S} UTC")
         return _run_of(row)
-    if run.wish.kind is Kind.RETRAIN:
+    if run.request.kind is Kind.RETRAIN:
         waiting = select(RunRow.id).where(
-            RunRow.use_case == run.wish.use_case,
+            RunRow.use_case == run.request.use_case,
             RunRow.kind == Kind.RETRAIN.value,
             RunRow.state == RunState.QUEUED.value,
         )
         if (other := session.scalar(waiting)) is not None:
-            raise Conflict(f"{run.wish.use_case}: training run {other} is already waiting; wait for it or cancel it")
-        check(_last_training(session, run.wish.use_case))
+            raise Conflict(f"{run.request.use_case}: training run {other} is already waiting; wait for it or cancel it")
+        check(_last_training(session, run.request.use_case))
     queued = select(func.count()).select_from(RunRow).where(RunRow.state == RunState.QUEUED.value)
     if (session.scalar(queued) or 0) >= _MOST_QUEUED:
         raise Conflict(f"the queue has {_MOST_QUEUED} runs; cancel some")
@@ -203,14 +205,14 @@ def _write(session: Session, run: Run, before: RunState) -> Run | None:
 
 
 def _columns(run: Run) -> dict[str, Any]:
-    wish = run.wish
+    run_request = run.request
     names = ("actor", "queued", "started", "ended", "owner", "lease_until", "place", "cancelled_by", "cancelled_at")
     return {
-        "kind": wish.kind.value,
-        "use_case": wish.use_case,
-        "reason": wish.reason,
-        "version": wish.version,
-        "override": wish.override,
+        "kind": run_request.kind.value,
+        "use_case": run_request.use_case,
+        "reason": run_request.reason,
+        "version": run_request.version,
+        "override": run_request.override,
         "state": run.state.value,
         "summary": None if run.summary is None else dict(run.summary),
         **{name: getattr(run, name) for name in (*names, "exit_code", "message")},
@@ -220,7 +222,7 @@ def _columns(run: Run) -> dict[str, Any]:
 def _run_of(row: RunRow) -> Run:
     return Run(
         id=row.id,
-        wish=Wish(Kind(row.kind), row.use_case, row.reason, row.version, row.override),
+        request=RunRequest(Kind(row.kind), row.use_case, row.reason, row.version, row.override),
         actor=row.actor,
         queued=row.queued,
         state=RunState(row.state),

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from visionops.review.checks import in_utc
 from visionops.review.findings import findings_in
-from visionops.review.searching import MOST_COUNTED, MOST_EXPORTED, PAGE, Found, SaidBy, SavedSearch, Search
+from visionops.review.searching import MOST_COUNTED, MOST_EXPORTED, PAGE, ClassSource, Found, SavedSearch, Search
 from visionops.review.states import Verdict
 from visionops.review_store.models import DecisionRow, ItemRow, SubmissionRow
 from visionops.review_store.reading import items_with
@@ -125,7 +125,7 @@ def _of_item(search: Search) -> list[ColumnElement[bool]]:
 def _of_findings(search: Search) -> Iterator[_Condition]:
     low, high = search.confidence_from, search.confidence_to
     has_range = low is not None or high is not None
-    said = [MODEL, LABEL] if search.said_by is SaidBy.ANY else [search.said_by.value]
+    said = [MODEL, LABEL] if search.said_by is ClassSource.ANY else [search.said_by.value]
     # A label has no confidence. All sources are listed, because they precede the class in the table's key.
     where: list[ColumnElement[bool]] = [FindingRow.said_by.in_([MODEL] if has_range else said)]
     if low is not None:

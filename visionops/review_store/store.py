@@ -14,10 +14,10 @@ from sqlalchemy.orm import Session
 
 from visionops.review.checks import in_utc
 from visionops.review.errors import Conflict
-from visionops.review.items import AuditRow, DataVersion, Decision, Opinion, Placed, ReviewItem, Submission, UseCase
+from visionops.review.items import AuditRow, DataVersion, Decision, Opinion, QueuePlace, ReviewItem, Submission, UseCase
 from visionops.review.likeness import Compared, ComparedWith
-from visionops.review.outcomes import Decided, Traced
-from visionops.review.ports import Added, Cursor, Prioritized, Stats, Wanted, Write
+from visionops.review.outcomes import Decided, ItemTrace
+from visionops.review.ports import Cursor, ItemFilter, Prioritized, Stats, SubmissionResult, Write
 from visionops.review.searching import Found, SavedSearch, Search
 from visionops.review.states import Change
 from visionops.review_store import changing, cursors, intake, placing, searching
@@ -90,7 +90,7 @@ class SqlReviewStore:
 
     # Writing
 
-    def added(self, write: Write) -> Added | None:
+    def added(self, write: Write) -> SubmissionResult | None:
         """See `ReviewStore`."""
         return self._database.read(lambda session: intake.added_before(session, write))
 
@@ -100,7 +100,7 @@ class SqlReviewStore:
 
     def add(
         self, submission: Submission, token: str | None, write: Write, compared: Compared | None = None
-    ) -> Added | None:
+    ) -> SubmissionResult | None:
         """See `ReviewStore`."""
         return self._database.write(lambda session: intake.add(session, submission, token, write, compared))
 
@@ -133,7 +133,7 @@ class SqlReviewStore:
         """See `ReviewStore`."""
         return self._database.write(lambda session: changing.export(session, use_case, write, compared))
 
-    def prioritize(self, use_case: str, placed: Sequence[Placed], write: Write) -> Prioritized:
+    def prioritize(self, use_case: str, placed: Sequence[QueuePlace], write: Write) -> Prioritized:
         """See `ReviewStore`."""
         return self._database.write(lambda session: placing.prioritize(session, use_case, placed, write))
 
@@ -143,7 +143,7 @@ class SqlReviewStore:
         """See `ReviewStore`."""
         return self._database.read(lambda session: read_item(session, item))
 
-    def items(self, wanted: Wanted) -> list[ReviewItem]:
+    def items(self, wanted: ItemFilter) -> list[ReviewItem]:
         """See `ReviewStore`."""
         return self._database.read(lambda session: read_items(session, wanted))
 
@@ -187,7 +187,7 @@ class SqlReviewStore:
         """See `ReviewStore`."""
         return self._database.read(lambda session: read_decided(session, use_case, version, rejected_until))
 
-    def trace(self, item: str) -> Traced:
+    def trace(self, item: str) -> ItemTrace:
         """See `ReviewStore`."""
         return self._database.read(lambda session: read_trace(session, item))
 

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from visionops.review.checks import in_utc
 from visionops.review.items import RANDOM, Origin
-from visionops.review.outcomes import Arrived, Decided, Traced
+from visionops.review.outcomes import Decided, ItemArrival, ItemTrace
 from visionops.review.states import Verdict
 from visionops.review_store.models import AuditEntry, DecisionRow, ImageRow, ItemRow, MemberRow, SubmissionRow
 from visionops.review_store.reading import items_with, read_item, read_use_case
@@ -65,7 +65,7 @@ def _drawn_at_random(session: Session, use_case: str) -> set[str]:
     return {item for item, reasons in rows if any(reason["kind"] == RANDOM for reason in reasons or ())}
 
 
-def read_trace(session: Session, item: str) -> Traced:
+def read_trace(session: Session, item: str) -> ItemTrace:
     """See `ReviewStore.trace`.
 
     Raises:
@@ -86,9 +86,9 @@ def read_trace(session: Session, item: str) -> Traced:
         .where(DecisionRow.item == item)
         .order_by(DecisionRow.round)
     )
-    return Traced(
+    return ItemTrace(
         item=found,
-        arrivals=tuple(Arrived(submission_of(*row), row[0].at, row[0].actor) for row in arrivals.tuples()),
+        arrivals=tuple(ItemArrival(submission_of(*row), row[0].at, row[0].actor) for row in arrivals.tuples()),
         changes=tuple(map(audit_of, changes)),
         decisions=tuple((decision_of(row), version) for row, version in decisions),
     )

@@ -18,7 +18,7 @@ from visionops.review_store.reading import read_item
 from visionops.review_store.rows import status_columns, status_from_answer
 from visionops.review_store.write_models import WriteRow
 
-__all__ = ["answered", "as_it_was", "count_rows", "keep_answer", "keep_audit", "set_status"]
+__all__ = ["answered", "as_it_was", "count_rows", "keep_audit", "set_status", "store_response"]
 
 
 def answered(session: Session, write: Write) -> WriteRow | None:
@@ -40,7 +40,7 @@ def as_it_was(session: Session, row: WriteRow) -> ReviewItem:
     return dataclasses.replace(item, status=status_from_answer(row.answer["status"]))
 
 
-def keep_answer(session: Session, write: Write, item: str | None, answer: dict[str, Any]) -> None:
+def store_response(session: Session, write: Write, item: str | None, answer: dict[str, Any]) -> None:
     """Store the answer to a write, in the same transaction as the write."""
     session.execute(
         insert(WriteRow).values(id=write.id, content=write.content, at=in_utc(write.now), item=item, answer=answer)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Protocol
 
-from visionops.runs.states import Run, Wish
+from visionops.runs.states import Run, RunRequest
 
 __all__ = ["RunStore"]
 
@@ -14,7 +14,9 @@ __all__ = ["RunStore"]
 class RunStore(Protocol):
     """Store of runs. Every method is one transaction, and raises `Unavailable` where the database cannot be reached."""
 
-    def add(self, wish: Wish, actor: str, key: str, now: datetime, check: Callable[[datetime | None], None]) -> Run:
+    def add(
+        self, run_request: RunRequest, actor: str, key: str, now: datetime, check: Callable[[datetime | None], None]
+    ) -> Run:
         """Add a run to the queue. Repeated with the same key, the same run is returned.
 
         Args:

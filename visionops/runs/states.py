@@ -20,7 +20,7 @@ from typing import Any
 from visionops.review.checks import check_name, check_text, digest_of, in_utc
 from visionops.review.errors import Conflict, Invalid, WrongState
 
-__all__ = ["ENDED", "CoolingDown", "Kind", "Run", "RunState", "Wish", "advance", "check_cooldown", "run_id"]
+__all__ = ["ENDED", "CoolingDown", "Kind", "Run", "RunRequest", "RunState", "advance", "check_cooldown", "run_id"]
 
 _MOST_REASON = 1000
 
@@ -68,7 +68,7 @@ class CoolingDown(Conflict):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Wish:
+class RunRequest:
     """Request for a run.
 
     Raises:
@@ -98,7 +98,7 @@ class Run:
     """A run in the queue."""
 
     id: str
-    wish: Wish
+    request: RunRequest
     actor: str
     """Id of the API key that requested it."""
     queued: datetime
@@ -143,7 +143,7 @@ def advance(run: Run, state: RunState, now: datetime, **changes: Any) -> Run:
     return dataclasses.replace(run, state=state, ended=now, owner=None, lease_until=None, **changes)
 
 
-def check_cooldown(wish: Wish, last: datetime | None, cooldown_hours: float, now: datetime) -> None:
+def check_cooldown(run_request: RunRequest, last: datetime | None, cooldown_hours: float, now: datetime) -> None:
     """Check that the last training was long enough ago, unless the request overrides the cool-down.
 
     Args:
@@ -153,12 +153,12 @@ def check_cooldown(wish: Wish, last: datetime | None, cooldown_hours: float, now
         CoolingDown: The last training is too recent.
     """
     # Without a cool-down no training is too recent, even one that ended while this one waited for the database.
-    if wish.kind is not Kind.RETRAIN or wish.override or last is None or not cooldown_hours:
+    if run_request.kind is not Kind.RETRAIN or run_request.override or last is None or not cooldown_hours:
         return
     left = (last + timedelta(hours=cooldown_hours) - now).total_seconds()
     if left > 0:
         raise CoolingDown(
-            f"{wish.use_case}: the last training was at {last:%Y-%m-%d %H:%M} UTC; the next may begin in "
+            f"{run_request.use_case}: the last training was at {last:%Y-%m-%d %H:%M} UTC; the next may begin in "
             f"{left / 3600:.1f} h, or now with override and a reason",
             left,
         )

@@ -20,8 +20,8 @@ __all__ = [
     "NoLog",
     "StopTraining",
     "TrainingLog",
-    "alone_in",
     "evaluation_folder",
+    "locked_folder",
     "training_folder",
 ]
 
@@ -73,7 +73,7 @@ def training_folder(dataset: Dataset, plan: TrainingPlan) -> Path:
 
 
 @contextlib.contextmanager
-def alone_in(work: Path) -> Iterator[None]:
+def locked_folder(work: Path) -> Iterator[None]:
     """Allow one training (or search) in a folder at a time; the lock is released when its process ends.
 
     Raises:

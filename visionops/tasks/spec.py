@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from visionops.data.layers import Layer
     from visionops.data.settings import DataConfig, Format
     from visionops.evaluation.result import Evaluation
-    from visionops.evaluation.settings import Scoring
+    from visionops.evaluation.settings import EvaluationPlan
     from visionops.inference.bundle import BundleCard, Head, ModelBundle
     from visionops.tasks.base import TrainingLog
     from visionops.tasks.conversion_plan import ConversionPlan
@@ -197,7 +197,9 @@ class TaskSpec(ServedTask[P]):
         """
 
     @abc.abstractmethod
-    def evaluate(self, bundle: ModelBundle, dataset: Dataset, scoring: Scoring, folder: Path | None) -> Evaluation:
+    def evaluate(
+        self, bundle: ModelBundle, dataset: Dataset, scoring: EvaluationPlan, folder: Path | None
+    ) -> Evaluation:
         """Score the bundle on the test split of ``dataset``; with a folder, write pictures and report into it."""
 
     def check_scheme(self, scheme: LabelScheme) -> None:

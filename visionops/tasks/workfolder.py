@@ -12,7 +12,7 @@ from visionops.data.dataset import Dataset, Split
 from visionops.data.files import describe_os_error
 from visionops.errors import BundleError, TrainingError, VisionOpsError
 from visionops.inference.bundle import ModelBundle
-from visionops.tasks.base import alone_in
+from visionops.tasks.base import locked_folder
 from visionops.tasks.training_settings import TrainingBase
 
 __all__ = ["explained", "finished_bundle", "one_training_in", "require_splits"]
@@ -44,7 +44,7 @@ def one_training_in(work: Path, identity: str) -> Iterator[None]:
     Raises:
         TrainingError: The same training is already running.
     """
-    with alone_in(work):
+    with locked_folder(work):
         note = work / _IDENTITY
         if note.is_file() and note.read_text(encoding="utf-8") != identity:
             _clear(work)

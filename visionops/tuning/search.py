@@ -16,7 +16,7 @@ from visionops.data.dataset import Dataset
 from visionops.data.files import atomic_folder
 from visionops.errors import ConfigError, TrainingError
 from visionops.home import visionops_home
-from visionops.tasks.base import alone_in, training_folder
+from visionops.tasks.base import locked_folder, training_folder
 from visionops.tasks.settings import TrainingPlan
 from visionops.tasks.spec import TaskSpec, task_for
 from visionops.tuning.data import SearchData
@@ -114,7 +114,7 @@ def tune(task: TaskSpec[Any], data: SearchData, search: SearchPlan, folder: Path
     """
     require_search(search)
     quiet_optuna()
-    with alone_in(folder):
+    with locked_folder(folder):
         url = search.tuning.storage or f"sqlite:///{folder / 'study.db'}"
         with open_storage(url) as storage:
             study = _Search(task, data, search, folder, log, storage, url)

@@ -10,10 +10,10 @@ from nicegui import ui
 from visionops.review.findings import findings_in
 from visionops.review.items import ImageFacts
 
-__all__ = ["Shown", "draw_image", "said_in_words"]
+__all__ = ["ShownBox", "describe_prediction", "draw_image"]
 
 
-class Shown(NamedTuple):
+class ShownBox(NamedTuple):
     """A rectangle on an image."""
 
     name: str
@@ -45,7 +45,7 @@ def draw_image(
             _draw(one, image, place % _COLOURS)
 
 
-def boxes_in(said: Mapping[str, Any] | None) -> Iterator[Shown]:
+def boxes_in(said: Mapping[str, Any] | None) -> Iterator[ShownBox]:
     """Yield the rectangles in a prediction or a label; skip other entries."""
     for group in (said or {}).values():
         for one in group if isinstance(group, list) else ():
@@ -53,10 +53,10 @@ def boxes_in(said: Mapping[str, Any] | None) -> Iterator[Shown]:
                 continue
             box = one.get("box")
             if isinstance(box, list | tuple) and len(box) == 4 and all(isinstance(x, int | float) for x in box):
-                yield Shown(one["class_name"], one.get("confidence"), (box[0], box[1], box[2], box[3]))
+                yield ShownBox(one["class_name"], one.get("confidence"), (box[0], box[1], box[2], box[3]))
 
 
-def said_in_words(said: Mapping[str, Any] | None) -> str:
+def describe_prediction(said: Mapping[str, Any] | None) -> str:
     """Return a prediction or a label in one line: each class, with its confidence if it has one."""
     found = findings_in(said)
     if said is None:
@@ -65,7 +65,7 @@ def said_in_words(said: Mapping[str, Any] | None) -> str:
     return ", ".join(words) or "nothing found"
 
 
-def _draw(one: Shown, image: ImageFacts, colour: int) -> None:
+def _draw(one: ShownBox, image: ImageFacts, colour: int) -> None:
     left, top, right, bottom = one.box
     place = (
         f"left: {100 * left / image.width:.3f}%; top: {100 * top / image.height:.3f}%; "

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from nicegui import ui
 
-from deploy.console.components.boxes import draw_image, said_in_words
+from deploy.console.components.boxes import describe_prediction, draw_image
 from deploy.console.context import Console, Viewer
 from deploy.console.pages.frame import attempt
 from deploy.console.pages.words import VERDICTS, state_in_words
-from visionops.review.outcomes import Arrived, Traced
+from visionops.review.outcomes import ItemArrival, ItemTrace
 from visionops.review.users import UserRole
 
 __all__ = ["show_item"]
@@ -19,7 +19,7 @@ __all__ = ["show_item"]
 async def show_item(console: Console, viewer: Viewer, item: str) -> None:
     """Open the dialog of an item."""
 
-    def read() -> tuple[Traced, Sequence[str]]:
+    def read() -> tuple[ItemTrace, Sequence[str]]:
         traced = console.review.store.trace(item)
         return traced, console.review.store.use_case(traced.item.use_case).scheme.class_names
 
@@ -44,7 +44,7 @@ async def show_item(console: Console, viewer: Viewer, item: str) -> None:
     dialog.open()
 
 
-def _pictures(traced: Traced, class_names: Sequence[str]) -> None:
+def _pictures(traced: ItemTrace, class_names: Sequence[str]) -> None:
     item = traced.item
     labels = [decision for decision, _ in traced.decisions if decision.label is not None]
     with ui.element("div").classes("column").style("gap: 8px; min-width: 0"):
@@ -63,7 +63,7 @@ def _pictures(traced: Traced, class_names: Sequence[str]) -> None:
             draw_image(item.id, item.image, item.first.name, answer, class_names)
 
 
-def _facts(traced: Traced) -> None:
+def _facts(traced: ItemTrace) -> None:
     item = traced.item
     predicted = f"{item.predicted.model} version {item.predicted.version}: " if item.predicted else ""
     likeness = item.likeness
@@ -76,7 +76,7 @@ def _facts(traced: Traced) -> None:
         "SHA-256": item.image.sha256,
         "Size": f"{item.image.width} x {item.image.height}, {item.image.format}, {item.image.num_bytes:,} bytes",
         "State": state_in_words(item.status),
-        "Model": predicted + (said_in_words(item.predicted.answer) if item.predicted else "no prediction"),
+        "Model": predicted + (describe_prediction(item.predicted.answer) if item.predicted else "no prediction"),
         "Why in the queue": "; ".join(reason.text or reason.kind for reason in item.reasons) or "no reason given",
         "Resembles": like or "nothing known",
     }
@@ -92,14 +92,14 @@ def _term(name: str, value: str) -> None:
         ui.label(value)
 
 
-def _history(traced: Traced) -> None:
+def _history(traced: ItemTrace) -> None:
     lines = [(one.at, f"{one.by} brought it ({_arrival(one)})", one.submission.comment) for one in traced.arrivals]
     for row in traced.changes:
         if row.action not in {"add", "decide", "opinion"}:
             details = ", ".join(f"{name} {value}" for name, value in row.details.items() if value not in {None, ""})
             lines.append((row.at, f"{row.actor}: {row.action}{f' ({details})' if details else ''}", ""))
     for decision, version in traced.decisions:
-        said = f": {said_in_words(decision.label)}" if decision.label is not None else ""
+        said = f": {describe_prediction(decision.label)}" if decision.label is not None else ""
         where = f"; in data version {version}" if version else ""
         lines.append(
             (
@@ -118,8 +118,10 @@ def _history(traced: Traced) -> None:
                     ui.label(f"“{comment}”").classes("vo-quote")
 
 
-def _arrival(one: Arrived) -> str:
+def _arrival(one: ItemArrival) -> str:
     parts = [one.submission.origin.value, one.submission.reference]
     if one.submission.predicted:
-        parts.append(f"version {one.submission.predicted.version}: {said_in_words(one.submission.predicted.answer)}")
+        parts.append(
+            f"version {one.submission.predicted.version}: {describe_prediction(one.submission.predicted.answer)}"
+        )
     return ", ".join(part for part in parts if part)

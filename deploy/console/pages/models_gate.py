@@ -10,11 +10,11 @@ from nicegui import ui
 
 from deploy.console.context import Console, Viewer
 from deploy.console.pages.frame import attempt
-from deploy.console.pages.parts import ask_why, fact, facts, section
+from deploy.console.pages.parts import ask_reason, fact, facts, section
 from deploy.console.pages.words import figure
 from deploy.control.work import order_run
 from visionops.review.users import UserRole
-from visionops.runs.states import Kind, Run, Wish
+from visionops.runs.states import Kind, Run, RunRequest
 
 __all__ = ["show_decision"]
 
@@ -83,7 +83,7 @@ def _actions(console: Console, viewer: Viewer, name: str, row: dict[str, Any], *
             ui.button(
                 "Roll back",
                 icon="undo",
-                on_click=lambda: ask_why(
+                on_click=lambda: ask_reason(
                     f"Take version {number} of {name} out of service?",
                     "The champion before it is served again. A version that was rolled back is never promoted again.",
                     "Roll back",
@@ -97,7 +97,7 @@ def _actions(console: Console, viewer: Viewer, name: str, row: dict[str, Any], *
             ui.button(
                 "Promote",
                 icon="upgrade",
-                on_click=lambda: ask_why(
+                on_click=lambda: ask_reason(
                     f"Serve version {number} of {name} as champion?",
                     "The endpoint is switched without a failed request. Your name and reason are kept with it.",
                     "Promote",
@@ -108,5 +108,5 @@ def _actions(console: Console, viewer: Viewer, name: str, row: dict[str, Any], *
 
 
 def _order(console: Console, viewer: Viewer, kind: Kind, name: str, version: str, reason: str, override: bool) -> Run:
-    wish = Wish(kind, name, reason, version, override=override and kind is Kind.PROMOTE)
-    return order_run(console, wish, viewer.actor, uuid.uuid4().hex)
+    run_request = RunRequest(kind, name, reason, version, override=override and kind is Kind.PROMOTE)
+    return order_run(console, run_request, viewer.actor, uuid.uuid4().hex)

@@ -129,7 +129,7 @@ def _decisions(runs: list[dict[str, Any]]) -> None:
 
 def _alerts(runs: list[dict[str, Any]]) -> None:
     rows = [(clock(run["at"]), one["severity"], one["summary"], "sent") for run in runs for one in run["alerts"]]
-    rows += [(clock(run["at"]), "-", text, "not sent") for run in runs for text in run["untold"]]
+    rows += [(clock(run["at"]), "-", text, "not sent") for run in runs for text in run["unsent_alerts"]]
     with section("Alerts"):
         if not rows:
             ui.label("Monitoring has sent none. With --decide-only it sends none at all.").classes("vo-muted")

@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 from nicegui import ui
 from starlette.requests import Request
 
-from deploy.console.attention import Need, newest_run, of_gate, of_monitoring, of_queue, of_run, waiting
+from deploy.console.attention import AttentionItem, newest_run, of_gate, of_monitoring, of_queue, of_run, waiting
 from deploy.console.context import Console, Viewer
-from deploy.console.endpoints import Health, look_at
+from deploy.console.endpoints import Health, check_endpoint
 from deploy.console.pages.frame import add_page, in_thread
 from deploy.console.pages.later import fill_later
 from deploy.console.pages.parts import fact, facts, heading, section, state_label
@@ -34,12 +34,12 @@ class _Needs:
     """List of what needs a person, which grows as data arrives."""
 
     def __init__(self) -> None:
-        self._needs: list[Need] = []
+        self._needs: list[AttentionItem] = []
         with section("Needs a person"):
             self._list = ui.element("ul").classes("vm-needs").props('aria-live="polite"')
             self._draw()
 
-    def add(self, *needs: Need | None) -> None:
+    def add(self, *needs: AttentionItem | None) -> None:
         found = [need for need in needs if need is not None and need not in self._needs]
         if found and not self._list.is_deleted:
             self._needs += found
@@ -148,7 +148,7 @@ def _card(
             ui.label(one.path.name).classes("vo-muted")
         with facts():
             _later("Champion", functools.partial(remote.model, name), champion)
-            _later("Endpoint", lambda: look_at(remote.endpoint(name)), health)
+            _later("Endpoint", lambda: check_endpoint(remote.endpoint(name)), health)
             _later("Last hour", functools.partial(remote.traffic, name), _show_traffic)
             _later("Drift", functools.partial(remote.verdict, name), verdict)
             with fact("Queue"):

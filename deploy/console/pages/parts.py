@@ -10,7 +10,7 @@ from typing import Any
 from nicegui import ui
 from nicegui.elements.mixins.text_element import TextElement
 
-__all__ = ["ask_why", "fact", "facts", "heading", "outside", "section", "select_use_case", "state_label", "table"]
+__all__ = ["ask_reason", "fact", "facts", "heading", "outside", "section", "select_use_case", "state_label", "table"]
 
 _GOOD = frozenset({"completed", "succeeded", "cached", "stable"})
 _BAD = frozenset({"failed", "lost", "drifted", "stopped"})
@@ -98,7 +98,7 @@ def select_use_case(names: Sequence[str], wanted: str | None, path: str) -> str 
     return chosen
 
 
-def ask_why(
+def ask_reason(
     title: str, text: str, action: str, act: Callable[[str, bool], Awaitable[bool]], *, override: str = ""
 ) -> None:
     """Open a dialog that asks for a reason, and runs an action once it has one.

@@ -9,7 +9,7 @@ from typing import Any
 from nicegui import events, ui
 from starlette.requests import Request
 
-from deploy.console.components.boxes import said_in_words
+from deploy.console.components.boxes import describe_prediction
 from deploy.console.context import Console, Viewer
 from deploy.console.pages.choosing import wanted_use_case
 from deploy.console.pages.frame import add_page, attempt, in_thread
@@ -148,9 +148,9 @@ def _card(console: Console, viewer: Viewer, item: ReviewItem, label: Mapping[str
         picture.props["alt"] = ""
         ui.label(name).classes("vo-thumb-name")
         if label is not None:
-            ui.label(f"label: {said_in_words(label)}").classes("vo-muted")
+            ui.label(f"label: {describe_prediction(label)}").classes("vo-muted")
         elif item.predicted:
-            ui.label(f"model: {said_in_words(item.predicted.answer)}").classes("vo-muted")
+            ui.label(f"model: {describe_prediction(item.predicted.answer)}").classes("vo-muted")
         else:
             ui.label("no prediction").classes("vo-muted")
         ui.label(state_in_words(item.status)).classes(_STATE_COLOURS[item.status.state.value])

@@ -13,12 +13,12 @@ from nicegui import events, ui
 from deploy.console.pages.words import VERDICTS
 from visionops.errors import VisionOpsError
 from visionops.review.items import Origin
-from visionops.review.searching import SaidBy, SavedSearch, Search
+from visionops.review.searching import ClassSource, SavedSearch, Search
 from visionops.review.states import State
 
 __all__ = ["Choices", "add_form"]
 
-_SAID_BY = {SaidBy.ANY: "model or label", SaidBy.MODEL: "model", SaidBy.LABEL: "label"}
+_SAID_BY = {ClassSource.ANY: "model or label", ClassSource.MODEL: "model", ClassSource.LABEL: "label"}
 _FIELD = "dense outlined"
 _TYPED_SECONDS = 0.05
 """Seconds to wait for delayed events: longer than NiceGUI's 10 ms interval after the page is connected."""
@@ -46,7 +46,7 @@ def add_form(search: Search, choices: Choices, on_image: Callable[[events.Upload
         known = list(dict.fromkeys([*choices.classes, *search.names]))
         names = ui.select(known, value=list(search.names), label="Classes and attribute answers", multiple=True)
         names.props("use-chips use-input")
-        said_by = ui.select({one: _SAID_BY[one] for one in SaidBy}, value=search.said_by, label="Said by")
+        said_by = ui.select({one: _SAID_BY[one] for one in ClassSource}, value=search.said_by, label="Said by")
         with ui.element("div").classes("vo-pair"):
             low = ui.number("Confidence from", value=search.confidence_from, min=0, max=1, step=0.05).props(
                 "stack-label"

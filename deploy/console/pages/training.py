@@ -66,7 +66,15 @@ async def _all(console: Console, viewer: Viewer, use_case: str | None) -> None:
 
 def _queue(orders: list[Run]) -> None:
     rows = [
-        (run.id, run.wish.kind.value, run.wish.use_case, run.state.value, run.actor, clock(run.queued), run.message)
+        (
+            run.id,
+            run.request.kind.value,
+            run.request.use_case,
+            run.state.value,
+            run.actor,
+            clock(run.queued),
+            run.message,
+        )
         for run in orders
     ]
     made = table(

@@ -46,7 +46,7 @@ class _Live:
 
     def __init__(self, console: Console, viewer: Viewer, run: Run) -> None:
         self._console, self._viewer, self._order = console, viewer, run.id
-        with section(f"{run.wish.kind.value} of {run.wish.use_case}"):
+        with section(f"{run.request.kind.value} of {run.request.use_case}"):
             with facts():
                 _wish(run)
                 with fact("State"):
@@ -61,7 +61,7 @@ class _Live:
         self._curves = ui.element("div").style("width: 100%")
         with section("End of the log"):
             self._log = ui.label().classes("vm-log").props('tabindex="0" role="log" aria-label="End of the log"')
-        self._trains = run.wish.kind is Kind.RETRAIN
+        self._trains = run.request.kind is Kind.RETRAIN
 
     def follow(self) -> None:
         """Update the view every second, and its curves every ten seconds."""
@@ -116,12 +116,12 @@ class _Live:
 def _wish(run: Run) -> None:
     with fact("Started by"):
         ui.label(f"{run.actor}, {clock(run.queued)} UTC")
-    if run.wish.reason:
+    if run.request.reason:
         with fact("Reason"):
-            ui.label(run.wish.reason).classes("vm-long")
-    if run.wish.version:
+            ui.label(run.request.reason).classes("vm-long")
+    if run.request.version:
         with fact("Version"):
-            ui.label(run.wish.version)
+            ui.label(run.request.version)
 
 
 def _look(console: Console, order: str) -> tuple[Run, str]:
@@ -136,7 +136,7 @@ def _live(console: Console, order: str) -> dict[str, Any] | None:
     if run.state is not RunState.RUNNING or run.started is None:
         return None
     for one in console.facts.get("runs", fresh=True, limit=_NEWEST)["runs"]:
-        if one["use_case"] == run.wish.use_case and datetime.fromisoformat(one["started"]) >= run.started:
+        if one["use_case"] == run.request.use_case and datetime.fromisoformat(one["started"]) >= run.started:
             found: dict[str, Any] = console.facts.get("run", fresh=True, name=one["name"])
             return found
     return None

@@ -17,7 +17,7 @@ from deploy.control.use_cases import UseCaseFile
 from deploy.control.work import order_run
 from visionops.errors import ConfigError, VisionOpsError
 from visionops.review.users import UserRole
-from visionops.runs.states import Kind, Run, Wish
+from visionops.runs.states import Kind, Run, RunRequest
 
 __all__ = ["start_card"]
 
@@ -163,8 +163,8 @@ class _Editor:
             ui.navigate.to(f"/training?order={run.id}")
 
     def _order(self, name: str, reason: str, override: bool) -> Run:
-        wish = Wish(Kind.RETRAIN, name, reason, override=override)
-        return order_run(self._console, wish, self._viewer.actor, uuid.uuid4().hex)
+        run_request = RunRequest(Kind.RETRAIN, name, reason, override=override)
+        return order_run(self._console, run_request, self._viewer.actor, uuid.uuid4().hex)
 
     async def _keep(self) -> None:
         file = self._file.value.strip()

@@ -35,7 +35,7 @@ from deploy.http.uploads import read_upload
 from visionops.inference.image import read_header
 from visionops.review.agreement import agreement_of
 from visionops.review.items import Origin
-from visionops.review.ports import Wanted
+from visionops.review.ports import ItemFilter
 from visionops.review.service import Answer, Arrival
 from visionops.review.states import State, Verdict
 
@@ -111,7 +111,7 @@ def _add_reading(router: APIRouter, control: Control) -> None:
         after: Annotated[str | None, Query(max_length=64)] = None,
     ) -> list[dict[str, Any]]:
         """Return items, newest first."""
-        wanted = Wanted(
+        wanted = ItemFilter(
             searchable(use_case), state or (), origin, sha256, searchable(reference), limit, searchable(after)
         )
         return [item_view(item) for item in review.store.items(wanted)]

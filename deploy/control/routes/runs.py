@@ -19,7 +19,7 @@ from deploy.control.routes.context import (
 from deploy.control.run_views import LOG_TAIL_BYTES, progress_view, run_view
 from deploy.control.work import order_run
 from visionops.review.states import Actor
-from visionops.runs.states import Kind, Wish
+from visionops.runs.states import Kind, RunRequest
 
 __all__ = ["runs_router"]
 
@@ -58,8 +58,8 @@ def runs_router(control: Control) -> APIRouter:
     """Return the routes for runs and models over ``control``."""
     router = APIRouter()
 
-    def accept(wish: Wish, actor: Actor, key: str, response: Response) -> dict[str, Any]:
-        run = order_run(control, wish, actor, key)
+    def accept(run_request: RunRequest, actor: Actor, key: str, response: Response) -> dict[str, Any]:
+        run = order_run(control, run_request, actor, key)
         response.headers["Location"] = f"/runs/{run.id}"
         return {"run": run.id, "state": run.state.value, "status_url": f"/runs/{run.id}"}
 
@@ -76,8 +76,8 @@ def runs_router(control: Control) -> APIRouter:
         response: Response,
     ) -> dict[str, Any]:
         """Queue a training; 409 during the use case's cooldown, unless `override` is set."""
-        wish = Wish(Kind.RETRAIN, order.use_case, order.reason, override=order.override)
-        return accept(wish, actor, key, response)
+        run_request = RunRequest(Kind.RETRAIN, order.use_case, order.reason, override=order.override)
+        return accept(run_request, actor, key, response)
 
     @router.get("/use-cases", responses=refusals())
     def use_cases() -> dict[str, Any]:
@@ -134,8 +134,8 @@ def runs_router(control: Control) -> APIRouter:
         response: Response,
     ) -> dict[str, Any]:
         """Queue a promotion: serve a version as champion. A version that the gate refused needs `override`."""
-        wish = Wish(Kind.PROMOTE, name, order.reason, order.version, override=order.override)
-        return accept(wish, actor, key, response)
+        run_request = RunRequest(Kind.PROMOTE, name, order.reason, order.version, override=order.override)
+        return accept(run_request, actor, key, response)
 
     @router.post(
         "/models/{name}/rollback",
@@ -151,6 +151,6 @@ def runs_router(control: Control) -> APIRouter:
         response: Response,
     ) -> dict[str, Any]:
         """Queue a rollback to the previous champion."""
-        return accept(Wish(Kind.ROLLBACK, name, order.reason), actor, key, response)
+        return accept(RunRequest(Kind.ROLLBACK, name, order.reason), actor, key, response)
 
     return router

@@ -15,14 +15,20 @@ STOPS_ELSEWHERE = {"VISIONOPS_INTERRUPT": "stop"}
 
 def command_of(run: Run, config: Path, stack: str | None) -> list[str]:
     """Return the command line of a run as a list of arguments, which no shell interprets."""
-    wish = run.wish
+    run_request = run.request
     words = [sys.executable, "-m", "launch.cli"]
-    match wish.kind:
+    match run_request.kind:
         case Kind.RETRAIN:
             words += ["train"]
         case Kind.ROLLBACK:
             words += ["rollback"]
         case Kind.PROMOTE:
-            words += ["promote", "--version", wish.version, f"--reason={wish.reason}", f"--as={run.actor}"]
-            words += ["--override"] if wish.override else []
+            words += [
+                "promote",
+                "--version",
+                run_request.version,
+                f"--reason={run_request.reason}",
+                f"--as={run.actor}",
+            ]
+            words += ["--override"] if run_request.override else []
     return [*words, "--config", str(config), *(["--stack", stack] if stack else [])]

@@ -64,7 +64,7 @@ class JobLauncher:
         with _errors(run, "made", but=409):
             self._jobs.create_namespaced_job(self._namespace, self.manifest(run, command), _request_timeout=20)
 
-    def look(self, run: Run) -> RunObservation:
+    def observe(self, run: Run) -> RunObservation:
         """See `Launcher`."""
         job = self._read(run)
         if job is None:
@@ -112,8 +112,8 @@ class JobLauncher:
         job = copy.deepcopy(self._template)
         labels = {
             _LABEL: run.id,
-            "visionops.dev/kind": run.wish.kind.value,
-            "visionops.dev/use-case": _UNNAMED.sub("-", run.wish.use_case)[:63].strip("-._"),
+            "visionops.dev/kind": run.request.kind.value,
+            "visionops.dev/use-case": _UNNAMED.sub("-", run.request.use_case)[:63].strip("-._"),
         }
         metadata = job.setdefault("metadata", {})
         metadata["name"] = self._name(run)

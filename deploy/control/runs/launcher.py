@@ -48,7 +48,7 @@ class Launcher(Protocol):
             StackError: The run cannot be started.
         """
 
-    def look(self, run: Run) -> RunObservation:
+    def observe(self, run: Run) -> RunObservation:
         """Return the current state of a run."""
 
     def stop(self, run: Run, *, hard: bool) -> None:

@@ -64,7 +64,7 @@ class ProcessLauncher:
             raise StackError(self._refusal(error.strerror or type(error).__name__)) from error
         self._children[run.id] = child
 
-    def look(self, run: Run) -> RunObservation:
+    def observe(self, run: Run) -> RunObservation:
         """See `Launcher`."""
         folder = self._of(run)
         child = self._children.get(run.id)

@@ -107,7 +107,7 @@ class Runner:
             self._end(run, RunState.FAILED, now, message=str(error))
 
     def _watch(self, run: Run, now: datetime) -> None:
-        seen = self._launcher.look(run)
+        seen = self._launcher.observe(run)
         if seen.stage is Stage.ENDED:
             self._end(run, _ended_as(run, seen), now, exit_code=seen.exit_code, message=self._last_line(run, seen))
         elif seen.stage is Stage.REFUSED:
@@ -167,4 +167,4 @@ def _signal_of(seen: RunObservation) -> str:
 
 
 def _fields(run: Run) -> dict[str, str]:
-    return {"run": run.id, "kind": run.wish.kind.value, "use_case": run.wish.use_case, "state": run.state.value}
+    return {"run": run.id, "kind": run.request.kind.value, "use_case": run.request.use_case, "state": run.state.value}

@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from deploy.http.errors import TookTooLong
+from deploy.http.errors import TimeLimitExceeded
 from deploy.serving.errors import DeadlineMissed, Missed, Overloaded
 from deploy.serving.models.pace import Paces
 
@@ -95,7 +95,7 @@ class Dispatcher:
         Raises:
             Overloaded: The queue is full.
             DeadlineMissed: The answer was not, or cannot be, ready by the deadline.
-            TookTooLong: The work exceeds the time limit.
+            TimeLimitExceeded: The work exceeds the time limit.
         """
         return (await self.run_all([work], deadline=deadline, kind=kind))[0]
 
@@ -110,7 +110,7 @@ class Dispatcher:
         Raises:
             Overloaded: The queue has no place for the first job.
             DeadlineMissed: Not all jobs were, or can be, done by the deadline.
-            TookTooLong: The jobs exceed the time limit.
+            TimeLimitExceeded: The jobs exceed the time limit.
         """
         self.check(deadline, kind, len(works))
         start = time.monotonic()
@@ -138,7 +138,7 @@ class Dispatcher:
             if deadline is not None and limit < self.timeout:
                 is_begun = any(job and job.begun for job in jobs)
                 raise _missed(deadline, start, Missed.LATE if is_begun else Missed.EXPIRED) from error
-            raise TookTooLong(f"not answered within {self.timeout:g} s; send fewer images at once") from error
+            raise TimeLimitExceeded(f"not answered within {self.timeout:g} s; send fewer images at once") from error
         finally:
             for task in tasks:
                 task.cancel()

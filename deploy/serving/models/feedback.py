@@ -44,7 +44,7 @@ from visionops.tasks.spec import task_for
 if TYPE_CHECKING:
     from visionops.monitoring.feedback import FeedbackLog
 
-__all__ = ["Feedback", "Kept", "Said", "open_feedback"]
+__all__ = ["CheckedFeedback", "Feedback", "StoredFeedback", "open_feedback"]
 
 _THREADS = 2
 _MOST_WAITING = 32
@@ -53,7 +53,7 @@ _WRITING_SECONDS = 2.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Said:
+class CheckedFeedback:
     """Feedback of a client, with checked texts."""
 
     client: str
@@ -67,7 +67,7 @@ class Said:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Kept:
+class StoredFeedback:
     """Result of storing feedback."""
 
     use_case: str
@@ -105,7 +105,7 @@ class Feedback:
         if self._log is None:
             raise NoPredictionLog("this server stores no feedback; start it with --prediction-log FOLDER")
 
-    async def run(self, work: Callable[..., Kept], *arguments: object) -> Kept:
+    async def run(self, work: Callable[..., StoredFeedback], *arguments: object) -> StoredFeedback:
         """Call ``work``, a method of this object, on a thread, and return its result.
 
         Raises:
@@ -120,7 +120,7 @@ class Feedback:
         finally:
             self._waiting -= 1
 
-    def of_image(self, said: Said, served: ServedModel, image: bytes) -> Kept:
+    def of_image(self, said: CheckedFeedback, served: ServedModel, image: bytes) -> StoredFeedback:
         """Store feedback that comes with its image.
 
         Args:
@@ -136,7 +136,7 @@ class Feedback:
         record = {"request_id": "", "model": served.ref.name, "version": "", "answer_json": None, "name": said.name}
         return self._keep(said, served, record, image, header)
 
-    def of_request(self, said: Said, models: Models, request_id: str) -> Kept:
+    def of_request(self, said: CheckedFeedback, models: Models, request_id: str) -> StoredFeedback:
         """Store feedback on a prediction of this server.
 
         Raises:
@@ -196,7 +196,9 @@ class Feedback:
                     return None
             time.sleep(0.05)
 
-    def _keep(self, said: Said, served: ServedModel, record: dict[str, Any], image: bytes, header: ImageHeader) -> Kept:
+    def _keep(
+        self, said: CheckedFeedback, served: ServedModel, record: dict[str, Any], image: bytes, header: ImageHeader
+    ) -> StoredFeedback:
         from visionops.monitoring.feedback import OtherContent
 
         self.check()
@@ -230,7 +232,7 @@ class Feedback:
             raise FeedbackUnwritable(str(error)) from error
         except OSError as error:
             raise _failure(error) from error
-        return Kept(use_case, item_id(use_case, sha256), sha256, known=not is_new)
+        return StoredFeedback(use_case, item_id(use_case, sha256), sha256, known=not is_new)
 
 
 def _failure(error: OSError) -> ApiError:

@@ -197,7 +197,7 @@ class Hold:
                 images=seen.images + 1, total=seen.total + agreement, squares=seen.squares + agreement**2
             )
 
-    def send_away(self, breach: str, reason: str) -> None:
+    def withdraw(self, breach: str, reason: str) -> None:
         """Record that the candidate is withdrawn: the bound that it broke, and a sentence on it."""
         with self._lock:
             self._breach, self._returned = breach, reason

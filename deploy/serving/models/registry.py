@@ -23,7 +23,7 @@ from deploy.serving.models.memory import Reclaimer
 from deploy.serving.models.model_metrics import ModelMetrics
 from deploy.serving.models.models import ServedModel
 from deploy.serving.models.roles import ModelRole
-from deploy.serving.models.shadow import Answered, Shadows, compute_seconds
+from deploy.serving.models.shadow import AnsweredImage, Shadows, compute_seconds
 from deploy.serving.settings import Placement
 from visionops.errors import VisionOpsError
 from visionops.inference.prediction import Prediction
@@ -114,7 +114,7 @@ class Models:
             prediction = self._counted(choice.served, image, options, timing, where, watch)
             if choice.shadow:
                 comparison = ShadowComparison(choice.shadow, self._metrics, choice.hold)
-                self._shadows.offer(choice.shadow, Answered(image, options, prediction, dict(timing)), comparison)
+                self._shadows.offer(choice.shadow, AnsweredImage(image, options, prediction, dict(timing)), comparison)
             elif choice.hold:
                 seconds = compute_seconds(timing)
                 choice.hold.answered("champion", seconds)
@@ -288,7 +288,7 @@ class Models:
             choice.hold.answered("candidate", seconds)
             self._metrics.canary_took(choice.served.ref.name, ModelRole.CANARY, seconds)
         if choice.bounds.min_agreement is not None:
-            answered = Answered(image, options, prediction, dict(timing))
+            answered = AnsweredImage(image, options, prediction, dict(timing))
             self._shadows.offer(choice.champion, answered, CanaryComparison(choice, self._metrics, self._judge))
         return choice.served, prediction
 
@@ -323,7 +323,7 @@ class Models:
             message = f"canary version {choice.served.ref.version} {figures}; the champion answers all"
             returned = _returned(choice.served, breach.value, message)
             if choice.hold:
-                choice.hold.send_away(breach.value, message)
+                choice.hold.withdraw(breach.value, message)
             self._replace(name, dataclasses.replace(entry, canary=None, returned=returned))
         self._metrics.canary_returned(name, breach.value)
         _log.warning("canary_returned", extra={"fields": {"name": name, **returned}})

@@ -89,7 +89,7 @@ class PredictionService:
             ModelFailed: The model failed.
             Overloaded: The queue is full.
             DeadlineMissed: There is no answer by the deadline.
-            TookTooLong: There is no answer within the time limit.
+            TimeLimitExceeded: There is no answer within the time limit.
         """
         start = time.perf_counter()
         answer = await self._dispatcher.run(
@@ -108,7 +108,7 @@ class PredictionService:
             OptionError: The task has no such option.
             Overloaded: The queue is full.
             DeadlineMissed: There is no answer by the deadline.
-            TookTooLong: There is no answer to all of them within the time limit.
+            TimeLimitExceeded: There is no answer to all of them within the time limit.
         """
         answers = await self._dispatcher.run_all(
             [functools.partial(self._attempt, request, image, number) for number, image in enumerate(images, start=1)],
@@ -141,7 +141,7 @@ class PredictionService:
             ModelFailed: The model failed.
             Overloaded: The queue is full.
             DeadlineMissed: There is no answer by the deadline.
-            TookTooLong: There is no answer to all of them within the time limit.
+            TimeLimitExceeded: There is no answer to all of them within the time limit.
         """
         choice = request.choice
         answers = await self._together(request, images, accept)

@@ -19,7 +19,7 @@ from visionops.errors import VisionOpsError
 from visionops.inference.prediction import Prediction
 from visionops.inference.predictor import Image
 
-__all__ = ["Answered", "Comparison", "Shadows", "compute_seconds"]
+__all__ = ["AnsweredImage", "Comparison", "Shadows", "compute_seconds"]
 
 _log = logging.getLogger("visionops.serving")
 _QUEUE = 16
@@ -27,7 +27,7 @@ _STAGES = ("preprocess", "inference", "postprocess")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Answered:
+class AnsweredImage:
     """Request and answer of a model for one image."""
 
     image: Image
@@ -50,11 +50,11 @@ class Shadows:
     """Compare one image at a time."""
 
     def __init__(self) -> None:
-        self._queue: queue.Queue[tuple[ServedModel, Answered, Comparison] | None] = queue.Queue(_QUEUE)
+        self._queue: queue.Queue[tuple[ServedModel, AnsweredImage, Comparison] | None] = queue.Queue(_QUEUE)
         self._thread = threading.Thread(target=self._work, name="shadow", daemon=True)
         self._thread.start()
 
-    def offer(self, other: ServedModel, answered: Answered, comparison: Comparison) -> None:
+    def offer(self, other: ServedModel, answered: AnsweredImage, comparison: Comparison) -> None:
         """Queue a comparison with ``other``, or drop it if the queue is full."""
         try:
             self._queue.put_nowait((other, answered, comparison))
@@ -83,7 +83,7 @@ class Shadows:
             del job, other, answered, comparison  # so that a replaced model is freed while this thread waits
 
 
-def _compare(other: ServedModel, answered: Answered, comparison: Comparison) -> None:
+def _compare(other: ServedModel, answered: AnsweredImage, comparison: Comparison) -> None:
     timing: dict[str, float] = {}
     prediction = other.predict(answered.image, answered.options, timing=timing, where="upload")
     comparison.compared(

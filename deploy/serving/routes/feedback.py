@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from deploy.http.errors import BadRequest, UnsupportedMedia, first_problem
 from deploy.http.uploads import Form, content_type, read_body, read_form
-from deploy.serving.models.feedback import Kept, Said
+from deploy.serving.models.feedback import CheckedFeedback, StoredFeedback
 from deploy.serving.routes.context import Serving
 from deploy.serving.routes.openapi import FEEDBACK_BODY, FEEDBACK_RESPONSES
 from deploy.serving.routes.schemas import FeedbackAnswer, FeedbackRequest, ModelName
@@ -86,13 +86,13 @@ def _json(data: bytes, where: str) -> Any:
         raise BadRequest(f"{where}: {reason}", "bad_json") from error
 
 
-def _said(request: Request, form: Form, wanted: FeedbackRequest) -> Said:
+def _said(request: Request, form: Form, wanted: FeedbackRequest) -> CheckedFeedback:
     """Return the feedback, with texts that every database can store."""
     key = request.headers.get("idempotency-key") or wanted.key
     try:
         if wanted.request_id is not None:
             check_name(wanted.request_id, "request_id")
-        return Said(
+        return CheckedFeedback(
             client=getattr(request.state, "key", ""),
             key=check_name(key, "key") if key else "",
             label=None if wanted.label is None else check_json(wanted.label, "label"),
@@ -104,5 +104,5 @@ def _said(request: Request, form: Form, wanted: FeedbackRequest) -> Said:
         raise BadRequest(str(error), "bad_feedback") from error
 
 
-def _logged(kept: Kept) -> dict[str, object]:
+def _logged(kept: StoredFeedback) -> dict[str, object]:
     return {"model": kept.use_case, "item": kept.item, "known": kept.known}

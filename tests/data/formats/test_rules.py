@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from visionops.data.formats.assembly import fold_name
-from visionops.data.formats.rules import DROPPED, OUTSIDE, UNKNOWN, LabelReader, is_missing, number_of, suggest
+from visionops.data.formats.rules import DROPPED, OUTSIDE, UNKNOWN, LabelReader, is_missing, number_of
 from visionops.data.label_rules import LabelRule, raw_key
 
 numbers = st.integers(-(10**12), 10**12) | st.floats(-1e9, 1e9).filter(lambda x: not x.is_integer())
@@ -199,7 +199,3 @@ def test_a_value_of_the_rule_that_the_data_lacks_may_be_the_misspelt_one():
         "'scratch' is not a value of defect; data.labels.defect has 'scrach' instead, which the data does not have: "
         "correct the one that is misspelt"
     )
-
-
-def test_a_long_list_is_cut():
-    assert suggest("zzz", [f"class{i}" for i in range(30)]).endswith("class19, …")

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from visionops.review.errors import Invalid
 from visionops.review.items import RANDOM
-from visionops.review.selection.candidates import Answered, Candidate, answers_of, check_candidates
-from visionops.review.selection.diversity import spread_out
-from visionops.review.selection.ordering import KINDS, Known, order_queue
+from visionops.review.selection.candidates import Candidate, QuestionProbabilities, answers_of, check_candidates
+from visionops.review.selection.diversity import pick_diverse
+from visionops.review.selection.ordering import KINDS, SelectionContext, order_queue
 from visionops.review.selection.random_share import is_drawn, random_place
 from visionops.review.selection.ranks import rank_shares
 from visionops.review.selection.scoring import disagreement, novelty, rarity, uncertainty
@@ -30,7 +30,7 @@ def candidates(draw: st.DrawFn) -> list[Candidate]:
     found = []
     for number in range(draw(st.integers(0, 12))):
         raw = np.array(draw(st.lists(st.floats(0.01, 1), min_size=3, max_size=3)))
-        answered = (Answered("", dict(zip(NAMES, (raw / raw.sum()).tolist(), strict=True))),)
+        answered = (QuestionProbabilities("", dict(zip(NAMES, (raw / raw.sum()).tolist(), strict=True))),)
         boxes = draw(st.lists(st.tuples(st.sampled_from(NAMES), st.floats(0.25, 1)), max_size=3))
         embedding = np.array(draw(st.lists(st.floats(-5, 5, width=32), min_size=width, max_size=width)), np.float32)
         found.append(
@@ -71,7 +71,7 @@ def test_scores_are_bounded_and_do_not_depend_on_the_order_of_the_images(queue: 
 @EXAMPLES
 def test_every_image_has_its_place_whatever_order_they_come_in(queue: list[Candidate], seed: int, share: float):
     config = ReviewConfig(selection=ALL, random_share=share)
-    ordered = order_queue(queue, Known(counts={"ok": 5}), config)
+    ordered = order_queue(queue, SelectionContext(counts={"ok": 5}), config)
     turned = [queue[place] for place in np.random.default_rng(seed).permutation(len(queue))]
     assert sorted(one.id for one in ordered) == sorted(one.id for one in queue)
     assert [one.priority for one in ordered] == sorted((one.priority for one in ordered), reverse=True)
@@ -81,7 +81,7 @@ def test_every_image_has_its_place_whatever_order_they_come_in(queue: list[Candi
         assert kinds == {RANDOM} or kinds <= KINDS
         assert (RANDOM in kinds) == is_drawn(one.id, share)
         assert all(reason.text for reason in one.reasons)
-    again = {one.id: one for one in order_queue(turned, Known(counts={"ok": 5}), config)}
+    again = {one.id: one for one in order_queue(turned, SelectionContext(counts={"ok": 5}), config)}
     for one in ordered:
         mine, theirs = (
             {r.kind: r.value for r in x.reasons if r.kind in KINDS - {"diversity"}} for x in (one, again[one.id])
@@ -109,11 +109,11 @@ def test_the_first_picks_are_one_of_each_cluster(seed: int, clusters: int, copie
     rows = np.repeat(centres, copies, axis=0) + rng.normal(size=(clusters * copies, 8)) * 1e-3
     rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
     of_cluster = np.repeat(np.arange(clusters), copies)
-    spread = spread_out(rows, np.empty((0, 0), np.float32), np.zeros(len(rows)), 1.0)
+    spread = pick_diverse(rows, np.empty((0, 0), np.float32), np.zeros(len(rows)), 1.0)
     first = np.argsort(-spread.shares, kind="stable")[:clusters]
     assert sorted(of_cluster[first]) == list(range(clusters))
     # Labelled images count as picked, so their cluster comes last.
-    spread = spread_out(rows, centres[:1].astype(np.float32), np.zeros(len(rows)), 1.0)
+    spread = pick_diverse(rows, centres[:1].astype(np.float32), np.zeros(len(rows)), 1.0)
     first = np.argsort(-spread.distances, kind="stable")[: clusters - 1]
     assert sorted(of_cluster[first]) == list(range(1, clusters))
 
@@ -123,16 +123,16 @@ def test_sums_fall_from_pick_to_pick():
     rows = rng.normal(size=(40, 4)).astype(np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     scores = rng.random(40)
-    whole = scores + spread_out(rows, rows[:3], scores, 0.7).shares * 0.7
+    whole = scores + pick_diverse(rows, rows[:3], scores, 0.7).shares * 0.7
     order = np.argsort(-whole, kind="stable")
     for picks in (1, 5, 20):
-        sums = scores + spread_out(rows, rows[:3], scores, 0.7, picks).shares * 0.7
+        sums = scores + pick_diverse(rows, rows[:3], scores, 0.7, picks).shares * 0.7
         assert (np.argsort(-sums, kind="stable")[:picks] == order[:picks]).all()
         assert sums[order[:picks]] == pytest.approx(whole[order[:picks]])
 
 
 def image(name: str, *, ok: float = 0.0, **columns: object) -> Candidate:
-    answered = (Answered("", {"ok": ok, "defective": 1 - ok}),) if ok else ()
+    answered = (QuestionProbabilities("", {"ok": ok, "defective": 1 - ok}),) if ok else ()
     return Candidate(name, answered=answered, **columns)  # type: ignore[arg-type]
 
 
@@ -151,13 +151,18 @@ def test_the_text_says_why():
 
 
 def test_a_threshold_of_the_model_is_where_it_is_undecided():
-    answers = [Answered("", {"ok": 1 - p, "bad": p}, positive="bad", threshold=0.2) for p in (0.2, 0.5, 1.0, 0.0)]
+    answers = [
+        QuestionProbabilities("", {"ok": 1 - p, "bad": p}, positive="bad", threshold=0.2) for p in (0.2, 0.5, 1.0, 0.0)
+    ]
     values = uncertainty([Candidate(str(n), answered=(one,)) for n, one in enumerate(answers)]).values
     assert values == pytest.approx([1, 0.625, 0, 0])
 
 
 def test_the_most_undecided_question_counts_and_is_named():
-    hat, mood = Answered("hat", {"yes": 0.99, "no": 0.01}), Answered("mood", {"good": 0.6, "bad": 0.4})
+    hat, mood = (
+        QuestionProbabilities("hat", {"yes": 0.99, "no": 0.01}),
+        QuestionProbabilities("mood", {"good": 0.6, "bad": 0.4}),
+    )
     scores = uncertainty([Candidate("a", answered=(hat, mood))])
     assert scores.text(0) == "mood: probability of good 0.60, of bad 0.40"
 
@@ -182,7 +187,7 @@ def test_the_random_share_depends_on_the_item_alone():
     sure, unsure = ([image(one, ok=p) for one in ids[:200]] for p in (0.99, 0.51))
     config = ReviewConfig(random_share=0.1)
     found = [
-        {one.id for one in order_queue(queue, Known(), config) if [r.kind for r in one.reasons] == [RANDOM]}
+        {one.id for one in order_queue(queue, SelectionContext(), config) if [r.kind for r in one.reasons] == [RANDOM]}
         for queue in (sure, unsure, [Candidate(one) for one in ids[:200]])
     ]
     assert found[0] == found[1] == found[2] == {one for one in ids[:200] if is_drawn(one, 0.1)}
@@ -192,16 +197,16 @@ def test_the_random_share_depends_on_the_item_alone():
 
 def test_images_at_random_stand_anywhere_in_the_queue():
     queue = [image(f"item-{n}", ok=0.5 + n / 4000) for n in range(1000)]
-    ordered = order_queue(queue, Known(), ReviewConfig(random_share=0.2))
+    ordered = order_queue(queue, SelectionContext(), ReviewConfig(random_share=0.2))
     thirds = [sum(one.reasons[0].kind == RANDOM for one in ordered[at : at + 333]) for at in (0, 333, 666)]
     assert all(45 < count < 90 for count in thirds)
 
 
 def test_who_belongs_to_the_share_stays_and_who_complained_does_not_enter():
     queue = [image("item-1", ok=0.6), image("item-2", ok=0.7)]
-    ordered = order_queue(queue, Known(), ReviewConfig(random_share=0), drawn=frozenset({"item-2"}))
+    ordered = order_queue(queue, SelectionContext(), ReviewConfig(random_share=0), drawn=frozenset({"item-2"}))
     assert {one.id: one.reasons[0].kind for one in ordered} == {"item-1": "uncertainty", "item-2": RANDOM}
-    everything = order_queue(queue, Known(), ReviewConfig(random_share=1), closed=frozenset({"item-1"}))
+    everything = order_queue(queue, SelectionContext(), ReviewConfig(random_share=1), closed=frozenset({"item-1"}))
     assert {one.id: one.reasons[0].kind for one in everything} == {"item-1": "uncertainty", "item-2": RANDOM}
 
 
@@ -210,10 +215,12 @@ def test_a_batch_is_not_copies_of_one_part():
     other = np.array([[0, 1, 0.001 * n] for n in range(3)], np.float32)
     queue = [image(f"copy-{n}", ok=0.5, embedding=row) for n, row in enumerate(near)]
     queue += [image(f"other-{n}", ok=0.6, embedding=row) for n, row in enumerate(other)]
-    ordered = order_queue(queue, Known(labelled=np.array([[0, 0, 1]], np.float32)), ReviewConfig(random_share=0))
+    ordered = order_queue(
+        queue, SelectionContext(labelled=np.array([[0, 0, 1]], np.float32)), ReviewConfig(random_share=0)
+    )
     assert {one.id.partition("-")[0] for one in ordered[:3]} == {"copy", "other"}
     diverse = ReviewConfig(random_share=0, selection=SelectionWeights(disagreement=0, diversity=0))
-    alone = order_queue(queue, Known(), diverse)
+    alone = order_queue(queue, SelectionContext(), diverse)
     assert {one.id.partition("-")[0] for one in alone[:20]} == {"copy"}
 
 
@@ -230,7 +237,7 @@ def test_a_batch_is_not_copies_of_one_part():
             [image("a", embedding=np.ones(2, np.float32)), image("b", embedding=np.ones(3, np.float32))],
             "differ in shape",
         ),
-        ([Candidate("a", answered=(Answered("", {"ok": 1.0}),))], "fewer than two classes"),
+        ([Candidate("a", answered=(QuestionProbabilities("", {"ok": 1.0}),))], "fewer than two classes"),
         ([image("a", threshold=float("nan"))], "a threshold outside 0 to 1"),
     ],
 )
@@ -238,7 +245,7 @@ def test_what_cannot_be_scored_is_refused(queue: list[Candidate], words: str):
     with pytest.raises(Invalid, match=words):
         check_candidates(queue)
     with pytest.raises(Invalid):
-        order_queue(queue, Known(), ReviewConfig())
+        order_queue(queue, SelectionContext(), ReviewConfig())
 
 
 def test_probabilities_of_a_record_are_those_of_its_questions():
@@ -266,8 +273,8 @@ def test_weights_of_nothing_order_nothing():
 
 
 def test_an_empty_queue_and_one_without_any_answer():
-    assert order_queue([], Known(), ReviewConfig()) == []
-    (only,) = order_queue([Candidate("a", is_predicted=False)], Known(), ReviewConfig(random_share=0))
+    assert order_queue([], SelectionContext(), ReviewConfig()) == []
+    (only,) = order_queue([Candidate("a", is_predicted=False)], SelectionContext(), ReviewConfig(random_share=0))
     assert only.reasons == ()
-    (drawn,) = order_queue([Candidate("a", is_predicted=False)], Known(), ReviewConfig(random_share=1))
+    (drawn,) = order_queue([Candidate("a", is_predicted=False)], SelectionContext(), ReviewConfig(random_share=1))
     assert drawn.reasons[0].kind == RANDOM

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from deploy.http.errors import TookTooLong
+from deploy.http.errors import TimeLimitExceeded
 from deploy.serving.errors import DeadlineMissed, Missed
 from deploy.serving.models.dispatcher import Dispatcher
 from deploy.serving.models.pace import Pace, Paces
@@ -226,7 +226,7 @@ def test_what_is_not_done_by_its_deadline_is_answered_then():
 def test_a_deadline_beyond_the_time_limit_does_not_extend_it():
     async def scenario() -> None:
         dispatcher, go_on = Dispatcher(workers=1, queue=10, timeout=0.05), threading.Event()
-        with pytest.raises(TookTooLong):
+        with pytest.raises(TimeLimitExceeded):
             await dispatcher.run(lambda: go_on.wait(180), deadline=time.monotonic() + FAR)
         go_on.set()
         dispatcher.close()

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from deploy.http.errors import TookTooLong
+from deploy.http.errors import TimeLimitExceeded
 from deploy.serving.errors import Overloaded
 from deploy.serving.models.dispatcher import Dispatcher
 
@@ -37,7 +37,7 @@ def test_what_waits_too_long_is_never_begun():
         held = asyncio.create_task(dispatcher.run(lambda: go_on.wait(180)))
         late = asyncio.create_task(dispatcher.run(lambda: begun.append(1)))
         for task in (held, late):
-            with pytest.raises(TookTooLong, match="not answered within"):
+            with pytest.raises(TimeLimitExceeded, match="not answered within"):
                 await task
         go_on.set()
         dispatcher.timeout = 180

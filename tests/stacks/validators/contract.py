@@ -13,7 +13,7 @@ from typing import Any
 from zenml.data_validators.base_data_validator import BaseDataValidator, BaseDataValidatorFlavor
 from zenml.enums import StackComponentType
 
-from stacks.validators.active import ValidatorRole, plays
+from stacks.validators.active import ValidatorRole, has_role
 from tests.helpers import images
 from tests.helpers.images import dataset_of
 from tests.monitoring.test_drift import records
@@ -47,7 +47,7 @@ def component(flavor: BaseDataValidatorFlavor, **settings: Any) -> Any:
 def check_validator(validator: Any, folder: Path) -> None:
     """Validate images in one part and in several, then look for drift."""
     assert isinstance(validator, BaseDataValidator)
-    assert all(plays(type(validator), role) for role in ValidatorRole)
+    assert all(has_role(type(validator), role) for role in ValidatorRole)
     _check_images(validator, folder)
     _check_drift(validator)
 
@@ -80,7 +80,7 @@ def _check_images(validator: Any, folder: Path) -> None:
         parts.append(InspectedImages.load(kept))
     paths = dict(zip(dataset.column("key"), dataset.column("path"), strict=True))
     elsewhere = dataset.replace_column("path", [""] * dataset.num_images)
-    joined = validator.judge_images(
+    joined = validator.validate_images(
         elsewhere, parts, POLICY, lambda some: some.replace_column("path", [paths[key] for key in some.column("key")])
     )
     assert joined == whole
@@ -91,7 +91,7 @@ def _check_images(validator: Any, folder: Path) -> None:
 
 def _check_drift(validator: Any) -> None:
     reference, darker = records(100), records(60, 1, brightness=0.2)
-    found = validator.look_for_drift(reference, darker, QUICK, "steel")
+    found = validator.detect_drift(reference, darker, QUICK, "steel")
     assert "feature_brightness" in {column.name for column in found.report.drifted_columns}
     assert found.problem == ""
     assert "brightness" in found.page

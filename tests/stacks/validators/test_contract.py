@@ -47,8 +47,8 @@ def test_ours_find_what_the_domain_finds(flavor, tmp_path):
 def test_ours_give_the_verdict_on_drift_that_the_domain_gives(tmp_path):
     tables = records(100), records(60, 1, brightness=0.2)
     expected = detect_drift(*tables, QUICK)
-    alone = component(ImagesValidatorFlavor()).look_for_drift(*tables, QUICK, "steel")
-    beside = component(EvidentlyValidatorFlavor(), workspace=str(tmp_path)).look_for_drift(*tables, QUICK, "steel")
+    alone = component(ImagesValidatorFlavor()).detect_drift(*tables, QUICK, "steel")
+    beside = component(EvidentlyValidatorFlavor(), workspace=str(tmp_path)).detect_drift(*tables, QUICK, "steel")
     assert alone.report == expected
     assert beside.report.model_copy(update={"snapshot": None}) == expected
     assert beside.report.snapshot.workspace == str(tmp_path)
@@ -56,12 +56,12 @@ def test_ours_give_the_verdict_on_drift_that_the_domain_gives(tmp_path):
 
 def test_evidentlys_own_tests_need_a_validator_that_has_them(tmp_path):
     tables = records(100), records(60, 1, brightness=0.2)
-    found = component(EvidentlyValidatorFlavor(), workspace=str(tmp_path)).look_for_drift(*tables, BY_EVIDENTLY, "x")
+    found = component(EvidentlyValidatorFlavor(), workspace=str(tmp_path)).detect_drift(*tables, BY_EVIDENTLY, "x")
     assert found.report.settings.method is DriftMethod.EVIDENTLY
     with pytest.raises(
         StackError, match=r"visionops_images does not support monitoring\.drift\.method: evidently; set it"
     ):
-        component(ImagesValidatorFlavor()).look_for_drift(*tables, BY_EVIDENTLY, "x")
+        component(ImagesValidatorFlavor()).detect_drift(*tables, BY_EVIDENTLY, "x")
 
 
 def test_a_check_of_ones_own_refuses_an_image_and_the_policy_may_leave_it_out(tmp_path):
@@ -102,7 +102,7 @@ def test_the_identity_of_ones_own_follows_its_settings_and_its_code(tmp_path, mo
 def test_evidently_that_is_not_installed_is_one_line(monkeypatch):
     monkeypatch.setattr("stacks.validators.evidently.find_spec", lambda _: None)
     with pytest.raises(StackError, match=r"evidently is not installed; pip install 'visionops\[drift\]'$"):
-        component(EvidentlyValidatorFlavor()).look_for_drift(records(9), records(9), QUICK, "x")
+        component(EvidentlyValidatorFlavor()).detect_drift(records(9), records(9), QUICK, "x")
 
 
 def test_who_loads_a_stack_imports_neither_images_nor_evidently():

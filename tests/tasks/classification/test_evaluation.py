@@ -18,7 +18,7 @@ from visionops.data.dataset import Dataset
 from visionops.data.layers import Attribute
 from visionops.errors import DataError
 from visionops.evaluation.report import load_evaluation
-from visionops.evaluation.settings import Scoring
+from visionops.evaluation.settings import EvaluationPlan
 from visionops.inference.bundle import Head
 from visionops.inference.settings import EngineName
 from visionops.tasks.classification.evaluation import evaluate_labels
@@ -45,7 +45,7 @@ def two_heads(tmp_path):
     return make_label_bundle(tmp_path / "bundle", heads=(STATE, COLOUR))
 
 
-def scoring_of(task: str = "classification", **sections: object) -> Scoring:
+def scoring_of(task: str = "classification", **sections: object) -> EvaluationPlan:
     data = {"source": {"kind": "folder", "path": "."}, "format": "folders"}
     small = {"evaluation": {"resamples": 100, "latency_images": 3}}
     return Config.model_validate({"name": "colours", "task": task, "data": data} | small | sections).scoring

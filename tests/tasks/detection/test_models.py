@@ -129,7 +129,7 @@ def test_auto_fetches_by_name_where_it_can(monkeypatch, checkpoint, home):
         urls.append(url)
         file.write_bytes(checkpoint.read_bytes())
 
-    monkeypatch.setattr(models, "asked_offline", lambda: False)
+    monkeypatch.setattr(models, "is_offline", lambda: False)
     monkeypatch.setattr(downloads, "is_url", lambda url, check: check)
     monkeypatch.setattr(downloads, "safe_download", download)
     target = home / "weights" / "yolov5nu.pt"
@@ -147,7 +147,7 @@ def test_a_failed_fetch_leaves_nothing(monkeypatch, home, reachable):
         file.write_bytes(b"half")
         raise ConnectionError("reset")
 
-    monkeypatch.setattr(models, "asked_offline", lambda: False)
+    monkeypatch.setattr(models, "is_offline", lambda: False)
     monkeypatch.setattr(downloads, "is_url", lambda url, check: reachable)
     monkeypatch.setattr(downloads, "safe_download", download)
     target = home / "weights" / "yolo26n.pt"

@@ -23,7 +23,7 @@ from visionops.inference.bundle import Decode, ModelBundle
 from visionops.inference.image import decode_image
 from visionops.inference.predictor import Predictor
 from visionops.inference.preprocessing_spec import PreprocessingSpec, Tiling
-from visionops.tasks.base import NoLog, alone_in
+from visionops.tasks.base import NoLog, locked_folder
 from visionops.tasks.detection import training
 from visionops.tasks.detection.spec import DetectionTask
 
@@ -385,7 +385,7 @@ def test_an_image_that_is_not_on_this_machine(dataset, tmp_path):
 
 def test_the_same_training_twice_at_a_time(dataset, tmp_path):
     work = tmp_path / "work"
-    with alone_in(work), pytest.raises(TrainingError, match="the same training is already running"):
+    with locked_folder(work), pytest.raises(TrainingError, match="the same training is already running"):
         train_detector(dataset, plates_plan(), work, NoLog())
 
 

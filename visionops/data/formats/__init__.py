@@ -33,10 +33,10 @@ from visionops.data.formats import (
 from visionops.data.formats.assembly import fold_name
 from visionops.data.formats.foreign import find_foreign
 from visionops.data.formats.protocol import Evidence, Reader, Strength
-from visionops.data.formats.rules import suggest
 from visionops.data.listing import Listing
 from visionops.data.settings import DataConfig, Format
 from visionops.errors import AnnotationError, DataError, one_line
+from visionops.suggestions import suggest_name
 
 __all__ = ["READERS", "Recognition", "keep_categories", "read_dataset", "recognize"]
 
@@ -196,6 +196,6 @@ def keep_categories(dataset: Dataset, categories: tuple[str, ...]) -> Dataset:
     known = {fold_name(name): i for i, name in enumerate(dataset.class_names)}
     for category in categories:
         if fold_name(category) not in known:
-            fix = suggest(category, dataset.class_names)
+            fix = suggest_name(category, dataset.class_names)
             raise DataError(f"data.categories: the data set has no class {category!r}; {fix}")
     return dataset.select_classes(sorted({known[fold_name(category)] for category in categories}))

@@ -20,12 +20,13 @@ from visionops.data.formats.cells import TABLE_SUFFIXES, head_rows, is_text_tabl
 from visionops.data.formats.labelled import Columns, LabelledImages, Row
 from visionops.data.formats.names import Bases
 from visionops.data.formats.protocol import Evidence, Strength
-from visionops.data.formats.rules import is_missing, number_of, suggest
+from visionops.data.formats.rules import is_missing, number_of
 from visionops.data.formats.splits import SPLIT_WORDS, split_of_file, split_of_folders
 from visionops.data.formats.urls import declared_path, find_declared
 from visionops.data.listing import Listing, folder_of, stem_of
 from visionops.data.settings import DataConfig
 from visionops.errors import AnnotationError
+from visionops.suggestions import suggest_name
 
 __all__ = ["detect", "read"]
 
@@ -379,9 +380,8 @@ class _Reader:
         assembly, counts = self.assembly, self.counts
         assembly.notes += self.labelled.notes
         for word, places in self.bad_splits.items():
-            message = (
-                f"{word!r} is not a split; {suggest(word, SPLIT_WORDS)} ({counted(len(places), 'image')} without one)"
-            )
+            without = f"{counted(len(places), 'image')} without one"
+            message = f"{word!r} is not a split; {suggest_name(word, SPLIT_WORDS)} ({without})"
             assembly.found(Code.UNKNOWN_LABEL, places[0], message)
         if counts["labelled"]:
             notes = f"{counted(counts['labelled'], 'row has a class', 'rows have a class')} but no box: no object."

@@ -18,7 +18,7 @@ from visionops.data.findings import Code, counted
 from visionops.data.formats.assembly import DROPPED, Assembly, ImageEntry, examples
 from visionops.data.formats.names import Bases
 from visionops.data.formats.protocol import Evidence, Strength
-from visionops.data.formats.shapes import NO_BOX, Box, Tally, around, bounds
+from visionops.data.formats.shapes import NO_BOX, Box, ShapeCounts, around, bounds
 from visionops.data.formats.splits import split_in_name, split_of_file
 from visionops.data.formats.xml_files import first_tag, head_of, iterate_children, number, printable
 from visionops.data.listing import Listing, folder_of
@@ -104,7 +104,7 @@ class _Reader:
         self.listing = listing
         self.assembly = Assembly(listing)
         self.contents: list[_Content] = []
-        self.tally = Tally()
+        self.tally = ShapeCounts()
         self.tags = 0
         self.attributes = 0
 

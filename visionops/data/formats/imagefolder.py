@@ -28,7 +28,7 @@ from visionops.data.formats.cells import cell_text, read_rows
 from visionops.data.formats.labelled import Columns, LabelledImages, Row
 from visionops.data.formats.names import Bases
 from visionops.data.formats.protocol import Evidence, Strength
-from visionops.data.formats.rules import LabelReader, list_names, number_of, suggest
+from visionops.data.formats.rules import LabelReader, list_names, number_of
 from visionops.data.formats.splits import split_of_folders
 from visionops.data.formats.table import label_columns
 from visionops.data.label_rules import LabelRule
@@ -36,6 +36,7 @@ from visionops.data.layers import LABELS
 from visionops.data.listing import Listing, folder_of, load_yaml, suffix_of
 from visionops.data.settings import DataConfig
 from visionops.errors import AnnotationError, DataError
+from visionops.suggestions import suggest_name
 
 __all__ = ["detect", "read"]
 
@@ -326,7 +327,7 @@ def _read_labels(
             if column not in cells:
                 raise DataError(
                     f"data.labels.{attribute}: the metadata of {listing.root} has no column {column!r}; "
-                    f"{suggest(column, cells)}"
+                    f"{suggest_name(column, cells)}"
                 )
     else:
         found, skipped = label_columns({c: own for c, own in cells.items() if c not in names})

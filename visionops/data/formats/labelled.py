@@ -16,13 +16,14 @@ from visionops.data.findings import Code, counted
 from visionops.data.formats.assembly import Assembly, ImageEntry, examples, fold_name
 from visionops.data.formats.beside import find_masks, report_beside
 from visionops.data.formats.names import Bases, NameIndex
-from visionops.data.formats.rules import DROPPED, OUTSIDE, LabelReader, is_missing, number_of, suggest
+from visionops.data.formats.rules import DROPPED, OUTSIDE, LabelReader, is_missing, number_of
 from visionops.data.formats.splits import SPLIT_WORDS
 from visionops.data.formats.urls import declared_path
 from visionops.data.label_rules import WeightRule
 from visionops.data.listing import Listing, folder_of, stem_of, suffix_of
 from visionops.data.settings import DataConfig
 from visionops.errors import AnnotationError
+from visionops.suggestions import suggest_name
 
 __all__ = ["Columns", "LabelledImages", "Row", "why_no_label"]
 
@@ -272,7 +273,7 @@ class LabelledImages:
             splits.append(split or row.split)
         for cell, keys in unknown.items():
             message = (
-                f"column {self.columns.split}: {cell!r} is not a split; {suggest(cell, SPLIT_WORDS)} "
+                f"column {self.columns.split}: {cell!r} is not a split; {suggest_name(cell, SPLIT_WORDS)} "
                 f"({counted(len(keys), 'row')} without a split)"
             )
             self.assembly.found(Code.UNKNOWN_LABEL, self.entries[keys[0]].where, message, tuple(keys))

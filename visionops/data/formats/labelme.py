@@ -17,7 +17,7 @@ from visionops.data.findings import Code, counted
 from visionops.data.formats.assembly import DROPPED, Assembly, ImageEntry, examples, fold_name
 from visionops.data.formats.names import Level, Match, resolve_name
 from visionops.data.formats.protocol import Evidence, Strength
-from visionops.data.formats.shapes import NO_BOX, Box, Tally, around, bounds, points_of, printable
+from visionops.data.formats.shapes import NO_BOX, Box, ShapeCounts, around, bounds, points_of, printable
 from visionops.data.formats.splits import split_of_folders
 from visionops.data.formats.voc_places import Partner, Partners
 from visionops.data.listing import Listing, folder_of, stem_of
@@ -210,7 +210,7 @@ class _Reader:
         self.listing = listing
         self.files = files
         self.assembly = Assembly(listing)
-        self.tally = Tally()
+        self.tally = ShapeCounts()
         self.ignored: Counter[str] = Counter()
         self.attributes = 0
         self.joined = 0

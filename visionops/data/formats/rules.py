@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import difflib
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -13,9 +12,9 @@ from visionops.data.findings import counted
 from visionops.data.formats.assembly import fold_name
 from visionops.data.label_rules import LabelRule, raw_key
 from visionops.data.layers import Attribute
-from visionops.suggestions import nearest_names
+from visionops.suggestions import nearest_names, suggest_name
 
-__all__ = ["DROPPED", "OUTSIDE", "UNKNOWN", "LabelReader", "is_missing", "list_names", "number_of", "suggest"]
+__all__ = ["DROPPED", "OUTSIDE", "UNKNOWN", "LabelReader", "is_missing", "list_names", "number_of"]
 
 UNKNOWN = -1
 """The image has no label for this attribute."""
@@ -171,21 +170,13 @@ class LabelReader:
                 f"{raw!r} is not a value of {name}; data.labels.{name} has {near[0]!r} instead, which the data does "
                 "not have: correct the one that is misspelt"
             )
-        fix = f"{suggest(raw, self.values)}; or add it to a class, unknown or drop of data.labels.{name}"
+        fix = f"{suggest_name(raw, self.values)}; or add it to a class, unknown or drop of data.labels.{name}"
         return f"{raw!r} is not a value of {name}; {fix}"
 
 
 def is_missing(raw: str) -> bool:
     """Return whether a raw value is one that programs write for "no value"."""
     return fold_name(raw) in _MISSING
-
-
-def suggest(word: str, known: Iterable[str]) -> str:
-    """Return ``did you mean 'train'?``, or the known words."""
-    names = list(known)
-    folded = {name.casefold(): name for name in names}
-    near = difflib.get_close_matches(word.casefold(), folded, n=1)
-    return f"did you mean {folded[near[0]]!r}?" if near else f"known: {list_names(names)}"
 
 
 def list_names(names: Iterable[str]) -> str:

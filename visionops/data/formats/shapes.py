@@ -10,7 +10,7 @@ from typing import Any
 from visionops.data.findings import Code, counted
 from visionops.data.formats.assembly import Assembly, examples
 
-__all__ = ["NO_BOX", "Box", "Tally", "around", "bounds", "number", "points_of", "printable"]
+__all__ = ["NO_BOX", "Box", "ShapeCounts", "around", "bounds", "number", "points_of", "printable"]
 
 Box = tuple[float, float, float, float]
 """Corners x1, y1, x2, y2 in pixels."""
@@ -61,7 +61,7 @@ def printable(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode()
 
 
-class Tally:
+class ShapeCounts:
     """Counts the shapes that become their bounding box, and those that are left out."""
 
     def __init__(self) -> None:

@@ -32,12 +32,13 @@ from visionops.data.formats.cells import (
 from visionops.data.formats.labelled import Columns, LabelledImages, Row, why_no_label
 from visionops.data.formats.names import Bases, plain_name
 from visionops.data.formats.protocol import Evidence, Strength
-from visionops.data.formats.rules import LabelReader, is_missing, list_names, suggest
+from visionops.data.formats.rules import LabelReader, is_missing, list_names
 from visionops.data.formats.splits import SPLIT_WORDS, split_of_file
 from visionops.data.layers import LABELS
 from visionops.data.listing import Listing, folder_of, stem_of, suffix_of
 from visionops.data.settings import DataConfig, Format
 from visionops.errors import AnnotationError, DataError
+from visionops.suggestions import suggest_name
 
 __all__ = ["detect", "label_columns", "names_images", "read", "split_column"]
 
@@ -372,7 +373,7 @@ class _Reader:
         for lot in self.data.lots:
             if not any(name.startswith(f"{self.prefix}{lot.strip('/')}/") for name in below):
                 place = self.listing.root / self.prefix
-                raise DataError(f"data.lots: {place} has no folder {lot!r}; {suggest(lot, sorted(known))}")
+                raise DataError(f"data.lots: {place} has no folder {lot!r}; {suggest_name(lot, sorted(known))}")
         return tuple(f"{self.prefix}{lot.strip('/')}/" for lot in self.data.lots)
 
     def _header(self, line: int, header: list[str]) -> list[str]:
@@ -403,7 +404,7 @@ class _Reader:
     def _known(self, column: str, setting: str) -> str:
         if column not in self.header:
             named = [c for c in self.header if c]
-            raise DataError(f"{setting}: {self.file} has no column {column!r}; {suggest(column, named)}")
+            raise DataError(f"{setting}: {self.file} has no column {column!r}; {suggest_name(column, named)}")
         return column
 
     def _used_columns(self, found: _Found | None, lines: list[_Line]) -> Columns:

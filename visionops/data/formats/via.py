@@ -12,7 +12,7 @@ from visionops.data.findings import Code, counted
 from visionops.data.formats.assembly import DROPPED, Assembly, ImageEntry, examples, fold_name
 from visionops.data.formats.names import EXACT_BASES, Bases, resolve_name
 from visionops.data.formats.protocol import Evidence, Strength
-from visionops.data.formats.shapes import Box, Tally, printable
+from visionops.data.formats.shapes import Box, ShapeCounts, printable
 from visionops.data.formats.splits import split_of_file, split_of_folders
 from visionops.data.formats.via_files import (
     MOST_SAMPLED,
@@ -81,7 +81,7 @@ class _Reader:
     def __init__(self, listing: Listing, contents: list[Content]) -> None:
         self.listing = listing
         self.assembly = Assembly(listing)
-        self.tally = Tally()
+        self.tally = ShapeCounts()
         self.contents = self._without_copies(contents)
 
     def _without_copies(self, contents: list[Content]) -> list[Content]:

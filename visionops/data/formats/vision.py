@@ -6,7 +6,6 @@ export is a single product.
 
 from __future__ import annotations
 
-import difflib
 from typing import Any
 
 from visionops.data.dataset import Dataset, Split
@@ -16,6 +15,7 @@ from visionops.data.formats.protocol import Evidence, Strength
 from visionops.data.listing import Listing
 from visionops.data.settings import DataConfig
 from visionops.errors import AnnotationError, DataError
+from visionops.suggestions import suggest_name
 
 __all__ = ["ANNOTATION_FILE", "detect", "products_in", "read"]
 
@@ -94,11 +94,7 @@ def _chosen(listing: Listing, wanted: tuple[str, ...] | None) -> list[str]:
         )
     for product in wanted or ():
         if product not in found:
-            near = difflib.get_close_matches(product.casefold(), [f.casefold() for f in found], n=1)
-            hint = next(
-                (f"did you mean {f!r}?" for f in found if near and f.casefold() == near[0]),
-                f"there are: {', '.join(found)}",
-            )
+            hint = suggest_name(product, found, "there are")
             raise DataError(f"data.products: {listing.root} has no product {product!r}; {hint}")
     return [prefix for product, prefix in found.items() if wanted is None or product in wanted]
 

@@ -21,7 +21,7 @@ from visionops.data.formats.beside import find_masks
 from visionops.data.formats.names import Bases, Level, NameIndex
 from visionops.data.formats.protocol import Evidence, Strength
 from visionops.data.formats.splits import SPLIT_WORDS, split_of_folders
-from visionops.data.formats.yolo_labels import Found, LabelFiles, label_of
+from visionops.data.formats.yolo_labels import LabelFile, LabelFiles, label_of
 from visionops.data.formats.yolo_layouts import (
     DATA_FILE,
     SPLIT_FOLDERS,
@@ -142,7 +142,7 @@ class _Reader:
         self._report()
         absent = [key for key in self.splits if key not in self.listing.files]  # reported already
         others = [key for key in self.listing.images if key not in self.splits]
-        return self.assembly.dataset(name, labels=labels.strays([*absent, *others]))
+        return self.assembly.dataset(name, labels=labels.orphan_label_files([*absent, *others]))
 
     def _by_folders(self) -> dict[str, Entry]:
         """Return all images in the order of the splits that their folders give."""
@@ -151,7 +151,7 @@ class _Reader:
         keys = sorted(splits, key=lambda key: (order.index(splits[key]), key))
         return {key: Entry(SPLIT_FOLDERS[splits[key]], splits[key], key) for key in keys}
 
-    def _keep_labelled_folders(self, found: dict[str, Found]) -> None:
+    def _keep_labelled_folders(self, found: dict[str, LabelFile]) -> None:
         """Leave out images in folders without any label: no file shows that they belong to the data set."""
         labelled = {_tree_of(key) for key in found}
         self.splits = {key: entry for key, entry in self.splits.items() if _tree_of(key) in labelled}
@@ -263,7 +263,7 @@ class _Reader:
         else:
             self.splits[key] = entry
 
-    def _refuse_silence(self, found: dict[str, Found]) -> None:
+    def _refuse_silence(self, found: dict[str, LabelFile]) -> None:
         """Refuse a data set in which no image has a label file.
 
         Raises:
@@ -274,7 +274,7 @@ class _Reader:
             expected = self.listing.path(label_of(labelled[0]))
             raise AnnotationError(f"{expected}: not found, and no image has a label file; put labels there")
 
-    def _add_images(self, found: dict[str, Found]) -> None:
+    def _add_images(self, found: dict[str, LabelFile]) -> None:
         rows: list[tuple[int, str]] = []
         without, loose = [], []
         for key, entry in self.splits.items():
@@ -301,7 +301,7 @@ class _Reader:
                 self.lines.read(row, file, self.listing.read_lines(file), size)
         self._note_labels(without, loose, [file for _, file in rows])
 
-    def _refuse(self, key: str, match: Found) -> None:
+    def _refuse(self, key: str, match: LabelFile) -> None:
         what = " and ".join(map(repr, match.rivals[:3]))
         if match.shared:
             message = f"{what} share one label file; give each image its own"

@@ -28,7 +28,7 @@ _PLACES = 4
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Found:
+class LabelFile:
     """The label file of an image."""
 
     file: str | None
@@ -61,9 +61,9 @@ class LabelFiles:
             self._stems.setdefault(stem_of(name), name)
         self._places: dict[str, tuple[tuple[str, ...], ...]] = {}
 
-    def match(self, keys: Sequence[str]) -> dict[str, Found]:
+    def match(self, keys: Sequence[str]) -> dict[str, LabelFile]:
         """Find the label file of each image; images without one are left out."""
-        found: dict[str, Found] = {}
+        found: dict[str, LabelFile] = {}
         rest = list(keys)
         for kind in range(_PLACES):
             claims: dict[str, list[str]] = {}
@@ -78,16 +78,16 @@ class LabelFiles:
             rest = [key for key in rest if key not in found]
         for key, match in found.items():
             if match.file and not match.rivals and (other := self._second(key, match.file)):
-                found[key] = Found(None, (match.file, other))
+                found[key] = LabelFile(None, (match.file, other))
                 self.used.add(other)
         self._add_twins(found)
         return found | self._match_loosely(rest)
 
-    def _settle(self, file: str, owners: list[str]) -> dict[str, Found]:
+    def _settle(self, file: str, owners: list[str]) -> dict[str, LabelFile]:
         """Give a label file to all images that differ only in their suffix, as trainers do; else it is ambiguous."""
         if len({stem_of(owner) for owner in owners}) == 1:
-            return {owner: Found(file) for owner in owners}
-        return {owner: Found(None, tuple(owners), shared=True) for owner in owners}
+            return {owner: LabelFile(file) for owner in owners}
+        return {owner: LabelFile(None, tuple(owners), shared=True) for owner in owners}
 
     def _at(self, key: str, kind: int) -> Iterable[str]:
         """Return label files with the exact stem in the places of one kind."""
@@ -143,7 +143,7 @@ class LabelFiles:
             return False
         return not theirs or looks_like_labels([" ".join(line) for line in theirs])
 
-    def _add_twins(self, found: dict[str, Found]) -> None:
+    def _add_twins(self, found: dict[str, LabelFile]) -> None:
         """Refuse label files whose names look the same as the one found: they cannot be distinguished."""
         odd = {key: match for key, match in found.items() if match.file and not match.file.isascii()}
         if not odd:
@@ -155,32 +155,32 @@ class LabelFiles:
         for key, match in odd.items():
             twins = unused.get(unicodedata.normalize("NFC", match.file or ""))
             if twins:
-                found[key] = Found(None, (str(match.file), *twins))
+                found[key] = LabelFile(None, (str(match.file), *twins))
                 self.used.update(twins)
 
-    def _match_loosely(self, keys: Sequence[str]) -> dict[str, Found]:
+    def _match_loosely(self, keys: Sequence[str]) -> dict[str, LabelFile]:
         """Match by an inexact name, among the files that no image matches exactly."""
         unused = [name for name in self.files if name not in self.used]
         if not keys or not unused:
             return {}
         index = NameIndex(unused)
-        found: dict[str, Found] = {}
+        found: dict[str, LabelFile] = {}
         for wanted in (label_of, _beside):
             rest = [key for key in keys if key not in found]
             for key, match in zip(rest, index.match([wanted(key) for key in rest], up_to=Level.PREFIX), strict=True):
                 if match.rivals and not match.shared:
-                    found[key] = Found(None, match.rivals)
+                    found[key] = LabelFile(None, match.rivals)
                     self.used.update(match.rivals)
                 elif match.file and match.file not in self.used:
-                    found[key] = Found(match.file, is_loose=True)
+                    found[key] = LabelFile(match.file, is_loose=True)
             self.used.update(match.file for match in found.values() if match.file)
         return found
 
-    def strays(self, images: Iterable[str]) -> list[str]:
+    def orphan_label_files(self, images: Iterable[str]) -> list[str]:
         """Return label files without an image: all others in label folders, and files elsewhere that look like labels.
 
         Args:
-            images: Images outside the data set; their labels are not strays.
+            images: Images outside the data set; their labels are not orphans.
         """
         for key in images:
             for kind in range(_PLACES):

@@ -80,7 +80,7 @@ class InspectedImages:
 def inspect_shard(
     dataset: Dataset, policy: ValidationPolicy, progress: Callable[[int], None] | None = None
 ) -> InspectedImages:
-    """Run `inspect_images` on a part of a data set, for `judge_shards`."""
+    """Run `inspect_images` on a part of a data set, for `validate_inspected`."""
     rows = []
     for key, seen in zip(dataset.column("key"), inspect_images(dataset, policy.max_pixels, progress), strict=True):
         row = dataclasses.asdict(seen.header) if seen.header else {}

@@ -18,7 +18,7 @@ from visionops.data.validation.inspected import InspectedImages, join_shards
 from visionops.data.validation.inspection import Inspection, inspect_images
 from visionops.data.validation.report import ValidationReport
 
-__all__ = ["assess_dataset", "judge_shards", "validate"]
+__all__ = ["assess_dataset", "validate", "validate_inspected"]
 
 
 def validate(
@@ -72,7 +72,7 @@ def assess_dataset(
     return dataclasses.replace(report, card=render_card(shown, report, fetch))
 
 
-def judge_shards(
+def validate_inspected(
     dataset: Dataset,
     parts: Sequence[InspectedImages],
     policy: ValidationPolicy,

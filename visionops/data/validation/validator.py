@@ -35,7 +35,7 @@ class ImageValidator(Protocol):
             One row per image, in row order.
         """
 
-    def judge_images(
+    def validate_images(
         self,
         dataset: Dataset,
         parts: Sequence[InspectedImages],
@@ -60,4 +60,4 @@ def validate_by(
     progress: Callable[[int], None] | None = None,
 ) -> ValidationReport:
     """Validate a data set whose images are on this machine, in one part."""
-    return validator.judge_images(dataset, [validator.inspect_images(dataset, policy, progress)], policy)
+    return validator.validate_images(dataset, [validator.inspect_images(dataset, policy, progress)], policy)

@@ -14,7 +14,7 @@ from visionops.monitoring.settings import DriftSettings
 
 __all__ = [
     "OTHER_SOURCES",
-    "Against",
+    "Baseline",
     "ColumnDrift",
     "ColumnKind",
     "DriftReport",
@@ -53,7 +53,7 @@ class Verdict(enum.StrEnum):
     TOO_FEW = "too few to say"
 
 
-class Against(enum.StrEnum):
+class Baseline(enum.StrEnum):
     """Baseline of a source's images."""
 
     OWN = "its own images in the reference"
@@ -69,7 +69,7 @@ class SourceDrift(BaseModel):
     name: str
     reference_images: int
     current_images: int
-    against: Against
+    against: Baseline
 
 
 class ColumnDrift(BaseModel):

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from visionops.monitoring.drift.compared_classes import Pattern
-from visionops.monitoring.drift.report import OTHER_SOURCES, Against, SourceDrift
+from visionops.monitoring.drift.report import OTHER_SOURCES, Baseline, SourceDrift
 from visionops.monitoring.settings import DriftSettings
 
 __all__ = ["MOST_SOURCES", "Strata", "Stratum", "sources_without_reference", "stratify"]
@@ -32,7 +32,7 @@ class Stratum:
     """Rows of `Strata.reference`."""
     after: Rows
     """Rows of `Strata.current`."""
-    against: Against
+    against: Baseline
 
     def describe(self) -> SourceDrift:
         """Return the numbers of images and the baseline for the report."""
@@ -82,7 +82,7 @@ def stratify(
     """
     ours, theirs = _sources(current), _sources(reference)
     counts = Counter(name for name in ours if name)
-    whole = Stratum("", np.arange(len(reference)), np.arange(len(current)), Against.REFERENCE)
+    whole = Stratum("", np.arange(len(reference)), np.arange(len(current)), Baseline.REFERENCE)
     if not counts:
         return Strata(reference, current, (whole,))
     enough = [(name, count) for name, count in counts.items() if count >= settings.min_images]
@@ -115,11 +115,11 @@ def sources_without_reference(reference: pa.Table, current: pa.Table, settings: 
 
 def _choose(
     is_own: npt.NDArray[np.bool_], is_reference: npt.NDArray[np.bool_], settings: DriftSettings
-) -> tuple[Rows, Against]:
-    for rows, against in ((is_own & is_reference, Against.OWN), (is_own & ~is_reference, Against.HISTORY)):
+) -> tuple[Rows, Baseline]:
+    for rows, against in ((is_own & is_reference, Baseline.OWN), (is_own & ~is_reference, Baseline.HISTORY)):
         if rows.sum() >= settings.min_images:
             return np.flatnonzero(rows), against
-    return np.flatnonzero(is_reference), Against.REFERENCE
+    return np.flatnonzero(is_reference), Baseline.REFERENCE
 
 
 def _mix(

@@ -25,7 +25,7 @@ class DriftFindings(NamedTuple):
 class DriftValidator(Protocol):
     """Comparison of two tables of records."""
 
-    def look_for_drift(
+    def detect_drift(
         self,
         reference: pa.Table,
         current: pa.Table,

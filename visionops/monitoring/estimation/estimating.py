@@ -18,7 +18,7 @@ from visionops.monitoring.estimation.probabilities import answers_of, split_by_h
 from visionops.monitoring.settings import EstimationSettings
 from visionops.tasks.classification.scoring import LABEL_METRICS, Outcome, figure_of
 
-__all__ = ["MOST_IMAGES", "Estimator", "Guess", "TooFewError"]
+__all__ = ["MOST_IMAGES", "Estimator", "TooFewError", "WindowEstimate"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -36,7 +36,7 @@ class TooFewError(Exception):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Guess:
+class WindowEstimate:
     """Estimate of the metric of a window."""
 
     value: float
@@ -81,7 +81,7 @@ class Estimator:
             raise TooFewError(f"all val images of {head.name} have the same class, so it cannot be calibrated")
         return fit_calibration(probabilities[known], truth[known], self._settings.draws, rng)
 
-    def estimate(self, probabilities: Floats) -> Guess:
+    def estimate(self, probabilities: Floats) -> WindowEstimate:
         """Estimate the metric of a window. The same images, in the same order, give the same result.
 
         The value is that of the expected confusion matrix (for areas, of the expected counts at each threshold). For
@@ -106,7 +106,7 @@ class Estimator:
         outcomes = [_as_every_class(*of_head) for of_head in zip(self._questions, parts, answers, strict=True)]
         value = self._expected(parts, outcomes)
         low, high = np.nanpercentile(self._drawn(parts, outcomes), [2.5, 97.5])
-        return Guess(value, min(float(low), value), max(float(high), value))
+        return WindowEstimate(value, min(float(low), value), max(float(high), value))
 
     def _expected(self, parts: Sequence[Floats], outcomes: Sequence[Outcome]) -> float:
         figures = []

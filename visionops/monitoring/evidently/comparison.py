@@ -13,10 +13,10 @@ from visionops.monitoring.evidently.report import run_report
 from visionops.monitoring.evidently.workspace import save_snapshot
 from visionops.monitoring.settings import DriftMethod, DriftSettings
 
-__all__ = ["look_for_drift"]
+__all__ = ["compare_with_evidently"]
 
 
-def look_for_drift(
+def compare_with_evidently(
     reference: pa.Table,
     current: pa.Table,
     settings: DriftSettings,

@@ -13,12 +13,12 @@ from visionops.review.annotation.tool import Annotation, AnnotationTool, ticket_
 from visionops.review.checks import MOST_COMMENT, digest_of
 from visionops.review.errors import Conflict, Unavailable
 from visionops.review.items import ReviewItem, UseCase
-from visionops.review.ports import Wanted
+from visionops.review.ports import ItemFilter
 from visionops.review.service import Answer, Review
 from visionops.review.states import Actor, State, Verdict
 from visionops.tasks.spec import task_for
 
-__all__ = ["Pulled", "Pushed", "pull", "push"]
+__all__ = ["PullResult", "PushResult", "pull", "push"]
 
 _BATCH = 25
 """Items that are pushed together. After a crash between two batches, the items already pushed are `present`."""
@@ -26,7 +26,7 @@ _PAGE = 500
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Pushed:
+class PushResult:
     """Result of pushing the pending items of a use case."""
 
     new: int
@@ -37,7 +37,7 @@ class Pushed:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Pulled:
+class PullResult:
     """Result of pulling the annotations of a use case."""
 
     confirmed: int
@@ -51,7 +51,7 @@ class Pulled:
     """A line for each annotation that cannot become a decision."""
 
 
-def push(review: Review, tool: AnnotationTool, use_case: str, limit: int | None = None) -> Pushed:
+def push(review: Review, tool: AnnotationTool, use_case: str, limit: int | None = None) -> PushResult:
     """Push pending items that the tool does not have, highest priority first.
 
     Args:
@@ -72,10 +72,10 @@ def push(review: Review, tool: AnnotationTool, use_case: str, limit: int | None 
     chosen = missing[:limit]
     for first in range(0, len(chosen), _BATCH):
         tool.push(case, chosen[first : first + _BATCH], review.images.read)
-    return Pushed(len(chosen), len(pending) - len(missing), len(missing) - len(chosen))
+    return PushResult(len(chosen), len(pending) - len(missing), len(missing) - len(chosen))
 
 
-def pull(review: Review, tool: AnnotationTool, use_case: str, now: datetime) -> Pulled:
+def pull(review: Review, tool: AnnotationTool, use_case: str, now: datetime) -> PullResult:
     """Turn annotations into decisions of their authors. Pulling again changes nothing.
 
     An annotation that equals the prediction confirms it; another label corrects it.
@@ -101,7 +101,7 @@ def pull(review: Review, tool: AnnotationTool, use_case: str, now: datetime) -> 
             conflicts.append(f"{annotation.reference}: {error}")
         except VisionOpsError as error:
             refused.append(f"{annotation.reference}: {error}")
-    return Pulled(
+    return PullResult(
         counts[Verdict.CONFIRM],
         counts[Verdict.CORRECT],
         counts[Verdict.REJECT],
@@ -113,7 +113,7 @@ def pull(review: Review, tool: AnnotationTool, use_case: str, now: datetime) -> 
 
 def _pending(review: Review, use_case: str) -> Iterator[ReviewItem]:
     after = None
-    while page := review.store.items(Wanted(use_case, (State.PENDING,), limit=_PAGE, after=after)):
+    while page := review.store.items(ItemFilter(use_case, (State.PENDING,), limit=_PAGE, after=after)):
         yield from page
         after = page[-1].id
 

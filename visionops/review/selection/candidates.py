@@ -11,13 +11,13 @@ import numpy.typing as npt
 
 from visionops.review.errors import Invalid
 
-__all__ = ["Answered", "Candidate", "answers_of", "check_candidates", "stacked_embeddings"]
+__all__ = ["Candidate", "QuestionProbabilities", "answers_of", "check_candidates", "stacked_embeddings"]
 
 NO_EMBEDDING = np.empty(0, dtype=np.float32)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Answered:
+class QuestionProbabilities:
     """The probabilities of one question about the whole image."""
 
     name: str
@@ -38,7 +38,7 @@ class Candidate:
     """Id of the item."""
     labels: tuple[tuple[str, float], ...] = ()
     """Class and confidence of each box or question, as `Prediction.labels`; empty where the model finds nothing."""
-    answered: tuple[Answered, ...] = ()
+    answered: tuple[QuestionProbabilities, ...] = ()
     """Answers of a task with questions; empty for a detector."""
     threshold: float = 0.0
     """Confidence above which a detector reports a box."""
@@ -52,7 +52,7 @@ class Candidate:
 
 def answers_of(
     heads: Sequence[tuple[str, Sequence[str], str | None, float | None]], probabilities: Sequence[float]
-) -> tuple[Answered, ...]:
+) -> tuple[QuestionProbabilities, ...]:
     """Return the answers that the column ``probabilities`` of a record holds.
 
     Args:
@@ -70,7 +70,9 @@ def answers_of(
         part = probabilities[start : start + len(classes)]
         start += len(classes)
         shown = name if len(heads) > 1 else ""
-        found.append(Answered(shown, dict(zip(classes, map(float, part), strict=True)), positive, threshold))
+        found.append(
+            QuestionProbabilities(shown, dict(zip(classes, map(float, part), strict=True)), positive, threshold)
+        )
     return tuple(found)
 
 
@@ -98,7 +100,7 @@ def check_candidates(candidates: Sequence[Candidate]) -> None:
             raise Invalid(f"item {one.id}: its embedding is not finite")
 
 
-def _is_usable(answer: Answered) -> bool:
+def _is_usable(answer: QuestionProbabilities) -> bool:
     threshold = answer.threshold
     is_share = threshold is None or (math.isfinite(threshold) and 0 <= threshold <= 1)
     return is_share and len(answer.probabilities) >= 2

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from visionops.review.selection.scoring import nearest_distances
 
-__all__ = ["MOST_PICKS", "Spread", "spread_out"]
+__all__ = ["MOST_PICKS", "Spread", "pick_diverse"]
 
 MOST_PICKS = 500
 """Number of images ordered one by one. Later ones keep their distance to these: the queue is ordered anew before
@@ -35,7 +35,7 @@ class Spread:
     """float64 (N,): the same as a distance, 0 to 2; infinite for the first row."""
 
 
-def spread_out(
+def pick_diverse(
     embeddings: npt.NDArray[np.float32],
     known: npt.NDArray[np.float32],
     scores: Floats,

@@ -10,13 +10,13 @@ import numpy.typing as npt
 
 from visionops.review.items import RANDOM, Reason
 from visionops.review.selection.candidates import Candidate, check_candidates, stacked_embeddings, unit_rows
-from visionops.review.selection.diversity import MOST_PICKS, spread_out
+from visionops.review.selection.diversity import MOST_PICKS, pick_diverse
 from visionops.review.selection.random_share import RANDOM_TEXT, is_drawn, random_place
 from visionops.review.selection.ranks import rank_shares
 from visionops.review.selection.scoring import Scores, disagreement, novelty, rarity, uncertainty
 from visionops.review.settings import ReviewConfig
 
-__all__ = ["KINDS", "Known", "Ordered", "order_queue"]
+__all__ = ["KINDS", "Ordered", "SelectionContext", "order_queue"]
 
 KINDS = frozenset({"uncertainty", "disagreement", "novelty", "rare", "diversity"})
 """Reasons that this module sets, and replaces when it is called again."""
@@ -24,7 +24,7 @@ _NONE = np.empty((0, 0), dtype=np.float32)
 
 
 @dataclasses.dataclass(frozen=True)
-class Known:
+class SelectionContext:
     """Known facts beside the pending images."""
 
     reference: npt.NDArray[np.float32] = dataclasses.field(default_factory=lambda: _NONE)
@@ -51,7 +51,7 @@ class Ordered:
 
 def order_queue(
     candidates: Sequence[Candidate],
-    known: Known,
+    known: SelectionContext,
     config: ReviewConfig,
     drawn: frozenset[str] = frozenset(),
     closed: frozenset[str] = frozenset(),
@@ -87,7 +87,7 @@ def _is_new_draw(item: str, config: ReviewConfig, closed: frozenset[str]) -> boo
     return item not in closed and is_drawn(item, config.random_share, config.seed)
 
 
-def _score(candidates: Sequence[Candidate], known: Known, config: ReviewConfig, picks: int) -> list[Ordered]:
+def _score(candidates: Sequence[Candidate], known: SelectionContext, config: ReviewConfig, picks: int) -> list[Ordered]:
     weights = config.selection.model_dump()
     total = sum(weights.values())
     columns = [scores for scores in _scores(candidates, known) if weights[scores.kind]]
@@ -102,7 +102,7 @@ def _score(candidates: Sequence[Candidate], known: Known, config: ReviewConfig, 
         embeddings, places = stacked_embeddings(candidates)
         labelled = known.labelled if known.labelled.shape[1:] == embeddings.shape[1:] else _NONE
         weight = weights["diversity"] / total
-        spread = spread_out(embeddings, unit_rows(labelled), sums[places], weight, picks)
+        spread = pick_diverse(embeddings, unit_rows(labelled), sums[places], weight, picks)
         for row, place in enumerate(places):
             if value := float(spread.shares[row]) * weight:
                 reasons[place].append(Reason("diversity", value, _far(float(spread.distances[row]))))
@@ -112,7 +112,7 @@ def _score(candidates: Sequence[Candidate], known: Known, config: ReviewConfig, 
     ]
 
 
-def _scores(candidates: Sequence[Candidate], known: Known) -> list[Scores]:
+def _scores(candidates: Sequence[Candidate], known: SelectionContext) -> list[Scores]:
     return [
         uncertainty(candidates),
         disagreement(candidates),

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from visionops.review.selection.candidates import Answered, Candidate, stacked_embeddings, unit_rows
+from visionops.review.selection.candidates import Candidate, QuestionProbabilities, stacked_embeddings, unit_rows
 
 __all__ = ["Scores", "disagreement", "nearest_distances", "novelty", "rarity", "uncertainty"]
 
@@ -57,7 +57,7 @@ def _undecided(one: Candidate) -> tuple[float, str]:
     return min(max(value, 0.0), 1.0), f"{name} with confidence {confidence:.2f}, threshold {one.threshold:.2f}"
 
 
-def _undecided_question(answer: Answered) -> tuple[float, str]:
+def _undecided_question(answer: QuestionProbabilities) -> tuple[float, str]:
     (first, p), (second, q) = sorted(answer.probabilities.items(), key=lambda pair: (-pair[1], pair[0]))[:2]
     text = f"probability of {first} {p:.2f}, of {second} {q:.2f}"
     margin = p - q
@@ -161,5 +161,5 @@ def _rare(one: Candidate, counts: Mapping[str, int], most: int) -> tuple[float, 
     return min(value, 1.0), f"{name} with {confidence:.2f}, of which {counts.get(name, 0)} are labelled"
 
 
-def _full_name(answer: Answered, class_name: str) -> str:
+def _full_name(answer: QuestionProbabilities, class_name: str) -> str:
     return f"{answer.name}={class_name}" if answer.name else class_name

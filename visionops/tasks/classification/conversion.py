@@ -23,7 +23,7 @@ from visionops.errors import DataError, TrainingError
 from visionops.inference.preprocessing_spec import PreprocessingSpec
 from visionops.tasks.classification.backbones import Backbone, build_backbone, check_backbone, preprocessing_of
 from visionops.tasks.classification.device import torch_device
-from visionops.tasks.classification.pixels import check_at_hand
+from visionops.tasks.classification.pixels import require_paths
 from visionops.tasks.classification.settings import LabelTraining, Learning, Views
 from visionops.tasks.conversion_plan import ConversionPlan
 from visionops.tasks.converted import ConvertedDataset, Progress
@@ -46,7 +46,7 @@ def convert_labels(dataset: Dataset, plan: ConversionPlan, folder: Path, progres
     training = plan.training
     assert isinstance(training, LabelTraining)
     require_splits(dataset)
-    check_at_hand(dataset.select_split(Split.TRAIN, Split.VAL))
+    require_paths(dataset.select_split(Split.TRAIN, Split.VAL))
     dataset, facts = hash_images(dataset), {}
     if training.learning is not Learning.SCRATCH:
         facts = _write_features(dataset, training, folder / _FEATURES, progress)

@@ -14,7 +14,7 @@ from visionops.evaluation.measuring import class_ids_in_bundle, measure_latency,
 from visionops.evaluation.report import NO_GALLERY, Page, write_report, writing
 from visionops.evaluation.resampling import Floats, mean_defined, percentile_intervals, resample
 from visionops.evaluation.result import Evaluation
-from visionops.evaluation.settings import Scoring
+from visionops.evaluation.settings import EvaluationPlan
 from visionops.inference.bundle import Head, ModelBundle
 from visionops.inference.predictor import Predictor
 from visionops.tasks.classification.pictures import LabelExample, draw_label_charts, draw_label_examples
@@ -47,7 +47,7 @@ _TITLES = {
 }
 
 
-def evaluate_labels(bundle: ModelBundle, dataset: Dataset, scoring: Scoring, folder: Path | None) -> Evaluation:
+def evaluate_labels(bundle: ModelBundle, dataset: Dataset, scoring: EvaluationPlan, folder: Path | None) -> Evaluation:
     """Score the bundle on the test split.
 
     ``metrics`` has `visionops.tasks.settings.METRICS`, the calibration error ``ece``, the log loss ``nll`` and the
@@ -179,7 +179,7 @@ def _per_attribute(point: dict[str, float], outcomes: list[Outcome]) -> dict[str
 
 
 def _page(
-    evaluation: Evaluation, scoring: Scoring, outcomes: list[Outcome], test: Dataset, predictor: Predictor
+    evaluation: Evaluation, scoring: EvaluationPlan, outcomes: list[Outcome], test: Dataset, predictor: Predictor
 ) -> Page:
     """Draw the pictures into the evaluation's folder."""
     examples, gallery = _examples(test, outcomes), scoring.evaluation.worst_images

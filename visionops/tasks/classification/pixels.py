@@ -20,7 +20,7 @@ from visionops.inference.preprocessing import to_canvas
 from visionops.inference.preprocessing_spec import PreprocessingSpec
 from visionops.tasks.classification.settings import Views
 
-__all__ = ["VIEWS", "Canvases", "check_at_hand", "look", "read_canvases"]
+__all__ = ["VIEWS", "Canvases", "look", "read_canvases", "require_paths"]
 
 Canvas = npt.NDArray[np.uint8]
 """uint8 (S, S, 3), RGB, from `to_canvas`."""
@@ -33,7 +33,7 @@ _MEMORY = 2_000_000_000
 """Bytes of canvases that are kept in memory; larger data sets are read again in each epoch."""
 
 
-def check_at_hand(dataset: Dataset) -> None:
+def require_paths(dataset: Dataset) -> None:
     """Check that every image has a path.
 
     Raises:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from visionops.data.layers import LabelLayer
     from visionops.data.settings import DataConfig, Format
     from visionops.evaluation.result import Evaluation
-    from visionops.evaluation.settings import Scoring
+    from visionops.evaluation.settings import EvaluationPlan
     from visionops.inference.bundle import ModelBundle
     from visionops.tasks.base import TrainingLog
     from visionops.tasks.classification.decoder import LabelDecoder
@@ -204,7 +204,9 @@ class LabelTask(TaskSpec["LabelPrediction"]):
 
         return train_labels(converted, plan, work, log)
 
-    def evaluate(self, bundle: ModelBundle, dataset: Dataset, scoring: Scoring, folder: Path | None) -> Evaluation:
+    def evaluate(
+        self, bundle: ModelBundle, dataset: Dataset, scoring: EvaluationPlan, folder: Path | None
+    ) -> Evaluation:
         """See `visionops.tasks.classification.evaluation.evaluate_labels`."""
         from visionops.tasks.classification.evaluation import evaluate_labels
 

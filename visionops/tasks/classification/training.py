@@ -11,7 +11,6 @@ exported graph in the serving engine, so temperature, threshold and metrics of t
 
 from __future__ import annotations
 
-import difflib
 import importlib.metadata
 import json
 import logging
@@ -28,6 +27,7 @@ from visionops.errors import TrainingError
 from visionops.inference.bundle import BundleCard, Decode, Head, ModelBundle
 from visionops.inference.predictor import Predictor
 from visionops.inference.preprocessing_spec import PreprocessingSpec
+from visionops.suggestions import suggest_name
 from visionops.tasks.base import TrainingLog
 from visionops.tasks.classification.backbones import Backbone, build_backbone, check_backbone
 from visionops.tasks.classification.calibration import choose_threshold, fit_temperature
@@ -93,8 +93,7 @@ def _check_data(dataset: Dataset, training: LabelTraining) -> None:
     names = [attribute.name for attribute in dataset.attributes]
     for name in training.head_weights:
         if name not in names:
-            near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(names)}"
+            hint = suggest_name(name, names)
             raise TrainingError(f"training.head_weights: {dataset.name} has no attribute {name!r}; {hint}")
     if training.threshold.metric is not GoalMetric.NONE and not any(a.positive for a in dataset.attributes):
         raise TrainingError(

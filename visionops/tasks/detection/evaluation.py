@@ -14,7 +14,7 @@ from visionops.evaluation.measuring import class_ids_in_bundle, measure_latency,
 from visionops.evaluation.report import NO_GALLERY, Page, write_report, writing
 from visionops.evaluation.resampling import percentile_intervals
 from visionops.evaluation.result import Evaluation
-from visionops.evaluation.settings import Scoring
+from visionops.evaluation.settings import EvaluationPlan
 from visionops.inference.bundle import ModelBundle
 from visionops.inference.predictor import Predictor
 from visionops.tasks.detection.decoder import BoxDecoder
@@ -31,7 +31,7 @@ _WORST = "By score: one for each missed box plus the confidence of each wrong bo
 _NO_WORST = "None: at the serving threshold every box was found and there were no false positives."
 
 
-def evaluate(bundle: ModelBundle, dataset: Dataset, scoring: Scoring, folder: Path | None) -> Evaluation:
+def evaluate(bundle: ModelBundle, dataset: Dataset, scoring: EvaluationPlan, folder: Path | None) -> Evaluation:
     """Score the bundle on the test split.
 
     Average precision and the curves use all detections above 0.001, with several classes for each box, as in the
@@ -77,7 +77,9 @@ def evaluate(bundle: ModelBundle, dataset: Dataset, scoring: Scoring, folder: Pa
     return evaluation
 
 
-def _page(evaluation: Evaluation, scoring: Scoring, scores: Scores, matches: list[Matches], test: Dataset) -> Page:
+def _page(
+    evaluation: Evaluation, scoring: EvaluationPlan, scores: Scores, matches: list[Matches], test: Dataset
+) -> Page:
     """Draw the pictures into the evaluation's folder."""
     names, folder, metrics = tuple(evaluation.per_class), evaluation.folder, evaluation.metrics
     confusion = confusion_matrix(matches, len(names))

@@ -13,7 +13,7 @@ import yaml
 
 from visionops.errors import TrainingError
 from visionops.home import visionops_home
-from visionops.tasks.detection.library import asked_offline, prepare_library
+from visionops.tasks.detection.library import is_offline, prepare_library
 
 __all__ = ["check_detector", "detector_names", "find_weights"]
 
@@ -109,7 +109,7 @@ def _fetch(name: str, target: Path) -> bool:
 
     # The anchor-free re-trainings of v3 and v5 are published with a "u".
     published = next((n for n in (f"{name}.pt", f"{name}u.pt") if n in downloads.GITHUB_ASSETS_NAMES), None)
-    if published is None or asked_offline():
+    if published is None or is_offline():
         return False
     url = f"{_RELEASE}/{published}"
     partial = target.with_suffix(".part")

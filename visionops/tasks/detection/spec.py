@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from visionops.data.layers import BoxLayer
     from visionops.data.settings import Format
     from visionops.evaluation.result import Evaluation
-    from visionops.evaluation.settings import Scoring
+    from visionops.evaluation.settings import EvaluationPlan
     from visionops.inference.bundle import ModelBundle
     from visionops.tasks.base import TrainingLog
     from visionops.tasks.conversion_plan import ConversionPlan
@@ -214,7 +214,9 @@ class DetectionTask(TaskSpec["BoxPrediction"]):
 
         return train_detector(converted, plan, work, log)
 
-    def evaluate(self, bundle: ModelBundle, dataset: Dataset, scoring: Scoring, folder: Path | None) -> Evaluation:
+    def evaluate(
+        self, bundle: ModelBundle, dataset: Dataset, scoring: EvaluationPlan, folder: Path | None
+    ) -> Evaluation:
         """See `visionops.tasks.detection.evaluation.evaluate`."""
         from visionops.tasks.detection.evaluation import evaluate
 

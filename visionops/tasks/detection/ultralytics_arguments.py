@@ -6,12 +6,12 @@ training of a detector. Every other name is refused, because a setting without e
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Iterable
 from typing import Any
 
 from visionops.errors import ConfigError
+from visionops.suggestions import suggest_name
 from visionops.tasks.detection.library import prepare_library
 from visionops.tasks.detection.settings import DetectionTraining
 
@@ -182,8 +182,7 @@ def _refusal(name: str, allowed: list[str]) -> str:
 
     if name in DEFAULT_CFG_DICT:
         return "has no effect on the training of a detector; remove it"
-    near = difflib.get_close_matches(name, allowed, n=1, cutoff=0.5)
-    return "unknown setting; " + (f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(allowed)}")
+    return f"unknown setting; {suggest_name(name, allowed, 'known here')}"
 
 
 def _mixed_precision(device: str) -> bool | str:

@@ -6,17 +6,17 @@ never mistaken for a data set without labels. Files are recognized by content: t
 
 from __future__ import annotations
 
-from visionops.data.formats.foreign.files import Foreign
+from visionops.data.formats.foreign.files import UnsupportedLabels
 from visionops.data.formats.foreign.known_json import find_json, find_json_lines
 from visionops.data.formats.foreign.known_tables import find_records, find_tables
 from visionops.data.formats.foreign.known_texts import find_texts
 from visionops.data.formats.foreign.unknown import find_kinds, find_lists, find_masks_only, find_mentions, find_unknown
 from visionops.data.listing import Listing
 
-__all__ = ["Foreign", "find_foreign"]
+__all__ = ["UnsupportedLabels", "find_foreign"]
 
 
-def find_foreign(listing: Listing, *, masks: bool = True) -> Foreign | None:
+def find_foreign(listing: Listing, *, masks: bool = True) -> UnsupportedLabels | None:
     """Find labels of another tool; return None if there are none.
 
     Args:

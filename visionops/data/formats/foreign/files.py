@@ -9,7 +9,16 @@ from typing import NamedTuple
 from visionops.data.files import IMAGE_SUFFIXES
 from visionops.data.listing import Listing, suffix_of
 
-__all__ = ["COCO_OR_YOLO", "HEAD_BYTES", "LINE_SUFFIXES", "Foreign", "are_numbers", "head_lines", "is_image", "sample"]
+__all__ = [
+    "COCO_OR_YOLO",
+    "HEAD_BYTES",
+    "LINE_SUFFIXES",
+    "UnsupportedLabels",
+    "are_numbers",
+    "head_lines",
+    "is_image",
+    "sample",
+]
 
 COCO_OR_YOLO = "export as COCO or YOLO"
 """Fix for most tools."""
@@ -21,7 +30,7 @@ _SAMPLED = 12
 _LINES = 20
 
 
-class Foreign(NamedTuple):
+class UnsupportedLabels(NamedTuple):
     """Labels that no reader supports."""
 
     file: str

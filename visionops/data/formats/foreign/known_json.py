@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from visionops.data.formats.foreign.files import COCO_OR_YOLO, LINE_SUFFIXES, Foreign, head_lines, sample
+from visionops.data.formats.foreign.files import COCO_OR_YOLO, LINE_SUFFIXES, UnsupportedLabels, head_lines, sample
 from visionops.data.listing import Listing
 from visionops.errors import AnnotationError
 
@@ -69,7 +69,7 @@ _OF_RECORD = (
 _OF_PANOPTIC = _Signature("COCO panoptic", "use the files instances_*.json", ("annotations.[].segments_info",))
 
 
-def find_json(listing: Listing) -> Foreign | None:
+def find_json(listing: Listing) -> UnsupportedLabels | None:
     """Find a JSON file of another tool, or a damaged one."""
     for name in sample(listing, listing.by_suffix.get(".json", ())):
         if listing.files[name].num_bytes > _MOST_JSON:
@@ -80,7 +80,7 @@ def find_json(listing: Listing) -> Foreign | None:
             if found := _in_lines(listing, name):
                 return found
             if not _starts_as_lines(listing, name):
-                return Foreign(name, "JSON that is damaged", "export it again, or remove it")
+                return UnsupportedLabels(name, "JSON that is damaged", "export it again, or remove it")
             continue
         signatures: Iterable[_Signature] = (_OF_PANOPTIC, *_OF_OBJECT)
         if isinstance(raw, list):
@@ -96,13 +96,13 @@ def _under_list(signatures: Iterable[_Signature]) -> Iterator[_Signature]:
             yield s._replace(paths=tuple(path[3:] for path in s.paths))
 
 
-def find_json_lines(listing: Listing) -> Foreign | None:
+def find_json_lines(listing: Listing) -> UnsupportedLabels | None:
     """Find JSON lines of another tool."""
     names = [name for suffix in LINE_SUFFIXES for name in listing.by_suffix.get(suffix, ())]
     return next((found for name in sample(listing, names) if (found := _in_lines(listing, name))), None)
 
 
-def _in_lines(listing: Listing, name: str) -> Foreign | None:
+def _in_lines(listing: Listing, name: str) -> UnsupportedLabels | None:
     """Recognize a file of JSON lines by its first record."""
     text = next((line for line in head_lines(listing, name) if line.strip()), "")
     try:
@@ -120,9 +120,9 @@ def _starts_as_lines(listing: Listing, name: str) -> bool:
     return True
 
 
-def _match(name: str, raw: Any, signatures: Iterable[_Signature]) -> Foreign | None:
+def _match(name: str, raw: Any, signatures: Iterable[_Signature]) -> UnsupportedLabels | None:
     found = (s for s in signatures if all(_reaches(raw, path.split(".")) for path in s.paths))
-    return next((Foreign(name, s.what, s.fix) for s in found), None)
+    return next((UnsupportedLabels(name, s.what, s.fix) for s in found), None)
 
 
 def _reaches(value: Any, path: Sequence[str]) -> bool:

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from visionops.data.formats.cells import head_rows
-from visionops.data.formats.foreign.files import COCO_OR_YOLO, Foreign, are_numbers, is_image, sample
+from visionops.data.formats.foreign.files import COCO_OR_YOLO, UnsupportedLabels, are_numbers, is_image, sample
 from visionops.data.listing import Listing
 
 __all__ = ["find_records", "find_tables"]
@@ -17,24 +17,26 @@ __all__ = ["find_records", "find_tables"]
 _SPREADSHEETS = (".xls", ".xlsb", ".ods", ".numbers")
 
 
-def find_tables(listing: Listing) -> Foreign | None:
+def find_tables(listing: Listing) -> UnsupportedLabels | None:
     """Find a table of shapes, an export of another tool as a table, or a table of another kind."""
     for name in sample(listing, listing.by_suffix.get(".csv", ())):
         rows = head_rows(listing.path(name), ",")
         header = set(rows[0][1]) if rows else set()
         if {"Labeled Data", "Label"} <= header:
-            return Foreign(name, "a CSV of Labelbox", "convert it to COCO")
+            return UnsupportedLabels(name, "a CSV of Labelbox", "convert it to COCO")
         if {"annotation_id", "annotator", "lead_time"} <= header:
-            return Foreign(name, "a CSV of Label Studio", "export as JSON, COCO or YOLO")
+            return UnsupportedLabels(name, "a CSV of Label Studio", "export as JSON, COCO or YOLO")
         what = _shapes_in([cells for _, cells in rows])
         if what:
-            return Foreign(name, f"a table of {what}", "convert it to COCO, or to a row a box")
+            return UnsupportedLabels(name, f"a table of {what}", "convert it to COCO, or to a row a box")
     for suffix in _SPREADSHEETS:
         if names := listing.by_suffix.get(suffix):
-            return Foreign(names[0], f"a spreadsheet of the kind {suffix}", "save it as .xlsx or CSV")
+            return UnsupportedLabels(names[0], f"a spreadsheet of the kind {suffix}", "save it as .xlsx or CSV")
     for name in sample(listing, listing.by_suffix.get(".parquet", ())):
         if _holds_images(listing, name):
-            return Foreign(name, "Parquet that holds the images themselves", "write them out as files with metadata")
+            return UnsupportedLabels(
+                name, "Parquet that holds the images themselves", "write them out as files with metadata"
+            )
     return None
 
 
@@ -81,12 +83,12 @@ _RECORDS = (
 """Patterns for files that hold both images and labels."""
 
 
-def find_records(listing: Listing) -> Foreign | None:
+def find_records(listing: Listing) -> UnsupportedLabels | None:
     """Find a file that holds both images and labels, or a packed file."""
     for pattern, what in _RECORDS:
         name = next((name for name in listing.files if pattern.search(name.rpartition("/")[2])), None)
         if name and not what:
-            return Foreign(name, "a packed file, perhaps of labels", "unpack it")
+            return UnsupportedLabels(name, "a packed file, perhaps of labels", "unpack it")
         if name:
-            return Foreign(name, f"{what} (images and labels in one file)", COCO_OR_YOLO)
+            return UnsupportedLabels(name, f"{what} (images and labels in one file)", COCO_OR_YOLO)
     return None

@@ -5,7 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
-from visionops.data.formats.foreign.files import COCO_OR_YOLO, Foreign, are_numbers, head_lines, is_image, sample
+from visionops.data.formats.foreign.files import (
+    COCO_OR_YOLO,
+    UnsupportedLabels,
+    are_numbers,
+    head_lines,
+    is_image,
+    sample,
+)
 from visionops.data.listing import Listing, stem_of
 
 __all__ = ["find_texts"]
@@ -78,7 +85,7 @@ _TEXTS: tuple[tuple[Callable[[Sequence[str]], bool], str, str], ...] = (
 )
 
 
-def find_texts(listing: Listing) -> Foreign | None:
+def find_texts(listing: Listing) -> UnsupportedLabels | None:
     """Find a text whose lines are boxes in the format of another tool."""
     texts = listing.by_suffix.get(".txt", ())
     stems = [stem_of(name).rpartition("/")[2] for name in listing.images] if texts else []
@@ -86,12 +93,16 @@ def find_texts(listing: Listing) -> Foreign | None:
         lines = [line for line in head_lines(listing, name) if line.strip()]
         for test, what, fix in _TEXTS if lines else ():
             if test(lines):
-                return Foreign(name, what, fix)
+                return UnsupportedLabels(name, what, fix)
         own = stem_of(name).rpartition("/")[2]
         if not lines or not any(stem.startswith(own) for stem in stems):
             continue
         if _is_pixels(lines):
-            return Foreign(name, "a label file of corners in pixels, as DeepPCB has it", "convert them to YOLO")
+            return UnsupportedLabels(
+                name, "a label file of corners in pixels, as DeepPCB has it", "convert them to YOLO"
+            )
         if _is_named(lines):
-            return Foreign(name, "a label file of class names and boxes", "convert it to YOLO, with classes as numbers")
+            return UnsupportedLabels(
+                name, "a label file of class names and boxes", "convert it to YOLO, with classes as numbers"
+            )
     return None
