@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -22,6 +23,8 @@ from stacks.refused_pods import refused_pods
 __all__ = ["StepLines", "StepState", "new_run_name", "orchestrator_namespace", "printed_steps", "step_states"]
 
 _POLL_SECONDS = 5.0
+_REMINDER_SECONDS = 600.0
+"""Seconds after which a step that still runs is shown again."""
 _STEP_ANNOTATION = "zenml.io/step-name"
 _ENDS = {
     ExecutionStatus.COMPLETED: "done in",
@@ -40,6 +43,8 @@ class StepState:
     """Seconds from its start to its end, or to now."""
     waits: str = ""
     """Reason why its pod does not run yet; "" otherwise."""
+    log: str = ""
+    """Command that follows its log; "" if the steps are not pods."""
 
 
 class StepLines:
@@ -52,7 +57,7 @@ class StepLines:
         """Return the lines for what has changed since the last call, in the order of ``steps``."""
         lines = []
         for name, state in steps.items():
-            key = state.waits or state.status.value
+            key = state.waits or f"{state.status.value} {_reminders(state)}"
             if self._said.get(name) != key:
                 self._said[name] = key
                 lines.append(f"{name}: {_words(state)}")
@@ -66,7 +71,15 @@ def _words(state: StepState) -> str:
         return "cached from an earlier run"
     if end := _ENDS.get(state.status):
         return f"{end} {state.seconds:.0f} s"
-    return "runs" if state.status is ExecutionStatus.RUNNING else state.status.value
+    if state.status is not ExecutionStatus.RUNNING:
+        return str(state.status.value)
+    runs = f"runs for {state.seconds / 60:.0f} min" if _reminders(state) else "runs"
+    return f"{runs}; log: {state.log}" if state.log else runs
+
+
+def _reminders(state: StepState) -> int:
+    """Return how many times a running step should have been shown again."""
+    return int(state.seconds // _REMINDER_SECONDS) if state.status is ExecutionStatus.RUNNING else 0
 
 
 def new_run_name(pipeline: str) -> str:
@@ -118,29 +131,37 @@ def step_states(found: PipelineRunResponse, pods: Namespace | None) -> dict[str,
     """Return the states of a run's steps.
 
     Args:
-        pods: Namespace of the steps' pods, to report why one does not start; None elsewhere.
+        pods: Namespace of the steps' pods, to report why one does not start, and how to read its log; None elsewhere.
     """
     now = datetime.now(UTC)
+    own = pods.select("Pod", {"run_id": str(found.id)}) if pods else []
+    logs = _log_commands(pods, own) if pods else {}
     states = {}
     for name, step in found.steps.items():
         begin, end = step.start_time, step.end_time or now
         seconds = (_aware(end) - _aware(begin)).total_seconds() if begin else 0.0
-        states[name] = StepState(step.status, seconds)
-    for name, why in _waiting(pods, str(found.id)).items():
+        states[name] = StepState(step.status, seconds, log=logs.get(name, ""))
+    for name, why in _waiting(pods, str(found.id), own).items():
         if name not in states or not states[name].status.is_finished:
             states[name] = StepState(ExecutionStatus.INITIALIZING, waits=why)
     return states
+
+
+def _log_commands(pods: Namespace, own: list[Manifest]) -> dict[str, str]:
+    """Return for each step the command that follows the log of its newest pod."""
+    by_age = sorted(own, key=lambda pod: str(pod["metadata"].get("creationTimestamp", "")))
+    return {_step(pod): shlex.join([*pods.kubectl, "logs", "--follow", pod["metadata"]["name"]]) for pod in by_age}
 
 
 def _aware(moment: datetime) -> datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def _waiting(pods: Namespace | None, run: str) -> dict[str, str]:
-    """Return the steps whose pods do not run, and why."""
+def _waiting(pods: Namespace | None, run: str, own: list[Manifest]) -> dict[str, str]:
+    """Return the steps whose pods do not run, and why; ``own`` are the pods of the run."""
     if pods is None:
         return {}
-    found, own = {}, pods.select("Pod", {"run_id": run})
+    found = {}
     for pod in own:
         name = _step(pod)
         if name and pod.get("status", {}).get("phase") in {None, "Pending"} and (why := find_trouble(pods, [pod])[1]):

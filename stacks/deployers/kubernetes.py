@@ -17,6 +17,7 @@ from zenml.model_deployers.base_model_deployer import BaseModelDeployerConfig, B
 from zenml.models.v2.misc.service import ServiceType
 from zenml.services.service import BaseService
 
+from stacks.deployers.api import Namespace
 from stacks.deployers.base import BundleDeployer, DeployerFlavor, EndpointService, EndpointServiceConfig, check_names
 from stacks.deployers.manifests.identity import PORT, object_name
 from stacks.deployers.manifests.keys import CLIENT_KEY
@@ -176,8 +177,7 @@ class ClusterModelDeployer(BundleDeployer):
     def _way_in(self, name: str, url: str) -> dict[str, str]:
         """Return kubectl commands that forward a local port to the endpoint and print its key."""
         config, thing = self.config, object_name(name)
-        kubectl = ["kubectl", *(["--context", config.kubernetes_context] if config.kubernetes_context else [])]
-        kubectl += ["--namespace", config.namespace]
+        kubectl = Namespace(config).kubectl
         get = [*kubectl, "get", "secret", f"{thing}-keys", "-o", f"jsonpath={{.data.{CLIENT_KEY}}}"]
         inside = (urlsplit(url).hostname or "").endswith(".svc")
         return {

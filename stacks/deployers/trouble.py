@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -71,7 +72,7 @@ def _last_words(namespace: Namespace, pod: str, name: str, ended: Mapping[str, A
     lines = (line for log in logs for line in reversed(log) if line.strip())
     said = next(lines, f"exit code {ended.get('exitCode', '?')}")
     how = "exits again and again" if again else "exited and is restarting"
-    see = f"kubectl logs -n {namespace.name} {pod} -c {name} --previous"
+    see = shlex.join([*namespace.kubectl, "logs", pod, "-c", name, "--previous"])
     return f"{pod}: {name} {how} ({one_line(said.removeprefix('error: '))}); see {see}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -243,7 +244,7 @@ def _check_object(namespace: Namespace, kind: str, name: str, keys: Sequence[str
     if found is None:
         named = "".join(f" --from-literal={key}=…" for key in keys)
         how = _MAKE.get(kind, "create {kind} {name}").format(kind=kind.lower(), name=name)
-        fix = f"kubectl -n {namespace.name} {how}{named}"
+        fix = f"{shlex.join(namespace.kubectl)} {how}{named}"
         yield broken(f"namespace {namespace.name}: missing {kind} {name}, which the stack names", fix)
         return
     lacking = [key for key in keys if key not in (found.get("data") or {})]

@@ -18,7 +18,7 @@ from steps.progress import announce
 from visionops.batch.report import BatchSummary, LotSummary
 from visionops.endpoint import Endpoint
 
-INSIDE = "kubectl --namespace vision port-forward service/visionops-steel 8000"
+INSIDE = "kubectl -n vision port-forward service/visionops-steel 8000"
 
 
 @pytest.mark.parametrize(

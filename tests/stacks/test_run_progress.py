@@ -9,7 +9,7 @@ from zenml.enums import ExecutionStatus
 
 from stacks.deployers.api import Namespace
 from stacks.deployers.manifests.settings import KubernetesDeployerConfig
-from stacks.run_progress import StepLines, StepState, _waiting, new_run_name, printed_steps
+from stacks.run_progress import StepLines, StepState, _log_commands, _waiting, new_run_name, printed_steps
 from tests.helpers.admission import quota, webhook
 from tests.helpers.cluster import NAMESPACE, refusal, running_cluster
 
@@ -26,6 +26,8 @@ def test_each_change_is_said_once():
     assert lines.update({"ingest": StepState(ExecutionStatus.CACHED), "train": waiting}) == []
     assert lines.update({"train": running}) == ["train: runs"]
     assert lines.update({"train": StepState(ExecutionStatus.RUNNING, 60)}) == []
+    assert lines.update({"train": StepState(ExecutionStatus.RUNNING, 605)}) == ["train: runs for 10 min"]
+    assert lines.update({"train": StepState(ExecutionStatus.RUNNING, 900)}) == []
     assert lines.update({"train": StepState(ExecutionStatus.FAILED, 61.4)}) == ["train: failed after 61 s"]
 
 
@@ -48,8 +50,13 @@ def test_a_pod_that_no_node_takes_says_so(tmp_path):
                 "status": {"phase": phase, "conditions": [full]},
             }
             cluster.pods[f"{run}-{name}"] = {"owner": None, "mark": "", "ready": False, "manifest": manifest}
-        waiting = _waiting(Namespace(config), "r1")
+        namespace = Namespace(config)
+        own = namespace.select("Pod", {"run_id": "r1"})
+        waiting, logs = _waiting(namespace, "r1", own), _log_commands(namespace, own)
     assert list(waiting) == ["train_r1"]
+    assert logs["evaluate_r1"] == f"kubectl -n {NAMESPACE} logs --follow r1-evaluate"
+    running = StepState(ExecutionStatus.RUNNING, 3, log=logs["evaluate_r1"])
+    assert StepLines().update({"evaluate": running}) == [f"evaluate: runs; log: {logs['evaluate_r1']}"]
     assert "does not fit on any node (0/1 nodes are available: 1 Insufficient cpu.); add nodes" in waiting["train_r1"]
 
 
@@ -65,13 +72,13 @@ def test_a_step_whose_pod_is_denied_says_so(tmp_path):
                 "annotations": {"zenml.io/step-name": name},
             }
             namespace.ensure({"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": {}})
-        waiting = _waiting(namespace, "r1")
+        waiting = _waiting(namespace, "r1", [])
         cluster.faults.append(
             refusal(
                 403, 'events is forbidden: User "ci" cannot list resource "events" in API group ""', plural="events"
             )
         )
-        unseen = _waiting(namespace, "r1")
+        unseen = _waiting(namespace, "r1", [])
     assert set(waiting) == {"train", "evaluate"}
     assert re.fullmatch(
         r"exceeded quota: team, requested: requests.cpu=1, .*; raise the ResourceQuota.*", waiting["train"]

@@ -193,7 +193,7 @@ def test_stop_remembers_how_many(cluster, store, bundles):
 FATES = {
     "image": r'ImagePullBackOff \(Back-off pulling image "x:1"\); check image and image_pull_secrets',
     "config": r'CreateContainerConfigError \(secret "s3" not found\); create the Secret',
-    "crash": r"server exits again and again \(smoke image 1: upload: not a readable image\); see kubectl logs -n",
+    "crash": r"server exits again and again \(smoke image 1: upload: not a readable image\); see kubectl -n vision",
     "fetch": r"fetch exits again and again \(s3://models/x: missing; deploy the model again\)",
     "damaged": r"fetch exits again and again \(s3://models/x: missing; deploy the model again\)",
     "oom": r"killed, out of memory; raise resources.limits.memory",
