@@ -172,6 +172,8 @@ class ServerOptions(CommandOptions, ModelOptions):
     """Inherited listening socket, instead of host and port."""
     log_file: Path | None = None
     """File for JSON log lines, rotated at 10 MB; standard output when absent."""
+    source_url: str | None = Field(default=None, pattern=r"^https?://\S+$")
+    """Address of the source code of this server, if you changed it; its page links to it (AGPL, section 13)."""
     prediction_log: Path | None = None
     """Folder that records requests and answers for monitoring; without one nothing is recorded."""
     prediction_log_max_mb: int = Field(default=1000, ge=8, le=10_000_000)

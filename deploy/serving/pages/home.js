@@ -33,13 +33,19 @@ async function refresh() {
   facts = await request("./");
   const bad = sum(Object.values(facts.rejected));
   get("server").replaceChildren(`VisionOps ${facts.version}, started `, moment(facts.started),
-    `. It serves ${facts.serves}.`);
+    `. It serves ${facts.serves}.`, ...source());
   const models = facts.models.map(card);
   if (!models.length) models.push(element("p", { className: "card", textContent: "No model is loaded yet." }));
   get("waiting").textContent = `${counted(facts.waiting, "image")} in the queue. ${bad
     ? `${counted(bad, "request")} refused: ${listed(facts.rejected)}.` : "No request was refused."}`;
   get("models").replaceChildren(...models);
   choices();
+}
+
+// The licence requires a modified server to offer its source to its users.
+function source() {
+  const link = { href: facts.links.source, textContent: "Source code", rel: "noreferrer" };
+  return facts.links.source ? [" ", element("a", link), " (AGPL-3.0-or-later)."] : [];
 }
 
 function card(model) {

@@ -98,7 +98,7 @@ def _facts(serving: Serving) -> dict[str, Any]:
         "models": [_model(serving, name, counts) for name in serving.models.names()],
         "waiting": serving.dispatcher.waiting,
         "rejected": counts.rejected,
-        "links": LINKS,
+        "links": LINKS | ({"source": serving.settings.source_url} if serving.settings.source_url else {}),
     }
 
 

@@ -234,7 +234,9 @@ class HomeAnswer(BaseModel):
     models: list[ServedName] = Field(description="served names, the default first")
     waiting: int = Field(description="images in the queue")
     rejected: dict[str, int] = Field(description="refused requests by reason")
-    links: dict[str, str] = Field(description="links relative to this address")
+    links: dict[str, str] = Field(
+        description="links relative to this address, and `source` if the server names its source code"
+    )
 
 
 class ReloadAnswer(Description):

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from deploy.serving.middleware.access import PAGES, ROLES
 from deploy.serving.routes.openapi import LINKS
@@ -90,6 +91,14 @@ def test_who_wants_json_gets_what_is_served(client: TestClient, red_cell: bytes,
 def test_links_lead_somewhere(client: TestClient):
     for path in client.get("/").json()["links"].values():
         assert client.get(f"/{path}").status_code == (405 if path == "predict" else 200)
+
+
+def test_a_changed_server_names_its_source():
+    address = "https://git.example/visionops"
+    with client_of(settings_of(None, source_url=address)) as client:
+        assert client.get("/").json()["links"] == LINKS | {"source": address}
+    with pytest.raises(ValidationError, match="source_url"):
+        settings_of(None, source_url="javascript:alert(1)")
 
 
 def test_a_switched_model_is_served_since_then(client: TestClient, other_bundle: Path, red_cell: bytes):
