@@ -39,7 +39,8 @@ def has_store() -> bool:
         settings = (folder / "config.yaml").read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         settings = ""
-    return bool(_SERVER.search(settings)) or any(folder.glob("local_stores/*/zenml.db"))
+    stores = Path(os.environ.get("ZENML_LOCAL_STORES_PATH") or folder / "local_stores")
+    return bool(_SERVER.search(settings)) or any(stores.glob("*/zenml.db"))
 
 
 def active_stack_name() -> str:

@@ -16,6 +16,7 @@ SERVER = "active_stack_id: null\nstore:\n  type: rest\n  url: https://zenml.exam
 def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ZENML_CONFIG_PATH", str(tmp_path))
     monkeypatch.delenv("ZENML_STORE_URL", raising=False)
+    monkeypatch.delenv("ZENML_LOCAL_STORES_PATH", raising=False)
 
 
 def test_a_folder_without_a_database_has_none(tmp_path: Path):
@@ -34,4 +35,13 @@ def test_a_database_a_server_and_a_variable_are_stores(tmp_path: Path, monkeypat
     assert has_store()
     database.unlink()
     monkeypatch.setenv("ZENML_STORE_URL", "https://zenml.example")
+    assert has_store()
+
+
+def test_a_database_may_be_in_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("ZENML_LOCAL_STORES_PATH", str(tmp_path / "stores"))
+    assert not has_store()
+    database = tmp_path / "stores" / "default_zen_store" / "zenml.db"
+    database.parent.mkdir(parents=True)
+    database.touch()
     assert has_store()
