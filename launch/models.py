@@ -39,8 +39,9 @@ def list_models(
         for name, model in found.items():
             typer.echo(f"{name}: champion {model['champion'] or 'none'}")
             for version in model["versions"]:
-                aliases = ", ".join(version["aliases"]) or "-"
-                typer.echo(f"  {version['version']:>4}  {aliases:<22}  {version['gate'] or ''}")
+                aliases = ", ".join(version["aliases"]) or ("rolled back" if version["rolled_back"] else "-")
+                by_hand = f"; promoted by {version['promoted_by_hand']}" if version["promoted_by_hand"] else ""
+                typer.echo(f"  {version['version']:>4}  {aliases:<22}  {version['gate'] or ''}{by_hand}")
 
     raise typer.Exit(exit_code(work))
 

@@ -210,6 +210,19 @@ def test_lost_claim_is_shown_and_nothing_is_dropped(page: Any, looked: Looked, r
     looked.problems.clear()
 
 
+def test_images_that_others_hold_are_not_called_an_empty_queue(page: Any, review: Review, queue: Queue):
+    path, (held,) = queue(STEEL, 1)
+    review.claim(held, Actor("bea"), key="held", now=datetime.now(UTC))
+    page.goto(path)
+    page.get_by_text("another reviewer or another page has them").wait_for()
+
+    review.release(held, Actor("bea"), key="given back", now=datetime.now(UTC))
+    wait_for_image(page)
+    page.keyboard.press("Enter")
+    page.get_by_text("Nothing waits to be reviewed.").wait_for()
+    assert decided(review, held)[0] is Verdict.CONFIRM
+
+
 def test_decisions_survive_a_reload(page: Any, looked: Looked, review: Review, queue: Queue):
     path, (first, second) = queue(HATS, 2)
     page.goto(path)

@@ -1,11 +1,13 @@
-"""`visionops bundle`: the files of a registered version, from a real MLflow."""
+"""`visionops models` and `bundle`: the list and the files of registered versions; files from a real MLflow."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
+import typer
 
+from launch import models
 from launch.models import export_bundle
 from tests.helpers.tracking import add_version, make_tracking
 from visionops.errors import ConfigError, RegistryError
@@ -20,6 +22,24 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> ModelRegistry:
     registry.promote(add_version(registry, "cells", folder, 1.0))
     add_version(registry, "cells", folder, 1.5)
     return registry
+
+
+def test_list_names_versions_rolled_back_and_promoted_by_hand(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    rows = [
+        {"version": "2", "aliases": [], "rolled_back": True, "gate": "refused", "promoted_by_hand": "ana: a test"},
+        {"version": "1", "aliases": ["champion"], "rolled_back": False, "gate": "promoted", "promoted_by_hand": None},
+    ]
+    monkeypatch.setattr(models, "models_of", lambda names, stack: {"parts": {"champion": "1", "versions": rows}})
+    with pytest.raises(typer.Exit) as ended:
+        models.list_models(["parts"])
+    assert ended.value.exit_code == 0
+    first, second, third = capsys.readouterr().out.splitlines()
+    assert first == "parts: champion 1"
+    assert second.startswith("     2  rolled back  ")
+    assert second.endswith("refused; promoted by ana: a test")
+    assert third.split() == ["1", "champion", "promoted"]
 
 
 @pytest.mark.parametrize(("number", "written"), [(None, "1"), ("1", "1"), ("2", "2")])

@@ -37,6 +37,7 @@ export const template = `
         <div v-if="!current" class="vr-over">
           <template v-if="isPaused">You have decided nothing for ten minutes, so the images were released. <button type="button" class="vr-btn" @click="feed.touch()">Continue</button></template>
           <template v-else-if="isEmpty && entries.length">Nothing else is waiting; your decisions are being saved.</template>
+          <template v-else-if="isEmpty && numToReview">You cannot take the images that are left: another reviewer or another page has them, or they need somebody else's opinion. Images of a page return when it closes, or within 15 minutes.</template>
           <template v-else-if="isEmpty">Nothing waits to be reviewed.</template>
           <template v-else-if="status.tone === 'bad'">{{ status.text }}</template>
           <template v-else>Loading …</template>
