@@ -39,7 +39,8 @@ def test_a_coco_export_of_two_subsets(tmp_path, capsys):
     assert code == 0
     assert printed.startswith("CVAT COCO 1.0, 2 subsets: 3 images, 3 boxes, 1 class; no test split")
     assert "format    coco: annotations/instances_Train.json has images, annotations and categories" in printed
-    assert sorted(p.name for p in pages.iterdir()) == ["card.html", "labels.html", "my-parts-v2.yaml"]
+    assert sorted(p.name for p in pages.iterdir()) == ["card.html", "labels.html", "my-parts-v2.yaml", "report.json"]
+    assert json.loads((pages / "report.json").read_text())["counts"]["classes"] == {"pit": {"train": 2, "val": 1}}
     assert f"python run.py --config {pages / 'my-parts-v2.yaml'}" in printed
     config = load_config(pages / "my-parts-v2.yaml", [])
     assert read_dataset(root, config.data, config.name, task_for(config.task).fit_dataset).split_counts() == {

@@ -110,7 +110,7 @@ def inspect_data(
 
 
 def write_inspection(found: InspectedData, folder: Path) -> list[Path]:
-    """Write ``card.html``, ``labels.html`` and ``<name>.yaml``; leave other files of the folder in place.
+    """Write the two pages, ``report.json`` and ``<name>.yaml``; leave other files of the folder in place.
 
     Returns:
         The written files, the YAML file last.
@@ -124,6 +124,7 @@ def write_inspection(found: InspectedData, folder: Path) -> list[Path]:
     usable = clean(found.dataset, found.report)
     if usable.num_images:  # without images, the card explains why
         pages["labels.html"] = render_label_audit_html(usable)
+    pages["report.json"] = found.report.to_json()
     pages[f"{found.name}.yaml"] = text
     try:
         folder.mkdir(parents=True, exist_ok=True)

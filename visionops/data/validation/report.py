@@ -93,6 +93,12 @@ class ValidationReport:
     def save(self, folder: Path) -> None:
         """Write ``report.json``, ``facts.parquet`` and ``card.html`` into ``folder``."""
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / "report.json").write_text(self.to_json(), encoding="utf-8")
+        pq.write_table(self.facts, folder / "facts.parquet")
+        (folder / "card.html").write_text(self.card, encoding="utf-8", errors="backslashreplace")
+
+    def to_json(self) -> str:
+        """Return the content of ``report.json``: all findings and counts."""
         raw = {
             "dataset_name": self.dataset_name,
             "verdict": self.verdict,
@@ -102,9 +108,7 @@ class ValidationReport:
             "white": self.white,
             "findings": [dataclasses.asdict(finding) for finding in self.findings],
         }
-        (folder / "report.json").write_text(json.dumps(raw, indent=1), encoding="utf-8")
-        pq.write_table(self.facts, folder / "facts.parquet")
-        (folder / "card.html").write_text(self.card, encoding="utf-8", errors="backslashreplace")
+        return json.dumps(raw, indent=1)
 
     @classmethod
     def load(cls, folder: Path) -> ValidationReport:
