@@ -25,6 +25,7 @@ from visionops.schema_words import describe_expectation
 __all__ = [
     "exit_code",
     "flag_problem",
+    "following_question",
     "following_request",
     "own_fields",
     "request_flags",
@@ -93,8 +94,7 @@ def run_request(
     if summary.dags:
         return
     if (following := following_request(request)) is not None:
-        question = "check that monitoring detects it:\n" if isinstance(request, DrillRequest) else ""
-        print(f"\n{question}{_typed(to_command(following))}")
+        print(f"\n{following_question(request)}{_typed(to_command(following))}")
     if summary_file:
         summary.write(summary_file)
     if summary.unsent_alerts:
@@ -110,6 +110,13 @@ def following_request(request: Request) -> Request | None:
     if isinstance(request, DrillRequest):
         return MonitorRequest(**shared, decide_only=True)
     return None
+
+
+def following_question(request: Request) -> str:
+    """Return the line above the next command; empty for none."""
+    if not isinstance(request, DrillRequest):
+        return ""
+    return f"check that monitoring {'detects it' if request.severity else 'reports no drift'}:\n"
 
 
 def own_fields(request: type[Request]) -> list[str]:

@@ -12,7 +12,7 @@ import yaml
 import run
 from launch import TrainRequest
 from launch.service import tuned_config
-from launch.terminal import following_request
+from launch.terminal import following_question, following_request
 from visionops.errors import ConfigError
 from visionops.tuning.result import TuningResult
 
@@ -222,6 +222,15 @@ def test_the_line_that_comes_after_a_drill_can_be_copied():
         drill.config,
         drill.settings,
     )
+
+
+@pytest.mark.parametrize(
+    ("severity", "expected"), [("1", "detects it"), ("-1", "detects it"), ("0", "reports no drift")]
+)
+def test_a_drill_asks_for_drift_and_a_control_for_none(severity, expected):
+    drill = run.parse(["--pipeline", "drift-drill", "--kind", "brightness", "--severity", severity])
+    assert following_question(drill) == f"check that monitoring {expected}:\n"
+    assert following_question(run.parse(["--pipeline", "tuning", "--set", SPACE])) == ""
 
 
 SPACE = "tuning.space={learning_rate: {low: 0.001, high: 0.01}}"
