@@ -27,7 +27,7 @@ _LEAST_PAIRS, _MOST_PAIRS = 3, 12
 """Number of pairs of turns before a switch, and in one comparison."""
 _SURE, _LIKELY = 3.0, 2.0
 """Standard errors required: of a gain before a switch, and of a loss before a mode is no longer tried."""
-_CLEAR_LOSS = math.log(1 / 1.15)
+_CLEAR_LOSS = math.log(1 / 1.05)
 """Log ratio below which one pair of turns is enough to reject a mode."""
 _LEAST_SPREAD = 0.04
 """Least standard deviation of log ratios that is assumed, because a few equal pairs prove little."""
