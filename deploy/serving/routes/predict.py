@@ -7,14 +7,16 @@ from collections.abc import Awaitable, Callable
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi.routing import APIRoute
 from starlette.requests import HTTPConnection
+from starlette.types import Receive, Scope, Send
 
 from deploy.http.uploads import read_upload
 from deploy.serving.models.entries import RequestKeys
 from deploy.serving.models.service import PredictionRequest
 from deploy.serving.options import option_names
 from deploy.serving.routes.context import Serving
-from deploy.serving.routes.deadline import Deadline, NoDeadline
+from deploy.serving.routes.deadline import DEADLINE_HEADER, Deadline, NoDeadline
 from deploy.serving.routes.openapi import IMAGE_BODY, explain_responses, predict_responses
 from deploy.serving.routes.schemas import ModelName, predict_response
 from visionops.inference.explain import DEFAULT_GRID
@@ -22,6 +24,7 @@ from visionops.monitoring.sources import SOURCE_HEADER
 
 __all__ = ["options_reader", "predict_router", "request_keys", "request_source"]
 
+_DEADLINE = DEADLINE_HEADER.lower().encode()
 _Grid = Annotated[int, Query(ge=2, le=16)]
 _Share = Annotated[float | None, Query(ge=0, le=1, allow_inf_nan=False)]
 
@@ -30,7 +33,6 @@ def predict_router(serving: Serving) -> APIRouter:
     """Return the prediction routes over ``serving``."""
     router, options_of_task = APIRouter(), Depends(options_reader())
 
-    @router.post("/predict", response_model=predict_response(), responses=predict_responses(), openapi_extra=IMAGE_BODY)
     async def predict(
         request: Request, model: ModelName = "", options: dict[str, float] = options_of_task, deadline: Deadline = None
     ) -> Response:
@@ -53,6 +55,16 @@ def predict_router(serving: Serving) -> APIRouter:
             "inference_ms": round(answer.timing_ms["inference"], 2),
         }
         return Response(answer.json, media_type="application/json")
+
+    router.add_api_route(
+        "/predict",
+        predict,
+        methods=["POST"],
+        route_class_override=_Predict,
+        response_model=predict_response(),
+        responses=predict_responses(),
+        openapi_extra=IMAGE_BODY,
+    )
 
     @router.post(
         "/explain",
@@ -81,6 +93,21 @@ def predict_router(serving: Serving) -> APIRouter:
         return response
 
     return router
+
+
+class _Predict(APIRoute):
+    """Route of `/predict`, which passes on a request without parameters at once.
+
+    FastAPI spends 0.15 ms of the event loop on finding no parameter, which is a third of a small request's Python.
+    """
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_plain = scope["method"] == "POST" and not scope["query_string"]
+        if not is_plain or any(name == _DEADLINE for name, _ in scope["headers"]):
+            await super().handle(scope, receive, send)
+            return
+        response = await self.endpoint(Request(scope, receive, send), options={})
+        await response(scope, receive, send)
 
 
 def request_keys(request: HTTPConnection) -> RequestKeys:
