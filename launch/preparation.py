@@ -132,6 +132,7 @@ def prepare_call(request: Request, config: Config) -> PipelineCall:
 def _train(_request: TrainRequest, config: Config) -> PipelineCall:
     from pipelines.training import training
 
+    _require_port(config)
     return PipelineCall(training, _fingerprint(config))
 
 
@@ -200,6 +201,7 @@ def _quantize(_request: QuantizeRequest, config: Config) -> PipelineCall:
     from pipelines.quantize import quantize
 
     _require_champion(config)
+    _require_port(config)
     return PipelineCall(quantize, _fingerprint(config))
 
 
@@ -233,6 +235,16 @@ def _require_champion(config: Config) -> None:
     from steps.context import active_registry
 
     active_registry().champion(config.name)
+
+
+def _require_port(config: Config) -> None:
+    """Check, before hours of training, that the endpoint can listen on its port, if it runs on this machine."""
+    from stacks.deployers.host_deployer import MachineDeployer
+    from stacks.session import steps_run_here
+    from steps.context import active_deployer
+
+    if steps_run_here() and isinstance(deployer := active_deployer(), MachineDeployer):
+        deployer.check_port(config.name, config.serving.port)
 
 
 def _fingerprint(config: Config) -> dict[str, Any]:

@@ -33,7 +33,9 @@ def list_items(name: str | None, states: list[str], limit: int, after: str | Non
             review.store.use_case(name)
         wanted = ItemFilter(name, [State(state) for state in states], limit=limit, after=after)
         items = review.store.items(wanted)
-    if items:
+    if not items:
+        typer.echo(f"no items{' after this one' if after else ''} in {', '.join(states) or 'any state'}")
+    else:
         typer.echo(f"{'item':<32}  {'state':<8}  {'added':<16}  name")
     for item in items:
         typer.echo(_line(item))

@@ -184,6 +184,12 @@ def test_manual_promotion_follows_the_gate(registry, dataset, tmp_path):
     assert registry.by_version("case", "9") is None
 
 
+def test_without_a_champion_the_newest_version_is_named(registry, tmp_path):
+    add_version(registry, "case", tmp_path, 2.0)
+    with pytest.raises(RegistryError, match=r"case: no champion; run visionops promote \(the newest version is 1\)"):
+        registry.champion("case")
+
+
 def test_restoring_without_a_champion_names_the_command(registry):
     for rollback in (False, True):
         with pytest.raises(RegistryError, match="case: no champion; run --pipeline training first"):

@@ -330,6 +330,11 @@ class ModelRegistry:
         """
         if champion := self.by_alias(name, CHAMPION):
             return champion
+        if registered := self.versions(name, limit=1):
+            newest = registered[0].version
+            raise RegistryError(
+                f"{name}: no champion; run visionops promote (the newest version is {newest}), or train again"
+            )
         raise RegistryError(f"{name}: no champion; run --pipeline training first")
 
     def before_champion(self, name: str) -> RegisteredVersion:

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 from urllib.parse import quote
 
+from visionops.data.findings import counted
 from visionops.review.ports import Stats
 from visionops.review.states import State
 from visionops.runs.states import Run, RunState
@@ -43,8 +44,9 @@ def of_queue(name: str, stats: Stats | None, now: datetime) -> list[AttentionIte
     link, count, found = f"/review?use_case={quote(name)}", waiting(stats), []
     age = now - stats.oldest_pending if stats.oldest_pending else timedelta(0)
     if count >= LONG_QUEUE or age >= OLD:
+        verb = "is" if count == 1 else "are"
         days = f", the oldest for {age.days} days" if age >= OLD else ""
-        found.append(AttentionItem(f"{name}: {count} images are waiting for review{days}", link))
+        found.append(AttentionItem(f"{name}: {counted(count, 'image')} {verb} waiting for review{days}", link))
     if stats.third:
         images = "1 image waits" if stats.third == 1 else f"{stats.third} images wait"
         found.append(AttentionItem(f"{name}: {images} for a third opinion, because two disagree", link))

@@ -40,7 +40,7 @@ class WorkOptions(CommandOptions):
 class ControlOptions(WorkOptions):
     """Options of one process of the control service."""
 
-    PROGRAM: ClassVar[str] = "python -m deploy.control"
+    PROGRAM: ClassVar[str] = "visionops control"
     DESCRIPTION: ClassVar[str] = "The VisionOps control service: runs, models and reviews over HTTP."
     SECRETS: ClassVar[frozenset[str]] = frozenset({"api_keys", "admin_key"})
 

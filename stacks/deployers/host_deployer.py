@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import functools
 import shlex
+import socket
 from abc import abstractmethod
 from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, cast
+from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 from zenml.enums import ServiceState
@@ -23,7 +25,7 @@ from stacks.deployers.base import (
     EndpointServiceStatus,
     check_names,
 )
-from stacks.deployers.host_endpoint import Listening, StoredEndpoint
+from stacks.deployers.host_endpoint import Listening, StoredEndpoint, port_taken
 from visionops.endpoint import Candidate, Endpoint
 from visionops.errors import DeploymentError
 from visionops.inference.release_report import ReleaseReports
@@ -171,6 +173,23 @@ class MachineDeployer(BundleDeployer):
             key_command=f"cat {shlex.quote(str(stored.key_path))}" if stored.ASKS_FOR_KEY else "",
             key=SecretStr(stored.admin_key()),
         )
+
+    def check_port(self, name: str, port: int) -> None:
+        """Check that the endpoint ``name`` can listen on ``port``; 0 is always free.
+
+        Raises:
+            DeploymentError: Another program listens there.
+        """
+        stored = self.stored(name)
+        server = stored.server
+        if not port or (server is not None and stored.is_running and urlsplit(server.url).port == port):
+            return
+        try:
+            socket.create_server(
+                (self.host, port), family=socket.AF_INET6 if ":" in self.host else socket.AF_INET
+            ).close()
+        except OSError as error:
+            raise port_taken(self.host, port, str(error.strerror).partition(" (while")[0]) from error
 
     def release_reports(self, name: str) -> ReleaseReports:
         """Return the report of the endpoint ``name`` on the candidate next to its champion.

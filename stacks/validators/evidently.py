@@ -38,7 +38,7 @@ class EvidentlyValidator(ImagesValidator):
         """Return the folder or the URL that snapshots go to."""
         return self.config.workspace or str(visionops_home() / "evidently")
 
-    def compare_with_evidently(
+    def detect_drift(
         self,
         reference: pa.Table,
         current: pa.Table,

@@ -60,6 +60,7 @@ OPTIONS: dict[str, st.SearchStrategy[Any]] = {
     "port": st.integers(0, 65535),
     "fd": st.none() | st.integers(3, 1024),
     "log_file": st.none() | paths,
+    "source_url": st.none() | st.from_regex(r"https?://[!-~]+", fullmatch=True),
     "prediction_log": st.none() | paths,
     "prediction_log_max_mb": megabytes,
     "prediction_log_max_days": number(0, 36_500, exclude_min=True),

@@ -90,7 +90,7 @@ def test_a_variable_may_have_a_default(tmp_path, variables, expected):
             MINIMAL.replace("name: x,", "name: 'a b',", 1),
             "orchestrator.name: expected lower-case letters, digits, dashes",
         ),
-        (MINIMAL + "steps: {trian: {cpu: 1}}\n", r"x.yaml: steps: trian: unknown step; did you mean train\?"),
+        (MINIMAL + "steps: {trian: {cpu: 1}}\n", r"x.yaml: steps: trian: unknown step; did you mean 'train'\?"),
         (MINIMAL + "steps: {train: {cpus: 1}}\n", "steps.train.cpus: Extra inputs"),
         (MINIMAL + "steps: {train: {memory: 4G}}\n", "steps.train.memory: expected a number with Mi, Gi or Ti"),
         (

@@ -149,7 +149,7 @@ def _decide(seen: Observation, policy: RetrainPolicy) -> Decision:
     if not reasons:
         if seen.drift_share > policy.warn_share:
             return _decision(Action.ALERT, (_share(seen),), f"a training needs {policy.drift_share:.0%}")
-        share = f"{seen.drift_share:.0%} of the columns drifted in {seen.images} predictions"
+        share = f"{seen.drift_share:.0%} of the columns drifted in {counted(seen.images, 'prediction')}"
         return _decision(Action.NOTHING, (), f"{share}, {seen.new_labels} new labels")
     if seen.new_labels < policy.min_new_labels:
         label = f"label at least {policy.min_new_labels - seen.new_labels} of the images that changed"

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
@@ -46,6 +47,14 @@ def test_each_name_has_its_own_endpoint(deployer, bundles):
     one, two = deploy(deployer, bundles[0], name="one"), deploy(deployer, bundles[1], name="two")
     assert one.url != two.url
     assert {service.config.model_name for service in deployer.find_model_server()} == {"one", "two"}
+
+
+def test_a_port_of_another_program_is_refused_and_the_own_one_is_not(deployer, bundles):
+    port = urlsplit(deploy(deployer, bundles[0]).url).port
+    deployer.check_port("cells", port)
+    deployer.check_port("other", 0)
+    with pytest.raises(DeploymentError, match=rf"127.0.0.1:{port}: cannot listen .*; stop the program .* serving.port"):
+        deployer.check_port("other", port)
 
 
 def test_a_refused_model_leaves_the_record_alone(deployer, bundles, tmp_path):
