@@ -66,6 +66,15 @@ class Simulation:
                 self.tuner.end(turn)
 
 
+def test_bursts_cost_no_more_trials_than_the_same_load_at_once():
+    at_once, bursts = Simulation(), Simulation()
+    at_once.load(30, {1: 55.0, 2: 80.0})
+    for _ in range(6):
+        bursts.load(5, {1: 55.0, 2: 80.0})
+        bursts.idle(45)
+    assert bursts.tuner.state.trial_seconds <= at_once.tuner.state.trial_seconds + 0.5
+
+
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("noise", [0.0, 0.15])
 def test_the_mode_follows_a_flip_within_ten_seconds_and_stays(noise: float, seed: int):

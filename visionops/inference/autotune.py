@@ -47,8 +47,8 @@ _RESERVE_SECONDS, _RESERVE_TURNS = 6.0, 12
 _NEEDED, _NEEDED_SOON = 0.5, 0.3
 """Share of the reserve with which a comparison begins: one by schedule, one after a change."""
 _FIRST_PAUSE, _CLEAR_PAUSE, _LAST_PAUSE = 4.0, 16.0, 60.0
-"""Seconds between comparisons: at first, after one that was clear for all modes, and at most. They double while the
-result stays the same."""
+"""Seconds of load between comparisons: at first, after one that was clear for all modes, and at most. They double while
+the result stays the same."""
 
 
 def stream_modes(threads: int) -> tuple[int, ...]:
@@ -203,6 +203,8 @@ class StreamTuner:
         self._evidence: dict[int, list[tuple[float, float]]] = {}
         self._rates: dict[int, _Mean] = {}
         self._change = _Change()
+        self._loaded = 0.0
+        """Seconds of load that were measured."""
         self._pause, self._next = _FIRST_PAUSE, -math.inf
         self._is_urgent = True
         """The first comparison, or the first after a change, does not wait for a reserve."""
@@ -224,7 +226,7 @@ class StreamTuner:
         """Allow a mode that has been compiled meanwhile."""
         with self._lock:
             self._modes.add(streams)
-            self._compare_soon(-math.inf)
+            self._compare_soon()
 
     def begin(self) -> Turn:
         """Return the turn of an image that enters the engine; pass it to `end`."""
@@ -299,14 +301,15 @@ class StreamTuner:
         elapsed = now - (turn.since or now)
         most = max(_RESERVE_SECONDS, _RESERVE_TURNS * elapsed)
         self._reserve = min(self._reserve + _SHARE * elapsed, most)
+        self._loaded += elapsed
         if self._change.add(rate, now):
             self._rates[self._current] = _Mean()
-            self._forget(now)
+            self._forget()
         self._rates.setdefault(self._current, _Mean()).add(rate, now)
         if (comparison := self._comparison) is None:
             others = sorted(self._modes - {self._current}, key=lambda mode: abs(math.log(mode / self._current)))
             needed = most * (_NEEDED_SOON if self._is_urgent else _NEEDED)
-            if not others or now < self._next or self._reserve < needed:
+            if not others or self._loaded < self._next or self._reserve < needed:
                 self._go_on(self._current, now)
             else:
                 self._comparison, self._is_urgent = _Comparison(others, rate, self._is_urgent), False
@@ -337,7 +340,7 @@ class StreamTuner:
             return
         self._comparison = None
         pause = max(self._pause, _CLEAR_PAUSE) if comparison.is_clear and not comparison.waiting else self._pause
-        self._next, self._pause = now + pause, min(2 * pause, _LAST_PAUSE)
+        self._next, self._pause = self._loaded + pause, min(2 * pause, _LAST_PAUSE)
         self._go_on(self._current, now)
 
     def _gain(self, other: int, now: float) -> tuple[float, float, float]:
@@ -358,17 +361,17 @@ class StreamTuner:
     def _switch(self, streams: int, now: float) -> None:
         self._current = streams
         self._switches += 1
-        self._forget(now)
+        self._forget()
         self._go_on(streams, now)
 
-    def _forget(self, now: float) -> None:
+    def _forget(self) -> None:
         self._change = _Change()
         self._evidence.clear()
         self._comparison = None
-        self._compare_soon(now)
+        self._compare_soon()
 
-    def _compare_soon(self, now: float) -> None:
-        self._pause, self._next, self._is_urgent = _FIRST_PAUSE, now, True
+    def _compare_soon(self) -> None:
+        self._pause, self._next, self._is_urgent = _FIRST_PAUSE, -math.inf, True
 
     def _pay(self, seconds: float) -> None:
         self._reserve -= seconds
