@@ -69,8 +69,8 @@ def placed(tmp_path_factory: pytest.TempPathFactory, endpoint: str) -> Iterator[
     data = {
         "created": "2026-11-29T10:00:00+00:00",
         "verdict": "Usable: 30 warnings.",
-        "counts": {"classes": {"<i>red</i>": {"train": 7, "test": 2}}},
-        "splits": {"train": 7, "test": 2},
+        "counts": {"usable": 9, "classes": {"<i>red</i>": {"train": 7, "test": 2}}},
+        "splits": {"train": 10, "test": 2},
         "notes": [],
         "findings": [finding],
         "near_groups": [["a.png", EVIL]],

@@ -223,6 +223,27 @@ def test_images_that_others_hold_are_not_called_an_empty_queue(page: Any, review
     assert decided(review, held)[0] is Verdict.CONFIRM
 
 
+def test_an_admin_reopens_a_decision_from_the_image_s_dialog(page: Any, review: Review, queue: Queue):
+    path, (item,) = queue(STEEL, 1)
+    page.goto(path)
+    wait_for_image(page)
+    page.keyboard.press("Enter")
+    wait_until_saved(page)
+    page.goto(path.replace("/review", "/search"))
+    page.locator(".vo-thumb").click()
+    dialog = page.locator(".vo-item")
+    dialog.get_by_role("button", name="Reopen").click()
+    page.get_by_label("Reason").fill("the wrong class")
+    page.get_by_role("button", name="Reopen").last.click()
+    page.get_by_text("The image is back in the queue.").wait_for()
+    assert review.store.item(item).status.state is State.PENDING
+    assert review.store.history(item)[-1].details["reason"] == "the wrong class"
+    page.reload()
+    page.locator(".vo-thumb").click()
+    dialog.get_by_text("the wrong class").wait_for()
+    assert dialog.get_by_role("button", name="Reopen").count() == 0
+
+
 def test_decisions_survive_a_reload(page: Any, looked: Looked, review: Review, queue: Queue):
     path, (first, second) = queue(HATS, 2)
     page.goto(path)

@@ -15,6 +15,7 @@ from deploy.console.pages.choosing import wanted_use_case
 from deploy.console.pages.data_versions import add_table, add_versions
 from deploy.console.pages.frame import add_page, in_thread, problem
 from deploy.console.pages.item_dialog import show_item
+from visionops.data.findings import counted
 from visionops.errors import VisionOpsError
 from visionops.review.errors import NotFound
 from visionops.review.items import item_id
@@ -95,7 +96,11 @@ def _summary(found: Mapping[str, Any]) -> None:
         classes = found["counts"].get("classes", {})
         known = list(dict.fromkeys(split for counts in classes.values() for split in counts))
         rows = [{"name": name, **{s: counts.get(s, 0) for s in known}} for name, counts in classes.items()]
-        add_table("Classes", {"name": "Class", **{split: split for split in known}}, rows)
+        # The validation counts the source; the splits have the images that a review or a folder added, too.
+        images = sum(found["splits"].values())
+        added = images - found["counts"].get("usable", images)
+        title = f"Classes, without {counted(added, 'added image')}" if rows and added > 0 else "Classes"
+        add_table(title, {"name": "Class", **{split: split for split in known}}, rows)
 
 
 def _findings(found: Mapping[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Sequence
 
 from nicegui import ui
@@ -9,11 +10,16 @@ from nicegui import ui
 from deploy.console.components.boxes import describe_prediction, draw_image
 from deploy.console.context import Console, Viewer
 from deploy.console.pages.frame import attempt
+from deploy.console.pages.parts import ask_reason
 from deploy.console.pages.words import VERDICTS, state_in_words
+from visionops.review.items import ReviewItem
 from visionops.review.outcomes import ItemArrival, ItemTrace
+from visionops.review.states import State
 from visionops.review.users import UserRole
 
 __all__ = ["show_item"]
+
+_DECIDED = {State.DECIDED, State.EXPORTED}
 
 
 async def show_item(console: Console, viewer: Viewer, item: str) -> None:
@@ -27,12 +33,28 @@ async def show_item(console: Console, viewer: Viewer, item: str) -> None:
     if found is None:
         return
     traced, class_names = found
+
+    def ask() -> None:
+        ask_reason("Reopen this decision", "The image goes back into the queue.", "Reopen", reopen)
+
+    async def reopen(reason: str, _: bool) -> bool:
+        def work() -> ReviewItem:
+            return console.review.reopen(item, reason, viewer.actor, key=uuid.uuid4().hex, now=console.now())
+
+        if await attempt(viewer, UserRole.ADMIN, work) is None:
+            return False
+        ui.notify("The image is back in the queue.", type="positive")
+        dialog.close()
+        return True
+
     with ui.dialog().props('full-width aria-label="Image"') as dialog, ui.card().classes("vo-card vo-item"):
         with ui.element("div").classes("vo-bar"):
             ui.label(traced.item.first.name or traced.item.id).classes("vo-heading").props(
                 'role="heading" aria-level=2'
             )
             ui.space()
+            if traced.item.status.state in _DECIDED and viewer.role.includes(UserRole.ADMIN):
+                ui.button("Reopen", on_click=ask).props("flat no-caps")
             ui.link("Images like this", f"/search?like={traced.item.id}").classes("vo-link")
             ui.button(icon="close", on_click=dialog.close).props('flat round aria-label="Close"')
         with ui.element("div").classes("vo-item-parts"):
