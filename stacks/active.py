@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from zenml.client import Client
 from zenml.constants import ENV_ZENML_ACTIVE_STACK_ID
 
+from stacks.changes import one_line
 from stacks.first_use import opened_in_turn
 from stacks.integrations import leave_out_unused_integrations
 from stacks.spec import known_stacks, unknown_stack
@@ -62,7 +63,7 @@ def viewed_stack(stack: str | None) -> Iterator[ViewedStack]:
         stack: Its name; None for the active one.
 
     Raises:
-        StackError: It is unknown, or ZenML's server does not answer.
+        StackError: It is unknown, ZenML's server does not answer, or the flavor of a component cannot be imported.
     """
     with ExitStack() as held:
         with opened_in_turn():
@@ -71,4 +72,7 @@ def viewed_stack(stack: str | None) -> Iterator[ViewedStack]:
             client, active = Client(), active_stack_name()
             name = stack or active
             held.enter_context(active_stack(client, name, keep=False))
-        yield ViewedStack(client, name, name == active)
+        try:
+            yield ViewedStack(client, name, name == active)
+        except ImportError as error:  # a component is loaded when it is used, and a user's own flavor may be missing
+            raise StackError(f"stack {name!r}: {one_line(error)}") from error

@@ -36,6 +36,15 @@ def test_what_a_failed_step_raised_is_in_the_message_since_its_pod_may_be_gone(e
         require_success(run)
 
 
+@pytest.mark.usefixtures("zenml_home")
+def test_a_flavor_that_is_gone_is_one_line_where_a_stack_is_only_read():
+    from stacks.active import viewed_stack
+
+    apply("local")
+    with pytest.raises(StackError, match=r"^stack 'local': No module named 'gone'$"), viewed_stack("local"):
+        import gone  # noqa: F401 - as ZenML does for a component of the stack
+
+
 _OPENED = """
 import sys
 from zenml.client import Client
