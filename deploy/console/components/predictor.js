@@ -14,8 +14,8 @@ export default {
         <q-btn no-caps unelevated color="primary" label="Choose images" @click="$refs.files.click()" />
       </div>
       <div class="vo-bar" v-if="pictures.length">
-        <label :for="id" class="vo-heading">Show from {{ Math.round(threshold * 100) }}% confidence</label>
-        <input :id="id" type="range" min="0" max="1" step="0.01" v-model.number="threshold" class="vo-range" />
+        <label v-if="hasBoxes" :for="id" class="vo-heading">Show from {{ Math.round(threshold * 100) }}% confidence</label>
+        <input v-if="hasBoxes" :id="id" type="range" min="0" max="1" step="0.01" v-model.number="threshold" class="vo-range" />
         <q-space />
         <q-btn no-caps flat icon="clear_all" label="Clear" @click="clear" />
       </div>
@@ -76,10 +76,14 @@ export default {
              id: "vo-threshold" };
   },
   computed: {
+    // Only boxes have a threshold; a classifier has one answer to each question.
+    hasBoxes() {
+      return this.pictures.some(({ answer }) => answer && !answer.classification && !answer.attributes);
+    },
     status() {
       const open = this.pictures.filter((one) => one.busy).length;
       if (open) return `${open} of ${this.pictures.length} images wait for an answer`;
-      return this.pictures.length ? `${this.pictures.length} images answered` : "";
+      return this.pictures.length ? `${this.pictures.length} image${this.pictures.length === 1 ? "" : "s"} answered` : "";
     },
   },
   mounted() {
@@ -182,7 +186,7 @@ export default {
     lines(one) {
       const { classification, attributes } = one.answer;
       const whole = classification ? [["", classification]] : Object.entries(attributes || {});
-      const answers = whole.filter(([, part]) => part.confidence >= this.threshold).map(([question, part]) => ({
+      const answers = whole.map(([question, part]) => ({
         name: question ? `${question}: ${part.class_name}` : part.class_name, confidence: part.confidence,
         colour: this.colour(question || part.class_name),
       }));
