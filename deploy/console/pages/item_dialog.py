@@ -54,7 +54,7 @@ async def show_item(console: Console, viewer: Viewer, item: str) -> None:
             )
             ui.space()
             if traced.item.status.state in _DECIDED and viewer.role.includes(UserRole.ADMIN):
-                ui.button("Reopen", on_click=ask).props("flat no-caps")
+                ui.button("Reopen", on_click=ask, color=None).props("outline no-caps")
             ui.link("Images like this", f"/search?like={traced.item.id}").classes("vo-link")
             ui.button(icon="close", on_click=dialog.close).props('flat round aria-label="Close"')
         with ui.element("div").classes("vo-item-parts"):
