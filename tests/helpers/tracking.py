@@ -148,6 +148,10 @@ class _MemoryClient:
             raise self._missing(alias)
         return self.get_model_version(name, self.aliases[alias])
 
+    def search_model_versions(self, _filter: str, *, max_results: int, order_by: list[str]) -> list[Any]:
+        assert order_by == ["creation_timestamp DESC"]
+        return list(reversed(self.versions.values()))[:max_results]
+
     def get_registered_model(self, name: str) -> Any:
         return SimpleNamespace(aliases=dict(self.aliases))
 
