@@ -7,6 +7,7 @@ import collections
 import dataclasses
 import json
 import time
+import urllib.request
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from benchmarks.contestants import OURS, Contestant, Server, settle, start
 from benchmarks.load import Body, Connection, open_loop, post, run_wrk, write_lua
 from benchmarks.model import is_same
 from benchmarks.rows import Row
+from visionops.inference.autotune import stream_modes
 from visionops.inference.bundle import ModelBundle
 from visionops.inference.predictor import Predictor
 
@@ -162,12 +164,25 @@ def measure_switches(bundles: Sequence[ModelBundle], images: Sequence[bytes], fo
 
 
 def _resident_at_rest(server: Server, seconds: float = 3.0) -> float:
-    """Return the lowest value within some seconds without load, when memory has been freed."""
+    """Return the lowest value within some seconds without load, after all modes are compiled and memory is freed."""
+    _await_modes(server)
     until, least = time.perf_counter() + seconds, server.resident()
     while time.perf_counter() < until:
         time.sleep(0.2)
         least = min(least, server.resident())
     return least
+
+
+def _await_modes(server: Server) -> None:
+    """Wait until the server has compiled all modes, which it does one by one after its start or a switch."""
+    deadline = time.perf_counter() + _PATIENCE
+    while time.perf_counter() < deadline:
+        with urllib.request.urlopen(f"http://{server.address}/model", timeout=_PATIENCE) as response:
+            mode = json.load(response)["mode"]
+        if len(mode["compiled"]) == len(stream_modes(mode["threads"])):
+            return
+        time.sleep(0.2)
+    raise RuntimeError(f"{server.address}: its modes were not compiled within {_PATIENCE:g} s: {mode}")
 
 
 @dataclasses.dataclass(slots=True)
