@@ -32,10 +32,10 @@ from stacks.deployers.host_endpoint import (
     Listening,
     StoredEndpoint,
     http,
-    port_taken,
     reason,
     store_variables,
 )
+from stacks.deployers.ports import port_taken
 from visionops.errors import DeploymentError
 from visionops.inference.settings import ServingConfig
 from visionops.options import variable

@@ -27,10 +27,10 @@ from stacks.deployers.host_endpoint import (
     Listening,
     StoredEndpoint,
     http,
-    port_taken,
     reason,
     store_variables,
 )
+from stacks.deployers.ports import open_listener
 from visionops.errors import DeploymentError
 from visionops.inference.server_options import ADMIN_KEY_VARIABLE, SERVER_MODULE, ServerOptions
 
@@ -38,7 +38,6 @@ __all__ = ["HostedModel", "LocalEndpoint", "Server"]
 
 _ROOT = Path(__file__).resolve().parents[2]
 _POLL_SECONDS = 0.02
-_BACKLOG = 128
 _CLOCK_SLACK_SECONDS = 2.0
 _LAST_WORDS_SECONDS = 5.0
 _INHERITED = {"PATH", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR", "TZ", "OMP_NUM_THREADS"}
@@ -181,13 +180,8 @@ class LocalEndpoint(StoredEndpoint[Server]):
 
 
 def _listen(host: str, port: int, last_port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # If any port will do, try the last one first, so that clients keep the address.
-    for candidate in [port] if port else [last_port, 0]:
-        try:
-            return socket.create_server((host, candidate), family=family, backlog=_BACKLOG)
-        except OSError as error:
-            if candidate == port:
-                why = str(error.strerror).partition(" (while")[0]
-                raise port_taken(host, port, why) from error
-    raise AssertionError("port 0 is tried last")
+    if not port and last_port:
+        with contextlib.suppress(DeploymentError):
+            return open_listener(host, last_port)
+    return open_listener(host, port)

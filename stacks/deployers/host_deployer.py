@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import functools
 import shlex
-import socket
 from abc import abstractmethod
 from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, cast
-from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 from zenml.enums import ServiceState
@@ -25,7 +23,8 @@ from stacks.deployers.base import (
     EndpointServiceStatus,
     check_names,
 )
-from stacks.deployers.host_endpoint import Listening, StoredEndpoint, port_taken
+from stacks.deployers.host_endpoint import Listening, StoredEndpoint
+from stacks.deployers.ports import open_listener
 from visionops.endpoint import Candidate, Endpoint
 from visionops.errors import DeploymentError
 from visionops.inference.release_report import ReleaseReports
@@ -182,14 +181,8 @@ class MachineDeployer(BundleDeployer):
         """
         stored = self.stored(name)
         server = stored.server
-        if not port or (server is not None and stored.is_running and urlsplit(server.url).port == port):
-            return
-        try:
-            socket.create_server(
-                (self.host, port), family=socket.AF_INET6 if ":" in self.host else socket.AF_INET
-            ).close()
-        except OSError as error:
-            raise port_taken(self.host, port, str(error.strerror).partition(" (while")[0]) from error
+        if server is None or not stored.is_running or server.port != port:
+            open_listener(self.host, port).close()
 
     def release_reports(self, name: str) -> ReleaseReports:
         """Return the report of the endpoint ``name`` on the candidate next to its champion.

@@ -42,7 +42,6 @@ __all__ = [
     "Listening",
     "StoredEndpoint",
     "http",
-    "port_taken",
     "reason",
     "store_variables",
 ]
@@ -493,14 +492,6 @@ def reason(answer: requests.Response) -> str:
         return str(answer.json()["error"]["message"])
     except (ValueError, KeyError, TypeError):
         return f"status {answer.status_code}"
-
-
-def port_taken(host: str, port: int, why: str) -> DeploymentError:
-    """Return the error for a port in use, with its fix."""
-    return DeploymentError(
-        f"{host}:{port}: cannot listen ({why}); stop the program that uses the port, "
-        "or set serving.port to another, or to 0 for any free one"
-    )
 
 
 def _answers(server: Listening) -> bool:

@@ -48,7 +48,7 @@ class _Live:
         self._console, self._viewer, self._order = console, viewer, run.id
         with section(f"{run.request.kind.value} of {run.request.use_case}"):
             with facts():
-                _wish(run)
+                _show_request(run)
                 with fact("State"):
                     self._state = ui.element("div").props('aria-live="polite"')
                 with fact("Step"):
@@ -113,7 +113,7 @@ class _Live:
                 show_curves(found)
 
 
-def _wish(run: Run) -> None:
+def _show_request(run: Run) -> None:
     with fact("Started by"):
         ui.label(f"{run.actor}, {clock(run.queued)} UTC")
     if run.request.reason:

@@ -1,0 +1,32 @@
+"""Listen on a port of this machine, with one error for a port that another program uses."""
+
+from __future__ import annotations
+
+import socket
+
+from visionops.errors import DeploymentError
+
+__all__ = ["open_listener", "port_taken"]
+
+_BACKLOG = 128
+
+
+def open_listener(host: str, port: int) -> socket.socket:
+    """Return a socket that listens on a port; 0 is any free one.
+
+    Raises:
+        DeploymentError: Another program uses the port.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise port_taken(host, port, str(error.strerror).partition(" (while")[0]) from error
+
+
+def port_taken(host: str, port: int, why: str) -> DeploymentError:
+    """Return the error for a port in use, with its fix."""
+    return DeploymentError(
+        f"{host}:{port}: cannot listen ({why}); stop the program that uses the port, "
+        "or set serving.port to another, or to 0 for any free one"
+    )
