@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from deploy.http.listening import listen
 from deploy.http.logs import configure_logging
+from deploy.serving.models.memory import share_arenas
 from deploy.serving.models.models import Loader
 from deploy.serving.models.startup import start_models
 from deploy.serving.settings import Settings
@@ -39,6 +40,7 @@ def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] 
     """
     try:
         settings = Settings.parse(sys.argv[1:] if arguments is None else arguments, environment)
+        share_arenas()
         with _listener(settings) as listener:
             configure_logging(settings.log_file)
             _serve(_application(settings), listener)

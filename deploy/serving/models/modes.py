@@ -16,7 +16,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from deploy.serving.models.memory import MemoryLimit
+from deploy.serving.models.memory import MemoryLimit, return_freed_memory
 from visionops.errors import VisionOpsError
 from visionops.inference.autotune import StreamTuner, TunerState, first_streams, stream_modes
 from visionops.inference.bundle import ModelBundle
@@ -194,6 +194,7 @@ class ModeCompiler:
             if (predictor := kept()) is not None:
                 self._compile(predictor, bundle, who, streams)
             del predictor  # lets a replaced model be freed before the next mode is compiled
+            return_freed_memory()  # compiling needs more memory than the compiled mode
 
     def _wait_for_quiet(self) -> None:
         until = time.monotonic() + _QUIET_SECONDS
