@@ -45,7 +45,7 @@ def main(
                 said = ""
             except VisionOpsError as error:  # such as a server that is still starting; the next check tries again
                 if said != (said := one_line(str(error))):
-                    _say(f"retrying every {options.every:g} s: {said}")
+                    _say(f"will try again: {said}")
             wait(options.every)
     except KeyboardInterrupt:
         return 0

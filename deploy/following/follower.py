@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +22,33 @@ __all__ = ["Follower"]
 _PATIENCE_SECONDS = 10.0
 _HOW_TO_SERVE = {"engine", "device", "confidence", "iou", "max_upload_bytes"}
 """Options that are sent to the server with each model."""
+_LONGEST_PAUSE_SECONDS = 600.0
+"""Longest pause before a model that the server has refused is sent to it again."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Refusal:
+    """The last refusal of a model. Each attempt loads the model, which costs a busy server much of its speed."""
+
+    digest: str
+    reason: str
+    pause: float
+    until: float
 
 
 class Follower:
     """Keep one server on the version that has an alias.
 
     The follower always reads the current version from the server, so a restarted server gets its model again.
+
+    Args:
+        clock: Function that returns the time in seconds.
     """
 
-    def __init__(self, options: FollowOptions) -> None:
+    def __init__(self, options: FollowOptions, clock: Callable[[], float] = time.monotonic) -> None:
         self._options = options
+        self._clock = clock
+        self._refusal: _Refusal | None = None
         self._registry = ModelRegistry(options.registry)
         self._key = {"X-API-Key": options.admin_key.get_secret_value()} if options.admin_key else {}
 
@@ -56,6 +75,8 @@ class Follower:
     def follow(self) -> RegisteredVersion | None:
         """Switch the server to the version that has the alias.
 
+        A version that the server has refused is sent again after a pause, which doubles each time.
+
         Returns:
             The version if the server was switched; None if it already serves it.
 
@@ -67,15 +88,17 @@ class Follower:
         version = self.wanted()
         if version is None or self.serves(version):
             return None
+        last = self._refusal if self._refusal and self._refusal.digest == version.digest else None
+        if last and self._clock() < last.until:
+            raise DeploymentError(last.reason)
         bundle = self._fetched(version)
-        _json(
-            self._request(
-                "POST",
-                "/reload",
-                json=self._order(version, bundle),
-                seconds=self._options.patience,
-            )
-        )
+        order = self._order(version, bundle)
+        try:
+            _json(self._request("POST", "/reload", json=order, seconds=self._options.patience))
+        except DeploymentError as error:
+            pause = min(2 * last.pause, _LONGEST_PAUSE_SECONDS) if last else self._options.every
+            self._refusal = _Refusal(version.digest, str(error), pause, self._clock() + pause)
+            raise
         for other in self._options.bundles.iterdir():
             if other != bundle:
                 shutil.rmtree(other, ignore_errors=True)

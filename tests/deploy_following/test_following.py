@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -62,6 +63,12 @@ def options_of(registry: ModelRegistry, url: str, bundles: Path) -> dict[str, st
     }
 
 
+def refused(url: str) -> int:
+    """Return how many models the server has refused to load."""
+    lines = requests.get(f"{url}/metrics", timeout=10).text.splitlines()
+    return sum(int(float(line.split()[-1])) for line in lines if re.match(r"visionops_rejected.*_total\{", line))
+
+
 def test_the_server_follows_the_alias(tmp_path, capsys):
     registry = ModelRegistry(make_tracking(tmp_path))
     bundles = tmp_path / "served"
@@ -115,7 +122,7 @@ def test_the_server_follows_the_alias(tmp_path, capsys):
             raise KeyboardInterrupt
 
     assert main([], options, twice) == 0
-    assert "retrying every 10 s: http://127.0.0.1" in said[0]
+    assert "will try again: http://127.0.0.1" in said[0]
     assert said[1] == ""  # once
 
 
@@ -156,7 +163,8 @@ def test_a_model_that_cannot_answer_is_refused_and_the_old_one_stays(tmp_path):
     bundles = tmp_path / "served"
     with server(tmp_path) as url:
         given = {"VISIONOPS_ENGINE": "onnxruntime", "VISIONOPS_MAX_UPLOAD_BYTES": "1000000"}
-        follower = Follower(FollowOptions.parse([], options_of(registry, url, bundles) | given))
+        now = 0.0
+        follower = Follower(FollowOptions.parse([], options_of(registry, url, bundles) | given), lambda: now)
         first = add_version(registry, "cells", tmp_path, 1.0)
         registry.promote(first)
         follower.follow()
@@ -166,6 +174,13 @@ def test_a_model_that_cannot_answer_is_refused_and_the_old_one_stays(tmp_path):
         registry.promote(add_version(registry, "cells", tmp_path, 1.5, graph_classes=5))
         with pytest.raises(DeploymentError, match=r"/reload: 4\d\d (bad_bundle|smoke_test_failed): "):
             follower.follow()
+        sent = []
+        for now in range(100):
+            before = refused(url)
+            with pytest.raises(DeploymentError, match=r"/reload: 4\d\d (bad_bundle|smoke_test_failed): "):
+                follower.follow()
+            sent += [now] * (refused(url) - before)
+        assert sent == [10, 30, 70]  # loaded again after 10, 20 and 40 s, and refused at once in between
         served = requests.get(f"{url}/model", timeout=10).json()
         assert (served["version"], served["digest"]) == ("1", first.digest)
         image = encode(picture([("red", 2, 1)]))
