@@ -17,7 +17,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -127,6 +127,9 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     contestants = [OURS, BASELINE, *PEERS]
     parser.add_argument("--only", default=",".join(contestants), help="contestants: %(default)s")
     parser.add_argument("--seconds", type=float, default=4, help="seconds of load per cell and round [%(default)s]")
+    parser.add_argument(
+        "--first-load", type=float, default=20, help="seconds of load on each server before all rounds [%(default)s]"
+    )
     parser.add_argument("--warm-up", type=float, default=1, help="seconds of load before each [%(default)s]")
     parser.add_argument("--rounds", type=int, default=7, help="rounds, each with every contestant once [%(default)s]")
     parser.add_argument("--seed", type=int, default=0, help="seed of the order in the rounds [%(default)s]")
@@ -261,6 +264,7 @@ def _measure(
         scripts = {c: _script(scratch, server, images) for c, server in servers.items()}
         loads: dict[Cell, dict[str, list[Load]]] = {cell: {} for cell in cells}
         idle: list[float] = []
+        _load_first(servers, scripts, max(cell.clients for cell in cells), options.first_load)
         chance = random.Random(options.seed)
         for turn in range(options.rounds):
             for cell in cells:
@@ -292,6 +296,16 @@ def _measure(
     if len(every) > 1:
         noise.append(Row("noise: how far the limit itself varied", (max(every) - min(every)) / max(every), "of it"))
     return results, own + noise
+
+
+def _load_first(
+    servers: Mapping[Contestant, Server], scripts: Mapping[Contestant, Path], clients: int, seconds: float
+) -> None:
+    """Load each server once, so that one that adapts to its load has done so before it is measured."""
+    for contestant, server in servers.items():
+        _progress(f"first load: {contestant.title}")
+        run_wrk(server.address, scripts[contestant], clients, seconds)
+        settle(servers.values())
 
 
 def _contestants(clients: int, only: Sequence[str]) -> list[Contestant]:
