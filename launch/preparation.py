@@ -243,8 +243,9 @@ def _require_port(config: Config) -> None:
     from stacks.session import steps_run_here
     from steps.context import active_deployer
 
-    if steps_run_here() and isinstance(deployer := active_deployer(), MachineDeployer):
-        deployer.check_port(config.name, config.serving.port)
+    port = config.serving.port
+    if port and steps_run_here() and isinstance(deployer := active_deployer(), MachineDeployer):
+        deployer.check_port(config.name, port)
 
 
 def _fingerprint(config: Config) -> dict[str, Any]:

@@ -5,9 +5,9 @@ you may add lines, which the server reads within a second. container.env has the
 store, if one is set.
 
 A new model goes into the running container through /reload, without a failed request. Only a changed image or limit
-starts a new container, next to the old one, which stops when the new one answers. The new container gets another
-port. A fixed port is free only after the old container has stopped, so requests fail until the new container, already
-tested on another port, has started there.
+starts a new container, next to the old one, which stops when the new one answers. With `serving.port: 0` the new
+container keeps its new port. Otherwise it takes over the port of the old one, which is free only after that has
+stopped, so requests fail until the new container, already tested on another port, has started there.
 
 This module does not use ZenML.
 """
@@ -35,7 +35,7 @@ from stacks.deployers.host_endpoint import (
     reason,
     store_variables,
 )
-from stacks.deployers.ports import port_taken
+from stacks.deployers.ports import port_taken, ports_to_try
 from visionops.errors import DeploymentError
 from visionops.inference.settings import ServingConfig
 from visionops.options import variable
@@ -143,15 +143,16 @@ class ContainerEndpoint(StoredEndpoint[Container]):
         alive = self._clear_way(before)
         self._write_smoke(smoke_images)
         requested, last = served.serving.port, before.port if before else 0
-        moves = alive and requested == last  # it takes over the port of the container that still answers
-        ports = [requested] if requested and not moves else [0] if alive or not last else [last, 0]
+        # It takes over the port of the container that still answers.
+        moves = alive and requested in {None, last}
+        ports = (0,) if moves or (alive and not requested) else ports_to_try(requested, last)
         server = self._run(engine, image_id, settings, served, host, ports, timeout)
         if before and alive:
             self._end(before, GRACE_SECONDS)
         if before and moves:
             self._end(server, 0)
             try:
-                server = self._run(engine, image_id, settings, served, host, [requested], timeout)
+                server = self._run(engine, image_id, settings, served, host, [last], timeout)
             except DeploymentError:
                 back = self._run(
                     ContainerEngine(before.engine),

@@ -30,7 +30,7 @@ from stacks.deployers.host_endpoint import (
     reason,
     store_variables,
 )
-from stacks.deployers.ports import open_listener
+from stacks.deployers.ports import open_listener, ports_to_try
 from visionops.errors import DeploymentError
 from visionops.inference.server_options import ADMIN_KEY_VARIABLE, SERVER_MODULE, ServerOptions
 
@@ -82,9 +82,9 @@ class LocalEndpoint(StoredEndpoint[Server]):
         self, before: Server | None, served: HostedModel, host: str, smoke_images: Sequence[bytes], timeout: float
     ) -> Server:
         alive = self._clear_way(before)
-        last_port = before.port if before and not alive else 0
+        ports = ports_to_try(served.serving.port, before.port if before and not alive else 0)
         self._write_smoke(smoke_images)
-        with _listen(host, served.serving.port, last_port) as listener:
+        with _listen(host, ports) as listener:
             server = self._spawn(served, host, listener)
         try:
             self._await_ready(server, timeout)
@@ -179,9 +179,8 @@ class LocalEndpoint(StoredEndpoint[Server]):
             time.sleep(_POLL_SECONDS)
 
 
-def _listen(host: str, port: int, last_port: int) -> socket.socket:
-    # If any port will do, try the last one first, so that clients keep the address.
-    if not port and last_port:
+def _listen(host: str, ports: Sequence[int]) -> socket.socket:
+    for port in ports[:-1]:
         with contextlib.suppress(DeploymentError):
-            return open_listener(host, last_port)
-    return open_listener(host, port)
+            return open_listener(host, port)
+    return open_listener(host, ports[-1])

@@ -174,7 +174,7 @@ class MachineDeployer(BundleDeployer):
         )
 
     def check_port(self, name: str, port: int) -> None:
-        """Check that the endpoint ``name`` can listen on ``port``; 0 is always free.
+        """Check that the endpoint ``name`` can listen on ``port``.
 
         Raises:
             DeploymentError: Another program listens there.

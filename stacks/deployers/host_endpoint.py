@@ -145,7 +145,7 @@ class StoredEndpoint(ABC, Generic[_ServerT]):
 
     def _fits(self, before: _ServerT, served: HostedModel, host: str) -> bool:
         """Return whether the running server can switch to a model without a restart."""
-        return before.host == host and served.serving.port in {0, before.port}
+        return before.host == host and served.serving.port in {None, 0, before.port}
 
     def _seen_by_server(self, bundle: Path) -> Path:
         return bundle

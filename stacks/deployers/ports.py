@@ -6,9 +6,23 @@ import socket
 
 from visionops.errors import DeploymentError
 
-__all__ = ["open_listener", "port_taken"]
+__all__ = ["open_listener", "port_taken", "ports_to_try"]
 
 _BACKLOG = 128
+_USUAL = 8000
+
+
+def ports_to_try(wanted: int | None, last: int) -> tuple[int, ...]:
+    """Return the ports to try, in this order; 0 is any free one.
+
+    Args:
+        wanted: The `serving.port`.
+        last: Last port of the endpoint, which its clients know; 0 without one.
+    """
+    if wanted:
+        return (wanted,)
+    first = last or (_USUAL if wanted is None else 0)
+    return (first, 0) if first else (0,)
 
 
 def open_listener(host: str, port: int) -> socket.socket:

@@ -64,8 +64,8 @@ class ServingConfig(Settings):
     """Overlap (IoU) of two boxes of a class above which NMS drops the weaker one."""
     max_upload_bytes: int = Field(default=20_000_000, ge=1)
     """Largest accepted image file."""
-    port: int = Field(default=8000, ge=0, le=65535)
-    """Port of the endpoint; 0: any free port."""
+    port: int | None = Field(default=None, ge=0, le=65535)
+    """Port of the endpoint; 0: any free port. Without it 8000, or any free port if another program uses 8000."""
     prediction_log: bool = True
     """Record requests and answers, which `--pipeline monitoring` reads."""
     prediction_log_images: float = Field(default=0.0, ge=0, le=1, allow_inf_nan=False)

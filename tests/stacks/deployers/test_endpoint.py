@@ -19,6 +19,7 @@ import pytest
 import requests
 
 from stacks.deployers import host_endpoint as host_endpoint_module
+from stacks.deployers import ports
 from stacks.deployers.endpoint import LocalEndpoint, Server
 from tests.helpers.bundles import make_bundle
 from tests.helpers.programs import free_port, until
@@ -28,6 +29,7 @@ from visionops.inference.settings import ServingConfig
 from visionops.monitoring.log_reading import read_log
 
 ANY_PORT = ServingConfig(port=0)
+NO_PORT = ServingConfig()
 
 
 @pytest.fixture
@@ -161,6 +163,32 @@ def test_a_port_in_use_is_named_with_the_fix(endpoint, bundles):
             deploy(endpoint, bundles[0], serving=ServingConfig(port=port))
     assert endpoint.server is None
     deploy(endpoint, bundles[0], serving=ServingConfig(port=port))
+
+
+def test_without_a_port_the_second_endpoint_takes_a_free_one_and_each_keeps_its_own(
+    endpoint, bundles, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(ports, "_USUAL", usual := free_port())
+    first = deploy(endpoint, bundles[0], serving=NO_PORT)
+    assert first.port == usual
+    other = LocalEndpoint(tmp_path / "other")
+    try:
+        second = deploy(other, bundles[0], serving=NO_PORT)
+        assert second.port not in {0, usual}
+        endpoint.stop()
+        other.stop()
+        assert (deploy(other, bundles[0], serving=NO_PORT).port, endpoint.start().port) == (second.port, usual)
+        assert deploy(endpoint, bundles[1], "2", NO_PORT).port == usual
+    finally:
+        other.delete()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "last", "tried"),
+    [(9000, 8123, (9000,)), (0, 8123, (8123, 0)), (0, 0, (0,)), (None, 8123, (8123, 0)), (None, 0, (8000, 0))],
+)
+def test_only_a_port_of_the_settings_is_never_replaced(wanted, last, tried):
+    assert ports.ports_to_try(wanted, last) == tried
 
 
 def test_another_port_moves_the_server(endpoint, bundles, red_cell):
