@@ -175,7 +175,7 @@ def test_a_model_that_cannot_answer_is_refused_and_the_old_one_stays(tmp_path):
         with pytest.raises(DeploymentError, match=r"/reload: 4\d\d (bad_bundle|smoke_test_failed): "):
             follower.follow()
         sent = []
-        for now in range(100):
+        for now in (1, 9, 10, 29, 30, 69, 70, 149):
             before = refused(url)
             with pytest.raises(DeploymentError, match=r"/reload: 4\d\d (bad_bundle|smoke_test_failed): "):
                 follower.follow()
