@@ -20,11 +20,11 @@ from deploy.control.runs.runner import Runner
 from deploy.control.work import ROOT, open_work, runner_of
 from deploy.http.connections import limited_protocol
 from deploy.http.keys import KeyRing
-from deploy.http.listening import listen
 from deploy.http.local import is_loopback
 from deploy.http.logs import configure_logging
 from visionops.errors import ConfigError, VisionOpsError
 from visionops.home import visionops_home
+from visionops.listening import listen
 from visionops.review_store.database import Database
 from visionops.review_store.opening import open_database
 from visionops.review_store.users import SqlUserStore

@@ -21,9 +21,9 @@ from deploy.control.runs.runner import Runner
 from deploy.control.work import open_work, runner_of
 from deploy.http.connections import Server, limited_protocol
 from deploy.http.keys import KeyRing
-from deploy.http.listening import listen
 from deploy.http.logs import configure_logging
 from visionops.errors import VisionOpsError
+from visionops.listening import listen
 from visionops.review_store.opening import open_database
 
 __all__ = ["main", "open_control"]

@@ -12,13 +12,13 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from deploy.http.listening import listen
 from deploy.http.logs import configure_logging
 from deploy.serving.models.memory import share_arenas
 from deploy.serving.models.models import Loader
 from deploy.serving.models.startup import start_models
 from deploy.serving.settings import Settings
 from visionops.errors import VisionOpsError
+from visionops.listening import listen
 
 if TYPE_CHECKING:
     from fastapi import FastAPI

@@ -5,11 +5,12 @@ from __future__ import annotations
 import socket
 
 from visionops.errors import DeploymentError
+from visionops.listening import listen
 
 __all__ = ["open_listener", "port_taken", "ports_to_try"]
 
-_BACKLOG = 128
 _USUAL = 8000
+_FIX = "stop the program that uses the port, or set serving.port to another, or to 0 for any free one"
 
 
 def ports_to_try(wanted: int | None, last: int) -> tuple[int, ...]:
@@ -31,16 +32,9 @@ def open_listener(host: str, port: int) -> socket.socket:
     Raises:
         DeploymentError: Another program uses the port.
     """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
-    except OSError as error:
-        raise port_taken(host, port, str(error.strerror).partition(" (while")[0]) from error
+    return listen(host, port, _FIX)
 
 
 def port_taken(host: str, port: int, why: str) -> DeploymentError:
     """Return the error for a port in use, with its fix."""
-    return DeploymentError(
-        f"{host}:{port}: cannot listen ({why}); stop the program that uses the port, "
-        "or set serving.port to another, or to 0 for any free one"
-    )
+    return DeploymentError(f"{host}:{port}: cannot listen ({why}); {_FIX}")

@@ -11,11 +11,12 @@ __all__ = ["listen"]
 _BACKLOG = 128
 
 
-def listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int, fix: str = "choose another with --port, or 0") -> socket.socket:
     """Return a socket that listens.
 
     Args:
         port: 0 for any free one.
+        fix: End of the error message: what to do about a port in use.
 
     Raises:
         DeploymentError: The port is in use, or the host has no address.
@@ -24,9 +25,7 @@ def listen(host: str, port: int) -> socket.socket:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=_BACKLOG)
     except OSError as error:
-        raise DeploymentError(
-            f"{host}:{port}: cannot listen ({_reason(error)}); choose another with --port, or 0"
-        ) from error
+        raise DeploymentError(f"{host}:{port}: cannot listen ({_reason(error)}); {fix}") from error
 
 
 def _reason(error: OSError) -> str:
